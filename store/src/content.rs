@@ -1,0 +1,147 @@
+//! Chunk lists: the chunks of a content that has more than an entry holds (SPEC §9).
+
+use crate::{
+    bytes::{Cursor, Malformed, put_varint},
+    entry::{ChunkRef, Chunks, Content, INLINE_MAX_CHUNKS},
+    error::{Error, Result},
+    id::ChunkId,
+    pack::ChunkKind,
+    tree::ChunkSource,
+};
+
+const MAX_LEVELS: u8 = 4;
+const MAX_ITEMS: usize = 4096;
+/// 512 items a list on average.
+const BOUNDARY_MASK: u16 = 0x1ff;
+
+/// How `chunks` are kept in an entry; `put` stores a list and gives its id.
+pub(crate) fn chunks_of(chunks: Vec<ChunkRef>, put: &mut dyn FnMut(&[u8]) -> Result<ChunkId>) -> Result<Chunks> {
+    if chunks.len() <= INLINE_MAX_CHUNKS {
+        return Ok(Chunks::Inline(chunks));
+    }
+    let mut items = chunks;
+    for level in 0.. {
+        items = put_lists(level, &items, put)?;
+        if let [list] = items[..] {
+            return Ok(Chunks::List(list.id));
+        }
+    }
+    unreachable!("each level of lists is shorter than the one below");
+}
+
+/// Stores `items` in lists of `level`, and gives those as items.
+fn put_lists(level: u8, items: &[ChunkRef], put: &mut dyn FnMut(&[u8]) -> Result<ChunkId>) -> Result<Vec<ChunkRef>> {
+    let mut lists = Vec::new();
+    let mut rest = items;
+    while !rest.is_empty() {
+        let (list, tail) = rest.split_at(list_len(rest));
+        let mut bytes = vec![level];
+        put_varint(&mut bytes, list.len() as u64);
+        list.iter().for_each(|item| item.emit(&mut bytes));
+        lists.push(ChunkRef { id: put(&bytes)?, len: list.iter().map(|item| item.len).sum() });
+        rest = tail;
+    }
+    Ok(lists)
+}
+
+fn list_len(items: &[ChunkRef]) -> usize {
+    let ends_list = |item: &ChunkRef| {
+        let [low, high, ..] = *item.id.as_bytes();
+        u16::from_le_bytes([low, high]) & BOUNDARY_MASK == 0
+    };
+    // A list of one item would make no progress towards the one list on top.
+    let end = items.iter().skip(1).position(ends_list).map_or(items.len(), |at| at + 2);
+    end.min(MAX_ITEMS)
+}
+
+/// Calls `each` with the data chunks of `content` in order.
+pub(crate) fn for_each_chunk(
+    source: &impl ChunkSource,
+    content: &Content,
+    each: &mut dyn FnMut(ChunkRef) -> Result<()>,
+) -> Result<()> {
+    match &content.chunks {
+        Chunks::Inline(chunks) => chunks.iter().try_for_each(|&chunk| each(chunk)),
+        Chunks::List(id) => for_each_in_list(source, ChunkRef { id: *id, len: content.length }, None, each),
+    }
+}
+
+fn for_each_in_list(
+    source: &impl ChunkSource,
+    list: ChunkRef,
+    expected_level: Option<u8>,
+    each: &mut dyn FnMut(ChunkRef) -> Result<()>,
+) -> Result<()> {
+    let damaged = |what| Error::damaged(format!("chunk list {}", list.id), what);
+    let (level, items) = parse_list(&source.chunk(&list.id, ChunkKind::List)?).map_err(damaged)?;
+    let sum = items.iter().try_fold(0u64, |sum, item| sum.checked_add(item.len));
+    if expected_level.is_some_and(|expected| expected != level) || sum != Some(list.len) {
+        return Err(damaged("it is not the list that was named"));
+    }
+    match level.checked_sub(1) {
+        None => items.into_iter().try_for_each(each),
+        Some(below) => items.into_iter().try_for_each(|item| for_each_in_list(source, item, Some(below), each)),
+    }
+}
+
+fn parse_list(bytes: &[u8]) -> Result<(u8, Vec<ChunkRef>), &'static str> {
+    let short = |_: Malformed| "it ends too early";
+    let mut cursor = Cursor(bytes);
+    let level = cursor.u8().map_err(short)?;
+    let count = cursor.length().map_err(short)?;
+    if level >= MAX_LEVELS || count > MAX_ITEMS {
+        return Err("it is too high or too long");
+    }
+    let items = (0..count).map(|_| ChunkRef::parse(&mut cursor)).collect::<Result<_, _>>().map_err(short)?;
+    if cursor.is_empty() { Ok((level, items)) } else { Err("something follows its items") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, collections::HashMap};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::pack::chunk_id;
+
+    struct Lists(RefCell<HashMap<ChunkId, Vec<u8>>>);
+
+    impl ChunkSource for Lists {
+        fn chunk(&self, id: &ChunkId, _: ChunkKind) -> Result<Vec<u8>> {
+            self.0.borrow().get(id).cloned().ok_or(Error::ChunkMissing { id: *id })
+        }
+    }
+
+    #[test]
+    fn lists_of_every_length_go_round() {
+        for count in [0, 1, 32, 33, 600, 5000, 200_000u32] {
+            let lists = Lists(RefCell::default());
+            let chunks: Vec<_> = (0..count)
+                .map(|n| ChunkRef { id: chunk_id(&[0; 32], ChunkKind::Data, &n.to_le_bytes()), len: u64::from(n) + 1 })
+                .collect();
+            let mut put = |bytes: &[u8]| {
+                let id = chunk_id(&[0; 32], ChunkKind::List, bytes);
+                lists.0.borrow_mut().insert(id, bytes.to_vec());
+                Ok(id)
+            };
+            let kept = chunks_of(chunks.clone(), &mut put).unwrap();
+            let length = chunks.iter().map(|chunk| chunk.len).sum();
+            let content = Content { hash: [0; 32], length, rule: 1, chunks: kept };
+            let mut read = Vec::new();
+            for_each_chunk(&lists, &content, &mut |chunk| Ok(read.push(chunk))).unwrap();
+            assert_eq!(read, chunks);
+            if count > 32 {
+                let longer = Content { length: length + 1, ..content };
+                assert!(for_each_chunk(&lists, &longer, &mut |_| Ok(())).is_err());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let _ = parse_list(&bytes);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What can go wrong, each error naming the thing and what was wrong with it.
+
+use std::io;
+
+use crate::id::ChunkId;
+
+/// The result of this library's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation on a repository failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The folder holds no `config`.
+    #[error("there is no repository here")]
+    NoRepository,
+    /// `create` found a repository.
+    #[error("there is a repository here already")]
+    Exists,
+    /// `create` found other things.
+    #[error("the folder is not empty: it holds {found:?}")]
+    NotEmpty {
+        /// The first thing found.
+        found: String,
+    },
+    /// A newer format, or a feature that this program does not know.
+    #[error("{file} needs {what}, which this version of heirloom does not know")]
+    Unsupported {
+        /// The file of the repository that says so.
+        file: String,
+        /// The version or feature.
+        what: String,
+    },
+    /// The repository has no open slot, and no password was given.
+    #[error("the repository needs its password")]
+    PasswordNeeded,
+    /// No slot opens with this password or recovery key.
+    #[error("wrong password for this repository")]
+    WrongPassword,
+    /// The words do not form a recovery key.
+    #[error("not a recovery key: {what}")]
+    BadRecoveryKey {
+        /// What is wrong with the words.
+        what: String,
+    },
+    /// Bytes of the repository that cannot be what was written.
+    #[error("{file} is damaged: {what}")]
+    Damaged {
+        /// The file of the repository, such as `packs/ab/ab12…`.
+        file: String,
+        /// What did not hold.
+        what: String,
+    },
+    /// A chunk that a snapshot needs is in no pack that can be read.
+    #[error("chunk {id} is missing from the repository")]
+    ChunkMissing {
+        /// The chunk.
+        id: ChunkId,
+    },
+    /// What was read is not the content that was once stored.
+    #[error("the content does not have the hash that its snapshot names")]
+    WrongContent,
+    /// A path or name that the format refuses (SPEC §9).
+    #[error("{name:?} cannot be a name in a backup: {why}")]
+    InvalidName {
+        /// The name as it was given.
+        name: String,
+        /// The rule that it breaks.
+        why: &'static str,
+    },
+    /// A name that a snapshot does not hold, or not as what was asked for.
+    #[error("{name:?}: {what}")]
+    NoSuchEntry {
+        /// The name or place.
+        name: String,
+        /// What is there instead.
+        what: &'static str,
+    },
+    /// The folder to export to holds something else.
+    #[error("{} exists", target.display())]
+    TargetExists {
+        /// The folder.
+        target: std::path::PathBuf,
+    },
+    /// Writing an exported file failed.
+    #[error("cannot write {}: {source}", path.display())]
+    Target {
+        /// The file or folder.
+        path: std::path::PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The stream that the caller gave could not be read or written.
+    #[error("{0}")]
+    Source(io::Error),
+    /// The system gave no random bytes.
+    #[error("the system gives no random numbers: {0}")]
+    Random(io::Error),
+    /// The storage failed.
+    #[error("cannot {action} {name} in the repository: {source}")]
+    Storage {
+        /// `read`, `write`, `list`, …
+        action: &'static str,
+        /// The file or folder of the repository.
+        name: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The caller asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// An earlier failure of this writer, which cannot be used any more.
+    #[error("the backup failed earlier: {0}")]
+    Failed(String),
+}
+
+impl Error {
+    /// Whether a disk is full.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Error::Storage { source, .. } | Error::Target { source, .. } | Error::Source(source) => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether bytes of the repository are damaged or gone.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Error::Damaged { .. } | Error::ChunkMissing { .. } | Error::WrongContent)
+    }
+
+    pub(crate) fn damaged(file: impl Into<String>, what: impl Into<String>) -> Error {
+        Error::Damaged { file: file.into(), what: what.into() }
+    }
+}
+
+/// Something wrong with one file of a repository that did not stop the operation.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The file of the repository, such as `packs/ab/ab12…`.
+    pub file: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.file, self.what)
+    }
+}
+
+impl Problem {
+    pub(crate) fn new(file: impl Into<String>, what: impl std::fmt::Display) -> Problem {
+        Problem { file: file.into(), what: what.to_string() }
+    }
+
+    /// The problem that `error` is, seen while reading `file`.
+    pub(crate) fn from_error(file: &str, error: Error) -> Problem {
+        match error {
+            Error::Damaged { file, what } => Problem { file, what },
+            Error::Storage { name, source, .. } => Problem { file: name, what: source.to_string() },
+            other => Problem::new(file, other),
+        }
+    }
+}

@@ -1,0 +1,495 @@
+//! A snapshot back into a folder, byte for byte.
+//!
+//! Files are read in windows of some megabytes. Within a window, chunks are read in the order in which they lie in packs, neighbours in one
+//! read, and decoded on all cores; while one window is written, the next is read.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fs::{self, File},
+    io::{self, Write},
+    ops::ControlFlow,
+    path::{Component, Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rayon::prelude::*;
+
+use crate::{
+    Progress,
+    check::OnEvent,
+    chunks::ChunkReader,
+    content::for_each_chunk,
+    entry::{ChunkRef, Content, Entry, Kind},
+    error::{Error, Problem, Result},
+    id::{ChunkId, FileHash},
+    index::SegmentPack,
+    name::TreePath,
+    pack::{ChunkKind, Pack},
+    reader::{Prefix, SnapshotReader},
+};
+
+/// Decoded bytes of a window; two are in memory at a time.
+const WINDOW_BYTES: u64 = 24 << 20;
+const WINDOW_PARTS: usize = 4096;
+/// Frames of a pack that are no farther apart are read at once, up to a length.
+const READ_GAP_MAX: u64 = 128 << 10;
+const READ_MAX: u64 = 4 << 20;
+
+/// How to export.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ExportOptions {
+    /// Write into a folder that exists, replacing files of the same names. Others stay.
+    pub force: bool,
+}
+
+/// What an export did.
+#[derive(Debug, Default)]
+pub struct ExportStats {
+    /// Files written, and their bytes.
+    pub files: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Files that an earlier, broken run of this export had written.
+    pub skipped_files: u64,
+    /// Files that the snapshot names without content: they were not in the folder that was imported.
+    pub missing: u64,
+    /// Files that could not be written whole, by place; none of them is left half written.
+    pub problems: Vec<Problem>,
+}
+
+/// Writes every file of a snapshot to the folder `target`.
+///
+/// # Errors
+/// [`Error::TargetExists`] if there is something else, [`Error::Target`] if the folder cannot be written. What is damaged in the repository is in
+/// [`ExportStats::problems`].
+pub fn export(reader: &SnapshotReader, target: &Path, options: &ExportOptions, on_event: OnEvent) -> Result<ExportStats> {
+    let target = Target::begin(&reader.chunks, target, &reader.snapshot().id, options)?;
+    let record = &reader.snapshot().record;
+    let mut totals =
+        Progress { files_done: 0, files_total: record.files, bytes_done: 0, bytes_total: record.bytes };
+    let (mut stats, mut window) = (ExportStats::default(), Window::default());
+    // What was read of the window before the current one, on its way to the disk.
+    let mut ready = Ready::default();
+    for item in reader.entries(&Prefix::all()) {
+        let (name, entry) = match item {
+            Ok(item) => item,
+            Err(error @ Error::Storage { .. }) => return Err(error),
+            Err(error) => {
+                stats.problems.push(Problem::from_error("a part of the snapshot's tree", error));
+                continue;
+            }
+        };
+        let Some(place) = entry.place_for(&name) else {
+            stats.missing += u64::from(entry.kind == Kind::File);
+            continue;
+        };
+        let Some(file) = target.file(place, entry, &mut stats)? else { continue };
+        let queued = for_each_chunk(&reader.chunks, &file.content, &mut |chunk| {
+            window.add(&file, chunk);
+            if window.is_full() {
+                ready = advance(reader, &target, &mut window, &ready, &mut stats)?;
+                report(&mut totals, &stats, on_event)?;
+            }
+            Ok(())
+        });
+        match queued {
+            Ok(()) => window.end(&file),
+            Err(error) if error.is_damage() => file.give_up(&error, &mut stats),
+            Err(error) => return Err(error),
+        }
+        if window.is_full() {
+            ready = advance(reader, &target, &mut window, &ready, &mut stats)?;
+            report(&mut totals, &stats, on_event)?;
+        }
+    }
+    ready = advance(reader, &target, &mut window, &ready, &mut stats)?;
+    advance(reader, &target, &mut window, &ready, &mut stats)?;
+    report(&mut totals, &stats, on_event)?;
+    target.finish(&stats)?;
+    stats.problems.sort();
+    Ok(stats)
+}
+
+fn report(totals: &mut Progress, stats: &ExportStats, on_event: OnEvent) -> Result<()> {
+    totals.files_done = stats.files + stats.skipped_files;
+    totals.bytes_done = stats.bytes;
+    match on_event(*totals) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Error::Interrupted),
+    }
+}
+
+/// Reads `window` while `ready` is written; returns what was read.
+fn advance(
+    reader: &SnapshotReader,
+    target: &Target,
+    window: &mut Window,
+    ready: &Ready,
+    stats: &mut ExportStats,
+) -> Result<Ready> {
+    let parts = std::mem::take(&mut window.parts);
+    *window = Window::default();
+    let (chunks, written) = rayon::join(|| read_chunks(&reader.chunks, &parts), || write_parts(target, ready));
+    written?.into_iter().for_each(|outcome| outcome.count(stats));
+    Ok(Ready { parts, chunks: chunks? })
+}
+
+/// Consecutive chunks of one file, to be written at once.
+struct Part {
+    file: Arc<ExportFile>,
+    chunks: Vec<ChunkRef>,
+    is_last: bool,
+}
+
+/// Parts being gathered.
+#[derive(Default)]
+struct Window {
+    parts: Vec<Part>,
+    bytes: u64,
+}
+
+impl Window {
+    fn add(&mut self, file: &Arc<ExportFile>, chunk: ChunkRef) {
+        self.part(file).chunks.push(chunk);
+        self.bytes += chunk.len;
+    }
+
+    fn end(&mut self, file: &Arc<ExportFile>) {
+        self.part(file).is_last = true;
+    }
+
+    fn part(&mut self, file: &Arc<ExportFile>) -> &mut Part {
+        if !self.parts.last().is_some_and(|part| Arc::ptr_eq(&part.file, file)) {
+            self.parts.push(Part { file: file.clone(), chunks: Vec::new(), is_last: false });
+        }
+        self.parts.last_mut().expect("one was pushed")
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= WINDOW_BYTES || self.parts.len() >= WINDOW_PARTS
+    }
+}
+
+/// Parts whose chunks are in memory.
+#[derive(Default)]
+struct Ready {
+    parts: Vec<Part>,
+    chunks: HashMap<ChunkId, Decoded>,
+}
+
+/// A chunk's bytes within its decoded frame.
+#[derive(Clone)]
+struct Decoded {
+    frame: Arc<Vec<u8>>,
+    start: usize,
+    len: usize,
+}
+
+/// Chunks of one pack to be read at once, by frame.
+struct Run {
+    pack: Arc<Pack>,
+    first_frame: u32,
+    last_frame: u32,
+    wanted: Vec<(u32, u16, ChunkId)>,
+}
+
+/// Every chunk of `parts` that can be read.
+fn read_chunks(chunks: &ChunkReader, parts: &[Part]) -> Result<HashMap<ChunkId, Decoded>> {
+    let runs = plan(chunks, parts)?;
+    let read: Vec<Vec<(ChunkId, Decoded)>> = runs.par_iter().map(|run| read_run(chunks, run)).collect();
+    Ok(read.into_iter().flatten().collect())
+}
+
+/// The reads that bring the chunks of `parts`, in the order of packs. A pack that cannot be opened is left to the slow path.
+fn plan(chunks: &ChunkReader, parts: &[Part]) -> Result<Vec<Run>> {
+    let mut seen = HashSet::new();
+    let mut by_pack: BTreeMap<FileHash, (SegmentPack, Vec<(u16, ChunkId)>)> = BTreeMap::new();
+    for chunk in parts.iter().flat_map(|part| &part.chunks) {
+        if seen.insert(chunk.id)
+            && let Some(place) = chunks.index.places(&chunk.id)?.first()
+        {
+            by_pack.entry(place.pack.name).or_insert((place.pack, Vec::new())).1.push((place.ordinal, chunk.id));
+        }
+    }
+    let mut runs = Vec::new();
+    for (pack, wanted) in by_pack.into_values() {
+        if let Ok(open) = chunks.pack(&pack) {
+            plan_pack(&open, wanted, &mut runs);
+        }
+    }
+    Ok(runs)
+}
+
+fn plan_pack(pack: &Arc<Pack>, wanted: Vec<(u16, ChunkId)>, runs: &mut Vec<Run>) {
+    let frame_of = |ordinal: u16| pack.directory.chunks.get(usize::from(ordinal)).map(|chunk| chunk.frame);
+    let mut wanted: Vec<(u32, u16, ChunkId)> =
+        wanted.into_iter().filter_map(|(ordinal, id)| Some((frame_of(ordinal)?, ordinal, id))).collect();
+    wanted.sort_unstable();
+    let frames = &pack.directory.frames;
+    let first_new = runs.len();
+    for item in wanted {
+        let frame = &frames[item.0 as usize];
+        let fits = |run: &Run| {
+            let (first, last) = (&frames[run.first_frame as usize], &frames[run.last_frame as usize]);
+            let gap = frame.offset.saturating_sub(last.offset + last.sealed_len as u64);
+            gap <= READ_GAP_MAX && frame.offset + frame.sealed_len as u64 - first.offset <= READ_MAX
+        };
+        match runs[first_new..].last_mut().filter(|run| fits(run)) {
+            Some(run) => {
+                run.last_frame = item.0;
+                run.wanted.push(item);
+            }
+            None => runs.push(Run { pack: pack.clone(), first_frame: item.0, last_frame: item.0, wanted: vec![item] }),
+        }
+    }
+}
+
+/// The chunks of a run that are whole.
+fn read_run(chunks: &ChunkReader, run: &Run) -> Vec<(ChunkId, Decoded)> {
+    let frames = &run.pack.directory.frames;
+    let (first, last) = (&frames[run.first_frame as usize], &frames[run.last_frame as usize]);
+    let len = (last.offset + last.sealed_len as u64 - first.offset) as usize;
+    let Ok(bytes) = chunks.core.storage.read_exactly(&run.pack.file, first.offset, len) else { return Vec::new() };
+    let mut read = Vec::with_capacity(run.wanted.len());
+    for wanted in run.wanted.chunk_by(|a, b| a.0 == b.0) {
+        let number = wanted[0].0;
+        let frame = &frames[number as usize];
+        let sealed = bytes[(frame.offset - first.offset) as usize..][..frame.sealed_len].to_vec();
+        let Ok(decoded) = chunks.decode(&run.pack, number, sealed, 0) else { continue };
+        let decoded = Arc::new(decoded);
+        for (_, ordinal, id) in wanted {
+            if chunks.chunk_of_frame(&run.pack, *ordinal, &decoded, id, ChunkKind::Data).is_ok() {
+                let chunk = &run.pack.directory.chunks[usize::from(*ordinal)];
+                let (start, len) = (chunk.offset as usize, chunk.len as usize);
+                read.push((*id, Decoded { frame: decoded.clone(), start, len }));
+            }
+        }
+    }
+    read
+}
+
+/// What became of a part.
+enum Outcome {
+    Written { bytes: u64, is_last: bool },
+    Failed(Problem),
+    /// The file had failed before.
+    Nothing,
+}
+
+impl Outcome {
+    fn count(self, stats: &mut ExportStats) {
+        match self {
+            Outcome::Written { bytes, is_last } => {
+                stats.bytes += bytes;
+                stats.files += u64::from(is_last);
+            }
+            Outcome::Failed(problem) => stats.problems.push(problem),
+            Outcome::Nothing => {}
+        }
+    }
+}
+
+fn write_parts(target: &Target, ready: &Ready) -> Result<Vec<Outcome>> {
+    ready.parts.par_iter().map(|part| write_part(target, part, &ready.chunks)).collect()
+}
+
+fn write_part(target: &Target, part: &Part, decoded: &HashMap<ChunkId, Decoded>) -> Result<Outcome> {
+    let mut progress = part.file.progress.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut open = match std::mem::replace(&mut *progress, FileProgress::Ended) {
+        FileProgress::Ended => return Ok(Outcome::Nothing),
+        FileProgress::Open(open) => open,
+        FileProgress::New => OpenFile::create(target, &part.file)?,
+    };
+    let mut bytes = 0;
+    for chunk in &part.chunks {
+        let written = match decoded.get(&chunk.id) {
+            Some(chunk) => open.write(&chunk.frame[chunk.start..chunk.start + chunk.len]),
+            None => match target.chunks.read(&chunk.id, ChunkKind::Data) {
+                Ok(plaintext) => open.write(&plaintext),
+                Err(error) => return open.give_up(&part.file, error),
+            },
+        };
+        written.map_err(|source| target_error(&open.path, source))?;
+        bytes += chunk.len;
+    }
+    if !part.is_last {
+        *progress = FileProgress::Open(open);
+    } else if *open.hasher.finalize().as_bytes() != part.file.content.hash {
+        return open.give_up(&part.file, Error::WrongContent);
+    } else {
+        open.finish(part.file.mtime_ns)?;
+    }
+    Ok(Outcome::Written { bytes, is_last: part.is_last })
+}
+
+/// A file on its way out; its parts are written one after another.
+struct ExportFile {
+    place: TreePath,
+    content: Content,
+    mtime_ns: Option<i64>,
+    progress: Mutex<FileProgress>,
+}
+
+enum FileProgress {
+    New,
+    Open(OpenFile),
+    Ended,
+}
+
+impl ExportFile {
+    /// Nothing more is written, and what was is removed.
+    fn give_up(&self, error: &Error, stats: &mut ExportStats) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if let FileProgress::Open(open) = std::mem::replace(&mut *progress, FileProgress::Ended) {
+            let _ = fs::remove_file(&open.path);
+        }
+        stats.problems.push(Problem::new(self.place.as_str(), error));
+    }
+}
+
+struct OpenFile {
+    path: PathBuf,
+    file: File,
+    hasher: blake3::Hasher,
+}
+
+impl OpenFile {
+    /// Creates the file; what has its name is replaced, never followed.
+    fn create(target: &Target, file: &ExportFile) -> Result<OpenFile> {
+        let path = target.path_of(&file.place)?;
+        if let Some(parent) = path.parent() {
+            target.create_folder(parent)?;
+        }
+        if target.existed {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(target_error(&path, error)),
+                _ => {}
+            }
+        }
+        let created = File::create_new(&path).map_err(|error| target_error(&path, error))?;
+        Ok(OpenFile { path, file: created, hasher: blake3::Hasher::new() })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        self.file.write_all(bytes)
+    }
+
+    /// Sets the time last: a file that has it is whole.
+    fn finish(self, mtime_ns: Option<i64>) -> Result<()> {
+        let Some(mtime_ns) = mtime_ns else { return Ok(()) };
+        self.file.set_modified(system_time(mtime_ns)).map_err(|error| target_error(&self.path, error))
+    }
+
+    fn give_up(self, file: &ExportFile, error: Error) -> Result<Outcome> {
+        let _ = fs::remove_file(&self.path);
+        if error.is_damage() { Ok(Outcome::Failed(Problem::new(file.place.as_str(), error))) } else { Err(error) }
+    }
+}
+
+/// The folder that is written.
+struct Target<'a> {
+    chunks: &'a ChunkReader,
+    root: PathBuf,
+    /// Lies beside the folder while it is not complete, and names the snapshot.
+    marker: PathBuf,
+    /// Whether the folder held something before.
+    existed: bool,
+    resumed: bool,
+    folders: Mutex<HashSet<PathBuf>>,
+}
+
+impl<'a> Target<'a> {
+    fn begin(chunks: &'a ChunkReader, root: &Path, snapshot: &FileHash, options: &ExportOptions) -> Result<Target<'a>> {
+        let exists = || Error::TargetExists { target: root.to_owned() };
+        let name = root.file_name().and_then(|name| name.to_str()).ok_or_else(exists)?;
+        let marker = root.with_file_name(format!(".{name}.heirloom-export"));
+        let existed = match fs::symlink_metadata(root) {
+            Ok(metadata) if !metadata.is_dir() => return Err(exists()),
+            Ok(_) => fs::read_dir(root).map_err(|error| target_error(root, error))?.next().is_some(),
+            Err(_) => false,
+        };
+        let resumed = existed && fs::read_to_string(&marker).is_ok_and(|text| text == snapshot.to_string());
+        if existed && !resumed && !options.force {
+            return Err(exists());
+        }
+        let folders = Mutex::new(HashSet::from([root.to_owned()]));
+        let target = Target { chunks, root: root.to_owned(), marker, existed, resumed, folders };
+        fs::create_dir_all(root).map_err(|error| target_error(root, error))?;
+        fs::write(&target.marker, snapshot.to_string()).map_err(|error| target_error(&target.marker, error))?;
+        Ok(target)
+    }
+
+    /// The file to write for an entry that lies at `place`; nothing if there is nothing to write.
+    fn file(&self, place: TreePath, entry: Entry, stats: &mut ExportStats) -> Result<Option<Arc<ExportFile>>> {
+        let path = self.path_of(&place)?;
+        let Some(content) = entry.content else {
+            self.create_folder(&path)?;
+            return Ok(None);
+        };
+        if self.resumed && is_written(&path, content.length, entry.place_mtime_ns) {
+            stats.skipped_files += 1;
+            stats.bytes += content.length;
+            return Ok(None);
+        }
+        let progress = Mutex::new(FileProgress::New);
+        Ok(Some(Arc::new(ExportFile { place, content, mtime_ns: entry.place_mtime_ns, progress })))
+    }
+
+    /// Where `place` is on this system, where some names mean more than a name.
+    fn path_of(&self, place: &TreePath) -> Result<PathBuf> {
+        let is_name = |part: &str| {
+            let mut components = Path::new(part).components();
+            matches!(components.next(), Some(Component::Normal(name)) if name == part) && components.next().is_none()
+        };
+        if place.parts().all(is_name) {
+            Ok(place.parts().fold(self.root.clone(), |path, part| path.join(part)))
+        } else {
+            Err(Error::InvalidName { name: place.to_string(), why: "it is no file name on this system" })
+        }
+    }
+
+    /// Creates a folder below the root, and refuses one that leads elsewhere.
+    fn create_folder(&self, folder: &Path) -> Result<()> {
+        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut missing: Vec<&Path> = folder.ancestors().take_while(|above| !folders.contains(*above)).collect();
+        while let Some(folder) = missing.pop() {
+            match fs::create_dir(folder) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    let metadata = fs::symlink_metadata(folder).map_err(|error| target_error(folder, error))?;
+                    if !metadata.is_dir() {
+                        return Err(Error::TargetExists { target: folder.to_owned() });
+                    }
+                }
+                other => other.map_err(|error| target_error(folder, error))?,
+            }
+            folders.insert(folder.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Takes the marker away, if nothing is left to be done better.
+    fn finish(&self, stats: &ExportStats) -> Result<()> {
+        if !stats.problems.is_empty() {
+            return Ok(());
+        }
+        fs::remove_file(&self.marker).map_err(|error| target_error(&self.marker, error))
+    }
+}
+
+/// Whether an earlier run of this export wrote the file to its end.
+fn is_written(path: &Path, length: u64, mtime_ns: Option<i64>) -> bool {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return false };
+    let modified = metadata.modified().ok();
+    metadata.is_file() && metadata.len() == length && mtime_ns.is_some() && modified == mtime_ns.map(system_time)
+}
+
+fn system_time(unix_ns: i64) -> SystemTime {
+    let distance = Duration::from_nanos(unix_ns.unsigned_abs());
+    if unix_ns < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
+}
+
+fn target_error(path: &Path, source: io::Error) -> Error {
+    Error::Target { path: path.to_owned(), source }
+}

@@ -1,0 +1,273 @@
+//! The index: where each chunk is, from all segments together (SPEC §7).
+//!
+//! An entry counts only while its pack is there with its right length, so a chunk whose pack is lost is stored again by the next
+//! backup. Packs that no segment names, left by a run that was cut off, are read through their directories.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    path::Path,
+};
+
+mod segment;
+
+pub(crate) use segment::{SegmentBuilder, SegmentPack};
+
+use crate::{
+    error::{Error, Problem, Result},
+    id::{ChunkId, FileHash},
+    pack::{PACKS_FOLDER, Pack},
+    seal::{FileKind, Sealer},
+    storage::Storage,
+};
+use segment::Segment;
+
+pub(crate) const INDEX_FOLDER: &str = "index";
+/// Segments are merged when eight of them have about the same size, but not beyond this.
+const MERGED_MAX_ENTRIES: u64 = 1 << 20;
+const TIER_FACTOR_BITS: u32 = 3;
+const TIER_SEGMENTS: usize = 7;
+
+/// Where a chunk lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) pack: SegmentPack,
+    pub(crate) ordinal: u16,
+}
+
+/// All segments of a repository, as they were when it was loaded.
+#[derive(Default)]
+pub(crate) struct Index {
+    segments: Vec<OpenSegment>,
+    /// The packs that no segment names, as a segment of their own.
+    unlisted: Option<OpenSegment>,
+    /// Lengths of all packs that are there.
+    packs: HashMap<FileHash, u64>,
+}
+
+struct OpenSegment {
+    segment: Segment,
+    /// Whether each pack of its table is there and whole as far as its length tells.
+    present: Vec<bool>,
+}
+
+impl Index {
+    /// Reads what has changed since the copies in `cache` (a folder of this repository's alone) were made.
+    pub(crate) fn load(storage: &dyn Storage, sealer: &Sealer, cache: Option<&Path>) -> Result<(Index, Vec<Problem>)> {
+        let mut problems = Vec::new();
+        // Segments before packs: a pack may be newer than the list of segments, but none that a segment names may be.
+        let segments = load_segments(storage, sealer, cache, &mut problems)?;
+        let mut index = Index { segments: Vec::new(), unlisted: None, packs: list_packs(storage)? };
+        index.segments = segments.into_iter().map(|segment| index.open_segment(segment)).collect();
+        index.read_unlisted(storage, sealer, &mut problems)?;
+        for (pack, what) in index.missing_packs() {
+            problems.push(Problem::new(crate::pack::pack_file(&pack), what));
+        }
+        Ok((index, problems))
+    }
+
+    fn open_segment(&self, segment: Segment) -> OpenSegment {
+        let present = segment.packs.iter().map(|pack| self.packs.get(&pack.name) == Some(&pack.len)).collect();
+        OpenSegment { segment, present }
+    }
+
+    fn read_unlisted(&mut self, storage: &dyn Storage, sealer: &Sealer, problems: &mut Vec<Problem>) -> Result<()> {
+        let listed: HashSet<FileHash> =
+            self.segments.iter().flat_map(|open| &open.segment.packs).map(|pack| pack.name).collect();
+        let mut builder = SegmentBuilder::default();
+        for (&name, &len) in self.packs.iter().filter(|(name, _)| !listed.contains(name)) {
+            match Pack::open(storage, sealer, &name, len) {
+                Ok(pack) => builder.add_pack(SegmentPack { name, len }, &pack.directory),
+                Err(error @ Error::Unsupported { .. }) => return Err(error),
+                Err(error) => problems.push(Problem::from_error(&crate::pack::pack_file(&name), error)),
+            }
+        }
+        if !builder.is_empty() {
+            let segment = Segment::from_payload(FileHash([0; 32]), builder.payload(), None)?;
+            self.unlisted = Some(self.open_segment(segment));
+        }
+        Ok(())
+    }
+
+    fn missing_packs(&self) -> Vec<(FileHash, String)> {
+        let named = self.segments.iter().flat_map(|open| open.segment.packs.iter().zip(&open.present));
+        let mut missing: Vec<_> = named
+            .filter(|(_, present)| !**present)
+            .map(|(pack, _)| match self.packs.get(&pack.name) {
+                None => (pack.name, "it is missing".to_owned()),
+                Some(len) => (pack.name, format!("it is {len} bytes long, not {}", pack.len)),
+            })
+            .collect();
+        missing.sort();
+        missing.dedup();
+        missing
+    }
+
+    fn all_segments(&self) -> impl Iterator<Item = &OpenSegment> {
+        self.segments.iter().chain(&self.unlisted)
+    }
+
+    /// Every place where `id` lies, in packs that are there.
+    pub(crate) fn places(&self, id: &ChunkId) -> Result<Vec<Place>> {
+        let mut places = Vec::new();
+        for OpenSegment { segment, present } in self.all_segments() {
+            segment.find(id, &mut |entry| {
+                let number = entry.pack as usize;
+                if present.get(number) == Some(&true) {
+                    places.push(Place { pack: segment.packs[number], ordinal: entry.ordinal });
+                }
+            })?;
+        }
+        Ok(places)
+    }
+
+    pub(crate) fn contains(&self, id: &ChunkId) -> Result<bool> {
+        for OpenSegment { segment, present } in self.all_segments() {
+            let mut found = false;
+            segment.find(id, &mut |entry| found |= present.get(entry.pack as usize) == Some(&true))?;
+            if found {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// All packs that are there, with their lengths.
+    pub(crate) fn packs(&self) -> impl Iterator<Item = SegmentPack> {
+        self.packs.iter().map(|(&name, &len)| SegmentPack { name, len })
+    }
+
+    /// What the next segment must hold beside new packs: those that no segment names.
+    pub(crate) fn begin_segment(&self) -> Result<SegmentBuilder> {
+        let mut builder = SegmentBuilder::default();
+        if let Some(OpenSegment { segment, .. }) = &self.unlisted {
+            builder.adopt(segment)?;
+        }
+        Ok(builder)
+    }
+
+    /// Writes `builder` as a segment, merged with earlier ones of its size if there are many, and takes it in. All packs that it names must
+    /// be durable.
+    pub(crate) fn write_segment(
+        &mut self,
+        storage: &dyn Storage,
+        sealer: &Sealer,
+        cache: Option<&Path>,
+        mut builder: SegmentBuilder,
+    ) -> Result<()> {
+        if builder.is_empty() {
+            return Ok(());
+        }
+        self.packs.extend(builder.packs().iter().map(|pack| (pack.name, pack.len)));
+        let merged = self.take_mergeable(builder.entry_count() as u64);
+        for OpenSegment { segment, .. } in &merged {
+            builder.add_segment(segment, |pack| self.packs.get(&pack.name) == Some(&pack.len))?;
+        }
+        let payload = builder.payload();
+        let bytes = sealer.seal_payload(FileKind::Segment, &payload)?;
+        let name = FileHash::of(&bytes);
+        storage.put_file(&format!("{INDEX_FOLDER}/{name}"), &bytes)?;
+        drop(bytes);
+        let segment = Segment::from_payload(name, payload, cache)?;
+        self.segments.push(self.open_segment(segment));
+        self.unlisted = None;
+        Ok(())
+    }
+
+    /// Removes the segments that one of `entries` should be merged with: whenever a tier is full, all of it.
+    fn take_mergeable(&mut self, mut entries: u64) -> Vec<OpenSegment> {
+        let mut taken = Vec::new();
+        loop {
+            let in_tier = |open: &mut OpenSegment| tier(open.segment.entry_count) == tier(entries);
+            let (count, sum) = self
+                .segments
+                .iter_mut()
+                .filter_map(|open| in_tier(open).then_some(open.segment.entry_count))
+                .fold((0, entries), |(count, sum), more| (count + 1, sum + more));
+            if count < TIER_SEGMENTS || sum > MERGED_MAX_ENTRIES {
+                return taken;
+            }
+            taken.extend(self.segments.extract_if(.., in_tier));
+            entries = sum;
+        }
+    }
+}
+
+fn tier(entries: u64) -> u32 {
+    (entries | 1).ilog2() / TIER_FACTOR_BITS
+}
+
+fn load_segments(
+    storage: &dyn Storage,
+    sealer: &Sealer,
+    cache: Option<&Path>,
+    problems: &mut Vec<Problem>,
+) -> Result<Vec<Segment>> {
+    let mut segments = Vec::new();
+    for (name, len) in storage.list_folder(INDEX_FOLDER)? {
+        let Some(hash) = FileHash::from_hex(&name) else { continue };
+        let copy = cache.and_then(|cache| Segment::from_copy(hash, cache));
+        match copy.map_or_else(|| read_segment(storage, sealer, hash, len, cache), Ok) {
+            Ok(segment) => segments.push(segment),
+            Err(error @ (Error::Unsupported { .. } | Error::Storage { .. })) => return Err(error),
+            Err(error) => problems.push(Problem::from_error(&format!("{INDEX_FOLDER}/{name}"), error)),
+        }
+    }
+    let superseded: HashSet<FileHash> = segments.iter().flat_map(|segment| segment.superseded.clone()).collect();
+    segments.retain(|segment| !superseded.contains(&segment.name));
+    if let Some(cache) = cache {
+        drop_other_copies(cache, &segments);
+    }
+    Ok(segments)
+}
+
+fn read_segment(
+    storage: &dyn Storage,
+    sealer: &Sealer,
+    name: FileHash,
+    len: u64,
+    cache: Option<&Path>,
+) -> Result<Segment> {
+    let file = format!("{INDEX_FOLDER}/{name}");
+    let payload = read_named(storage, sealer, FileKind::Segment, &file, &name, len)?;
+    Segment::from_payload(name, payload, cache)
+}
+
+/// The payload of a file that is named by its hash.
+pub(crate) fn read_named(
+    storage: &dyn Storage,
+    sealer: &Sealer,
+    kind: FileKind,
+    file: &str,
+    name: &FileHash,
+    len: u64,
+) -> Result<Vec<u8>> {
+    let len = usize::try_from(len).map_err(|_| Error::damaged(file, "it is too long"))?;
+    let bytes = storage.read_exactly(file, 0, len)?;
+    if FileHash::of(&bytes) != *name {
+        return Err(Error::damaged(file, "its bytes do not match its name"));
+    }
+    sealer.open_payload(kind, &bytes, file)
+}
+
+/// Deletes copies of segments that are no longer read. What cannot be deleted only takes room.
+fn drop_other_copies(cache: &Path, segments: &[Segment]) {
+    let Ok(copies) = fs::read_dir(cache) else { return };
+    for copy in copies.flatten() {
+        let hash = copy.file_name().to_str().and_then(FileHash::from_hex);
+        if hash.is_some_and(|hash| segments.iter().all(|segment| segment.name != hash)) {
+            let _ = fs::remove_file(copy.path());
+        }
+    }
+}
+
+/// All files in `packs/` that are named as packs, with their lengths.
+pub(crate) fn list_packs(storage: &dyn Storage) -> Result<HashMap<FileHash, u64>> {
+    let files = storage.list_folder(PACKS_FOLDER)?;
+    let pack = |(name, len): (String, u64)| {
+        let (folder, digits) = name.split_once('/')?;
+        let hash = FileHash::from_hex(digits)?;
+        (folder == &digits[..2]).then_some((hash, len))
+    };
+    Ok(files.into_iter().filter_map(pack).collect())
+}

@@ -1,0 +1,507 @@
+//! Segments: sorted, immutable maps from chunk id to place (SPEC §7).
+//!
+//! A segment is read by position, a block of 4096 bytes at a time, from a verified copy in the cache folder: what stays in memory is
+//! a filter of ten bits and a fence of a twentieth of a byte for each chunk.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::Path,
+};
+
+use crate::{
+    bytes::{Cursor, Malformed},
+    error::{Error, Result},
+    id::{ChunkId, FileHash},
+    pack::{ChunkKind, Directory},
+    positioned,
+};
+
+const FIXED_LEN: usize = 32;
+const PACK_LEN: usize = 40;
+const DELTA_LEN: usize = 24;
+const ENTRY_LEN: usize = 24;
+pub(crate) const BLOCK_LEN: usize = 4096;
+const BLOCK_ENTRIES: usize = BLOCK_LEN / ENTRY_LEN;
+const FILTER_BLOCK_LEN: usize = 64;
+const FILTER_BITS_PER_ENTRY: u64 = 10;
+const FILTER_PROBES: u32 = 6;
+const MAX_ENTRIES: u64 = 1 << 28;
+const CHECK_LEN: usize = 32;
+
+/// A chunk's place, as a segment holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SegmentEntry {
+    pub(crate) id: ChunkId,
+    /// Number of the pack in the segment's table.
+    pub(crate) pack: u32,
+    pub(crate) ordinal: u16,
+    pub(crate) size_class: u8,
+    pub(crate) flags: u8,
+}
+
+impl SegmentEntry {
+    fn emit(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.id.as_bytes());
+        out.extend_from_slice(&self.pack.to_le_bytes());
+        out.extend_from_slice(&self.ordinal.to_le_bytes());
+        out.extend([self.size_class, self.flags]);
+    }
+
+    fn parse(bytes: &[u8]) -> SegmentEntry {
+        let mut cursor = Cursor(bytes);
+        let mut fields = || -> Result<SegmentEntry, Malformed> {
+            let (id, pack) = (ChunkId(cursor.array()?), cursor.u32()?);
+            let ordinal = u16::from_le_bytes(cursor.array()?);
+            Ok(SegmentEntry { id, pack, ordinal, size_class: cursor.u8()?, flags: cursor.u8()? })
+        };
+        fields().expect("an entry's bytes are there")
+    }
+}
+
+/// A pack of which a segment lists all chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentPack {
+    pub(crate) name: FileHash,
+    pub(crate) len: u64,
+}
+
+/// What goes into a segment.
+#[derive(Debug, Default)]
+pub(crate) struct SegmentBuilder {
+    packs: Vec<SegmentPack>,
+    entries: Vec<SegmentEntry>,
+    superseded: Vec<FileHash>,
+    /// The base of each delta chunk, by pack and ordinal.
+    deltas: Vec<((u32, u16), ChunkId)>,
+}
+
+impl SegmentBuilder {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.packs.is_empty()
+    }
+
+    pub(crate) fn entry_count(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn packs(&self) -> &[SegmentPack] {
+        &self.packs
+    }
+
+    /// The ids of all chunks.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &ChunkId> {
+        self.entries.iter().map(|entry| &entry.id)
+    }
+
+    /// Adds what another builder holds.
+    pub(crate) fn append(&mut self, other: SegmentBuilder) {
+        let first = self.packs.len() as u32;
+        self.packs.extend(other.packs);
+        self.superseded.extend(other.superseded);
+        self.entries.extend(other.entries.into_iter().map(|entry| SegmentEntry { pack: first + entry.pack, ..entry }));
+        self.deltas.extend(other.deltas.into_iter().map(|((pack, ordinal), base)| ((first + pack, ordinal), base)));
+    }
+
+    /// Adds a pack with all its chunks.
+    pub(crate) fn add_pack(&mut self, pack: SegmentPack, directory: &Directory) {
+        let number = self.packs.len() as u32;
+        self.packs.push(pack);
+        for (ordinal, chunk) in directory.chunks.iter().enumerate() {
+            let frame = &directory.frames[chunk.frame as usize];
+            let flags = u8::from(frame.base.is_some()) | (frame.kind as u8) << 1;
+            let size_class = size_class(directory.stored_len(chunk));
+            self.entries.push(SegmentEntry { id: chunk.id, pack: number, ordinal: ordinal as u16, size_class, flags });
+            self.deltas.extend(frame.base.map(|base| ((number, ordinal as u16), base)));
+        }
+    }
+
+    /// Adds all of another segment, in whose place the new one stands; packs for which `keep` is false are left out.
+    pub(crate) fn add_segment(&mut self, segment: &Segment, keep: impl Fn(&SegmentPack) -> bool) -> Result<()> {
+        self.superseded.push(segment.name);
+        self.copy_from(segment, keep)
+    }
+
+    /// Adds all of a segment that is in no repository.
+    pub(crate) fn adopt(&mut self, segment: &Segment) -> Result<()> {
+        self.copy_from(segment, |_| true)
+    }
+
+    fn copy_from(&mut self, segment: &Segment, keep: impl Fn(&SegmentPack) -> bool) -> Result<()> {
+        let mut numbers = Vec::with_capacity(segment.packs.len());
+        for pack in &segment.packs {
+            let kept = keep(pack);
+            numbers.push(kept.then_some(self.packs.len() as u32));
+            self.packs.extend(kept.then_some(*pack));
+        }
+        let mut deltas = segment.deltas.iter().peekable();
+        segment.for_each(&mut |number, entry| {
+            let base = deltas.next_if(|(delta, _)| *delta == number).map(|(_, base)| *base);
+            let Some(pack) = numbers.get(entry.pack as usize).copied().flatten() else { return };
+            self.entries.push(SegmentEntry { pack, ..entry });
+            self.deltas.extend(base.map(|base| ((pack, entry.ordinal), base)));
+        })
+    }
+
+    /// The payload of the segment.
+    pub(crate) fn payload(mut self) -> Vec<u8> {
+        self.entries.sort_unstable();
+        self.deltas.sort_unstable();
+        let base_of = |entry: &SegmentEntry| {
+            let at = self.deltas.binary_search_by_key(&(entry.pack, entry.ordinal), |(place, _)| *place).ok()?;
+            Some(self.deltas[at].1)
+        };
+        let deltas: Vec<(u64, ChunkId)> =
+            self.entries.iter().enumerate().filter_map(|(n, entry)| Some((n as u64, base_of(entry)?))).collect();
+        let (blocks, filter) = (self.entries.len().div_ceil(BLOCK_ENTRIES), Filter::of(&self.entries));
+        let mut out = Vec::new();
+        out.extend_from_slice(&(self.entries.len() as u64).to_le_bytes());
+        for count in [self.packs.len(), self.superseded.len(), deltas.len(), filter.block_count(), blocks, 0] {
+            out.extend_from_slice(&(count as u32).to_le_bytes());
+        }
+        for pack in &self.packs {
+            out.extend_from_slice(pack.name.as_bytes());
+            out.extend_from_slice(&pack.len.to_le_bytes());
+        }
+        self.superseded.iter().for_each(|name| out.extend_from_slice(name.as_bytes()));
+        for (number, base) in &deltas {
+            out.extend_from_slice(&number.to_le_bytes());
+            out.extend_from_slice(base.as_bytes());
+        }
+        out.extend_from_slice(&filter.0);
+        for block in self.entries.chunks(BLOCK_ENTRIES) {
+            out.extend_from_slice(&block[0].id.as_bytes()[..8]);
+        }
+        for block in self.entries.chunks(BLOCK_ENTRIES) {
+            out.resize(out.len().next_multiple_of(BLOCK_LEN), 0);
+            block.iter().for_each(|entry| entry.emit(&mut out));
+        }
+        out.resize(out.len().next_multiple_of(BLOCK_LEN), 0);
+        out
+    }
+}
+
+/// A Bloom filter in blocks of 64 bytes: one cache line decides.
+#[derive(Debug)]
+struct Filter(Vec<u8>);
+
+impl Filter {
+    fn of(entries: &[SegmentEntry]) -> Filter {
+        let bits = entries.len() as u64 * FILTER_BITS_PER_ENTRY;
+        let mut filter = Filter(vec![0; bits.div_ceil(8 * FILTER_BLOCK_LEN as u64) as usize * FILTER_BLOCK_LEN]);
+        for entry in entries {
+            for bit in filter.bits(&entry.id) {
+                filter.0[bit / 8] |= 1 << (bit % 8);
+            }
+        }
+        filter
+    }
+
+    fn block_count(&self) -> usize {
+        self.0.len() / FILTER_BLOCK_LEN
+    }
+
+    /// The filter's bits that stand for `id`. There must be at least one block.
+    fn bits(&self, id: &ChunkId) -> impl Iterator<Item = usize> + use<> {
+        let bytes = id.as_bytes();
+        let high = u32::from_be_bytes(*bytes.first_chunk().expect("an id has 16 bytes"));
+        let block = (u64::from(high) * self.block_count() as u64) >> 32;
+        let low = u64::from_le_bytes(bytes[4..12].try_into().expect("an id has 16 bytes"));
+        (0..FILTER_PROBES).map(move |probe| {
+            block as usize * FILTER_BLOCK_LEN * 8 + (low >> (9 * probe)) as usize % (FILTER_BLOCK_LEN * 8)
+        })
+    }
+
+    fn may_contain(&self, id: &ChunkId) -> bool {
+        !self.0.is_empty() && self.bits(id).all(|bit| self.0[bit / 8] & 1 << (bit % 8) != 0)
+    }
+}
+
+/// Roughly the logarithm of `len`, to an eighth of an octave.
+fn size_class(len: u64) -> u8 {
+    let Some(exponent) = len.checked_ilog2() else { return 0 };
+    let mantissa = if exponent >= 3 { len >> (exponent - 3) } else { len << (3 - exponent) };
+    (8 * exponent + (mantissa & 7) as u32).min(255) as u8
+}
+
+/// Where a segment's payload is read from.
+#[derive(Debug)]
+enum Payload {
+    Memory(Vec<u8>),
+    /// A copy in the cache folder: payload and its BLAKE3.
+    File(File),
+}
+
+impl Payload {
+    fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        match self {
+            Payload::Memory(bytes) => {
+                let end = offset + len as u64;
+                bytes.get(offset as usize..end as usize).map(<[u8]>::to_vec).ok_or(io::ErrorKind::UnexpectedEof.into())
+            }
+            Payload::File(file) => {
+                let mut bytes = vec![0; len];
+                positioned::read_exact_at(file, &mut bytes, offset)?;
+                Ok(bytes)
+            }
+        }
+    }
+}
+
+/// A segment open for look-ups.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) name: FileHash,
+    pub(crate) packs: Vec<SegmentPack>,
+    pub(crate) superseded: Vec<FileHash>,
+    pub(crate) entry_count: u64,
+    deltas: Vec<(u64, ChunkId)>,
+    filter: Filter,
+    fences: Vec<[u8; 8]>,
+    payload: Payload,
+    entries_offset: u64,
+}
+
+impl Segment {
+    /// Takes a payload that was just decrypted, and leaves a copy of it in the folder `cache`, if there is one.
+    pub(crate) fn from_payload(name: FileHash, payload: Vec<u8>, cache: Option<&Path>) -> Result<Segment> {
+        let segment = Segment::parse(name, payload.len() as u64, Payload::Memory(payload))?;
+        // Without a copy, memory serves as well.
+        if let (Some(cache), Payload::Memory(payload)) = (cache, &segment.payload)
+            && write_copy(cache, &name, payload).is_ok()
+            && let Some(copy) = Segment::from_copy(name, cache)
+        {
+            return Ok(copy);
+        }
+        Ok(segment)
+    }
+
+    /// Opens the copy in the folder `cache`; `None` if there is no good one.
+    pub(crate) fn from_copy(name: FileHash, cache: &Path) -> Option<Segment> {
+        let mut file = File::open(cache.join(name.to_string())).ok()?;
+        let len = file.metadata().ok()?.len().checked_sub(CHECK_LEN as u64)?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader((&mut file).take(len)).ok()?;
+        let mut check = [0; CHECK_LEN];
+        file.read_exact(&mut check).ok()?;
+        if *hasher.finalize().as_bytes() != check {
+            return None;
+        }
+        Segment::parse(name, len, Payload::File(file)).ok()
+    }
+
+    fn parse(name: FileHash, len: u64, payload: Payload) -> Result<Segment> {
+        let damaged = |what: &str| Error::damaged(format!("index/{name}"), what);
+        let read = |offset: u64, wanted: u64| {
+            let end = offset.checked_add(wanted).filter(|&end| end <= len);
+            end.ok_or_else(|| damaged("it ends before its tables do"))?;
+            payload.read(offset, wanted as usize).map_err(|error| damaged(&error.to_string()))
+        };
+        let fixed = read(0, FIXED_LEN as u64)?;
+        let mut cursor = Cursor(&fixed);
+        let entry_count = cursor.u64().expect("the fixed part has 32 bytes");
+        let [packs, superseded, deltas, filter, blocks, zero] =
+            std::array::from_fn(|_| u64::from(cursor.u32().expect("the fixed part has 32 bytes")));
+        let filter_blocks = entry_count.saturating_mul(FILTER_BITS_PER_ENTRY).div_ceil(8 * FILTER_BLOCK_LEN as u64);
+        let expected_blocks = entry_count.div_ceil(BLOCK_ENTRIES as u64);
+        if entry_count > MAX_ENTRIES || filter != filter_blocks || blocks != expected_blocks || zero != 0 {
+            return Err(damaged("its counts do not fit together"));
+        }
+        let packs_at = FIXED_LEN as u64;
+        let superseded_at = packs_at + packs * PACK_LEN as u64;
+        let deltas_at = superseded_at + superseded * 32;
+        let filter_at = deltas_at + deltas * DELTA_LEN as u64;
+        let fences_at = filter_at + filter * FILTER_BLOCK_LEN as u64;
+        let entries_offset = (fences_at + blocks * 8).next_multiple_of(BLOCK_LEN as u64);
+        if entries_offset + blocks * BLOCK_LEN as u64 != len {
+            return Err(damaged("its length is not that of its tables"));
+        }
+        let pack_table = read(packs_at, packs * PACK_LEN as u64)?;
+        let superseded_table = read(superseded_at, superseded * 32)?;
+        let delta_table = read(deltas_at, deltas * DELTA_LEN as u64)?;
+        let fence_table = read(fences_at, blocks * 8)?;
+        let hash = |bytes: &[u8]| FileHash(bytes.try_into().expect("a table's row has its length"));
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("a table's row has its length"));
+        Ok(Segment {
+            name,
+            packs: pack_table
+                .chunks_exact(PACK_LEN)
+                .map(|row| SegmentPack { name: hash(&row[..32]), len: number(&row[32..]) })
+                .collect(),
+            superseded: superseded_table.chunks_exact(32).map(hash).collect(),
+            entry_count,
+            deltas: delta_table
+                .chunks_exact(DELTA_LEN)
+                .map(|row| (number(&row[..8]), ChunkId(row[8..].try_into().expect("a table's row has its length"))))
+                .collect(),
+            filter: Filter(read(filter_at, filter * FILTER_BLOCK_LEN as u64)?),
+            fences: fence_table.chunks_exact(8).map(|row| row.try_into().expect("rows of eight")).collect(),
+            payload,
+            entries_offset,
+        })
+    }
+
+    /// Calls `each` for every entry of `id`.
+    pub(crate) fn find(&self, id: &ChunkId, each: &mut dyn FnMut(SegmentEntry)) -> Result<()> {
+        if !self.filter.may_contain(id) {
+            return Ok(());
+        }
+        let prefix = &id.as_bytes()[..8];
+        // The block before the first whose fence is not less may end with the id.
+        let first = self.fences.partition_point(|fence| fence.as_slice() < prefix).saturating_sub(1);
+        for block in first..self.fences.len() {
+            if self.fences[block].as_slice() > prefix {
+                break;
+            }
+            self.read_block(block)?.into_iter().filter(|entry| entry.id == *id).for_each(&mut *each);
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with every entry and its number, in order.
+    pub(crate) fn for_each(&self, each: &mut dyn FnMut(u64, SegmentEntry)) -> Result<()> {
+        for block in 0..self.fences.len() {
+            let first = (block * BLOCK_ENTRIES) as u64;
+            self.read_block(block)?.into_iter().zip(first..).for_each(|(entry, number)| each(number, entry));
+        }
+        Ok(())
+    }
+
+    fn read_block(&self, block: usize) -> Result<Vec<SegmentEntry>> {
+        let offset = self.entries_offset + (block * BLOCK_LEN) as u64;
+        let bytes = self.payload.read(offset, BLOCK_LEN).map_err(|source| Error::Storage {
+            action: "read",
+            name: format!("index/{} (its local copy)", self.name),
+            source,
+        })?;
+        let count = (self.entry_count - (block * BLOCK_ENTRIES) as u64).min(BLOCK_ENTRIES as u64);
+        Ok(bytes.chunks_exact(ENTRY_LEN).take(count as usize).map(SegmentEntry::parse).collect())
+    }
+}
+
+impl SegmentEntry {
+    /// The kind of the chunk; `None` if the flags hold none.
+    #[allow(dead_code, reason = "prune and stats will tell data from trees without opening packs")]
+    pub(crate) fn kind(&self) -> Option<ChunkKind> {
+        [ChunkKind::Data, ChunkKind::Node, ChunkKind::List].into_iter().find(|&kind| kind as u8 == self.flags >> 1 & 3)
+    }
+}
+
+fn write_copy(cache: &Path, name: &FileHash, payload: &[u8]) -> io::Result<()> {
+    fs::create_dir_all(cache)?;
+    let path = cache.join(name.to_string());
+    // Another process may write the same copy at this moment.
+    let temporary = cache.join(format!("{name}.{}", std::process::id()));
+    let mut file = File::create(&temporary)?;
+    file.write_all(payload)?;
+    file.write_all(blake3::hash(payload).as_bytes())?;
+    drop(file);
+    fs::rename(&temporary, &path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        codec::Encoding,
+        pack::{Frame, PackedChunk},
+    };
+    use proptest::prelude::*;
+
+    fn id(n: u64) -> ChunkId {
+        ChunkId(*blake3::hash(&n.to_le_bytes()).as_bytes().first_chunk().unwrap())
+    }
+
+    fn directory(ids: impl Iterator<Item = ChunkId>) -> Directory {
+        let mut directory = Directory::default();
+        for (n, id) in ids.enumerate() {
+            let base = (n % 5 == 4).then_some(self::id(1_000_000 + n as u64));
+            let encoding = if base.is_some() { Encoding::Delta } else { Encoding::Raw };
+            directory.frames.push(Frame { encoding, kind: ChunkKind::Data, offset: 0, sealed_len: 100, decoded_len: 84, base });
+            directory.chunks.push(PackedChunk { id, frame: n as u32, offset: 0, len: 84 });
+        }
+        directory
+    }
+
+    fn segment(count: u64, cache: Option<&Path>) -> Segment {
+        let mut builder = SegmentBuilder::default();
+        for first in (0..count).step_by(1000) {
+            let pack = SegmentPack { name: FileHash::of(&first.to_le_bytes()), len: first };
+            builder.add_pack(pack, &directory((first..count.min(first + 1000)).map(id)));
+        }
+        Segment::from_payload(FileHash([1; 32]), builder.payload(), cache).unwrap()
+    }
+
+    fn places(segment: &Segment, id: &ChunkId) -> Vec<(u64, u16)> {
+        let mut found = Vec::new();
+        segment.find(id, &mut |entry| found.push((segment.packs[entry.pack as usize].len, entry.ordinal))).unwrap();
+        found
+    }
+
+    #[test]
+    fn what_is_in_is_found_and_what_is_not_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        for count in [0, 1, 169, 170, 171, 5000] {
+            for cache in [None, Some(dir.path())] {
+                let segment = segment(count, cache);
+                for n in 0..count {
+                    assert_eq!(places(&segment, &id(n)), [(n / 1000 * 1000, (n % 1000) as u16)]);
+                }
+                let false_hits = (count..count + 5000).filter(|&n| segment.filter.may_contain(&id(n))).count();
+                assert!(false_hits < 150, "{false_hits} of 5000 pass the filter");
+                assert!((count..count + 5000).all(|n| places(&segment, &id(n)).is_empty()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_merged_segment_holds_both_and_keeps_bases() {
+        let (one, two) = (segment(3000, None), segment(200, None));
+        let mut builder = SegmentBuilder::default();
+        builder.add_segment(&one, |pack| pack.len != 1000).unwrap();
+        builder.add_segment(&two, |_| true).unwrap();
+        let merged = Segment::from_payload(FileHash([2; 32]), builder.payload(), None).unwrap();
+        assert_eq!(merged.entry_count, 2200);
+        assert_eq!(merged.superseded, [one.name, two.name]);
+        assert_eq!(places(&merged, &id(5)), [(0, 5), (0, 5)]);
+        assert_eq!(places(&merged, &id(1005)), []);
+        assert_eq!(merged.deltas.len(), 440);
+        merged
+            .for_each(&mut |number, entry| {
+                let base = merged.deltas.iter().find(|(delta, _)| *delta == number).map(|(_, base)| *base);
+                let expected = (entry.ordinal % 5 == 4).then_some(id(1_000_000 + u64::from(entry.ordinal)));
+                assert_eq!((base, entry.flags & 1 == 1), (expected, expected.is_some()));
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn a_damaged_copy_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = segment(300, Some(dir.path())).name;
+        assert!(Segment::from_copy(name, dir.path()).is_some());
+        let path = dir.path().join(name.to_string());
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[5000] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        assert!(Segment::from_copy(name, dir.path()).is_none());
+        fs::write(&path, &bytes[..10]).unwrap();
+        assert!(Segment::from_copy(name, dir.path()).is_none());
+    }
+
+    #[test]
+    fn size_classes_grow_with_lengths() {
+        assert_eq!([0, 1, 2, 8, 9, 16, 65_536].map(size_class), [0, 0, 8, 24, 25, 32, 128]);
+        assert!((0..200_000).map(size_class).is_sorted());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>, entries in 0u64..400) {
+            let _ = Segment::from_payload(FileHash([1; 32]), bytes.clone(), None);
+            let mut plausible = segment(entries, None).payload.read(0, 32).unwrap();
+            plausible.extend(bytes);
+            let _ = Segment::from_payload(FileHash([1; 32]), plausible, None);
+        }
+    }
+}

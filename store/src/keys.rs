@@ -1,0 +1,339 @@
+//! The repository's secret, the keys that follow from it, and the slots that hold it (SPEC §4).
+
+use std::{fmt, str::FromStr};
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::{
+    bytes::random,
+    config::{self, Config, TEXT_MAX_LEN},
+    error::{Error, Problem, Result},
+    id::{decode_hex, encode_hex},
+    seal::{Cipher, FrameNumber},
+    storage::Storage,
+};
+
+pub(crate) const KEYS_FOLDER: &str = "keys";
+
+const MEMORY_KIB: u32 = 64 << 10;
+const PASSES: u32 = 3;
+const LANES: u32 = 1;
+/// More than these would be an attack on the reader's memory and patience.
+const MEMORY_MAX_KIB: u32 = 2 << 20;
+const PASSES_MAX: u32 = 64;
+const LANES_MAX: u32 = 16;
+
+const SECRET_LEN: usize = 32;
+const SEALED_LEN: usize = SECRET_LEN + crate::seal::TAG_LEN;
+const SALT_LEN: usize = 16;
+const RECOVERY_LEN: usize = 20;
+
+/// The 32 bytes from which every key of a repository follows.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub(crate) struct Secret([u8; SECRET_LEN]);
+
+/// One key for each use.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub(crate) struct Keys {
+    pub(crate) seal: [u8; 32],
+    pub(crate) id: [u8; 32],
+    pub(crate) chunker: [u8; 32],
+    pub(crate) tree: [u8; 32],
+}
+
+impl Secret {
+    pub(crate) fn random() -> Result<Secret> {
+        Ok(Secret(random().map_err(Error::Random)?))
+    }
+
+    pub(crate) fn keys(&self) -> Keys {
+        Keys {
+            seal: blake3::derive_key("heirloom 1 seal", &self.0),
+            id: blake3::derive_key("heirloom 1 chunk id", &self.0),
+            chunker: blake3::derive_key("heirloom 1 chunker", &self.0),
+            tree: blake3::derive_key("heirloom 1 tree", &self.0),
+        }
+    }
+}
+
+/// 160 random bits that open a repository when its password is forgotten; shown as 15 words of BIP 39's English list.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct RecoveryKey([u8; RECOVERY_LEN]);
+
+impl RecoveryKey {
+    pub(crate) fn random() -> Result<RecoveryKey> {
+        Ok(RecoveryKey(random().map_err(Error::Random)?))
+    }
+}
+
+impl fmt::Display for RecoveryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        bip39::Mnemonic::from_entropy(&self.0).expect("160 bits make 15 words").fmt(f)
+    }
+}
+
+impl fmt::Debug for RecoveryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RecoveryKey(…)")
+    }
+}
+
+impl FromStr for RecoveryKey {
+    type Err = Error;
+
+    fn from_str(words: &str) -> Result<RecoveryKey> {
+        let bad = |what: String| Error::BadRecoveryKey { what };
+        let words = words.to_lowercase();
+        let mnemonic = bip39::Mnemonic::parse_in(bip39::Language::English, words).map_err(|error| bad(error.to_string()))?;
+        let entropy = Zeroizing::new(mnemonic.to_entropy());
+        let bytes = entropy.as_slice().try_into().map_err(|_| bad("it has 15 words".into()))?;
+        Ok(RecoveryKey(bytes))
+    }
+}
+
+/// What a person has to open a repository with.
+#[derive(Debug, Clone, Copy)]
+pub enum Unlock<'a> {
+    /// The password.
+    Password(&'a str),
+    /// The recovery key.
+    Recovery(&'a RecoveryKey),
+    /// Nothing: for a repository without a password.
+    Open,
+}
+
+/// One way to the secret: a line of JSON in `keys/<slot>-1` and `-2`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Slot {
+    slot: String,
+    kind: SlotKind,
+    created: i64,
+    config: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    salt: String,
+    #[serde(default, skip_serializing_if = "Option::is_none", flatten)]
+    costs: Option<Costs>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    sealed: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    secret: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SlotKind {
+    Password,
+    Recovery,
+    Open,
+    #[serde(other)]
+    Unknown,
+}
+
+/// Argon2id's.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Costs {
+    memory_kib: u32,
+    passes: u32,
+    lanes: u32,
+}
+
+impl Slot {
+    /// A slot of the kind of `unlock`.
+    pub(crate) fn new(unlock: Unlock, secret: &Secret, config: &Config) -> Result<Slot> {
+        let mut slot = Slot {
+            slot: encode_hex(&random::<8>().map_err(Error::Random)?),
+            kind: SlotKind::Open,
+            created: config.created,
+            config: config.to_line(),
+            salt: String::new(),
+            costs: None,
+            sealed: String::new(),
+            secret: String::new(),
+        };
+        if let Unlock::Open = unlock {
+            slot.secret = encode_hex(&secret.0);
+            return Ok(slot);
+        }
+        let salt = random::<SALT_LEN>().map_err(Error::Random)?;
+        slot.salt = encode_hex(&salt);
+        (slot.kind, slot.costs) = match unlock {
+            Unlock::Password(_) => {
+                (SlotKind::Password, Some(Costs { memory_kib: MEMORY_KIB, passes: PASSES, lanes: LANES }))
+            }
+            _ => (SlotKind::Recovery, None),
+        };
+        let key = slot.key(unlock, &salt)?.expect("the slot is of the kind of what opens it");
+        let mut sealed = Vec::with_capacity(SEALED_LEN);
+        config.cipher.key(&key).seal(FrameNumber::Inner(0), blake3::hash(slot.config.as_bytes()).as_bytes(), &secret.0, &mut sealed);
+        slot.sealed = encode_hex(&sealed);
+        Ok(slot)
+    }
+
+    pub(crate) fn kind(&self) -> SlotKind {
+        self.kind
+    }
+
+    /// The copy of config's first line.
+    pub(crate) fn config(&self) -> &str {
+        &self.config
+    }
+
+    /// The secret, or `None` if `unlock` is not of this slot's kind, or wrong.
+    pub(crate) fn open(&self, unlock: Unlock, cipher: Cipher) -> Result<Option<Secret>> {
+        let damaged = |what: &str| Error::damaged(self.file(1), what);
+        let mut secret = Secret([0; SECRET_LEN]);
+        if let (Unlock::Open, SlotKind::Open) = (unlock, self.kind) {
+            return if decode_hex(&self.secret, &mut secret.0) { Ok(Some(secret)) } else { Err(damaged("it holds no secret")) };
+        }
+        let (mut salt, mut sealed) = ([0; SALT_LEN], vec![0; SEALED_LEN]);
+        if self.kind == SlotKind::Open || self.kind == SlotKind::Unknown {
+            return Ok(None);
+        }
+        if !decode_hex(&self.salt, &mut salt) || !decode_hex(&self.sealed, &mut sealed) {
+            return Err(damaged("its salt or sealed secret has a wrong length"));
+        }
+        let Some(key) = self.key(unlock, &salt)? else { return Ok(None) };
+        let associated = blake3::hash(self.config.as_bytes());
+        let Some(opened) = cipher.key(&key).open(FrameNumber::Inner(0), associated.as_bytes(), sealed) else { return Ok(None) };
+        secret.0.copy_from_slice(&Zeroizing::new(opened));
+        Ok(Some(secret))
+    }
+
+    /// The key that seals the secret in this slot; `None` if `unlock` is for a slot of another kind.
+    fn key(&self, unlock: Unlock, salt: &[u8; SALT_LEN]) -> Result<Option<Zeroizing<[u8; 32]>>> {
+        let mut key = Zeroizing::new([0; 32]);
+        match (unlock, self.kind, &self.costs) {
+            (Unlock::Password(password), SlotKind::Password, Some(costs)) => {
+                let normal = Zeroizing::new(password.nfc().collect::<String>());
+                self.argon2(costs)?
+                    .hash_password_into(normal.as_bytes(), salt, key.as_mut())
+                    .map_err(|error| Error::damaged(self.file(1), error.to_string()))?;
+            }
+            (Unlock::Recovery(recovery), SlotKind::Recovery, _) => {
+                let material = Zeroizing::new([recovery.0.as_slice(), salt].concat());
+                *key = blake3::derive_key("heirloom 1 recovery", &material);
+            }
+            _ => return Ok(None),
+        }
+        Ok(Some(key))
+    }
+
+    fn argon2(&self, costs: &Costs) -> Result<Argon2<'static>> {
+        if costs.memory_kib > MEMORY_MAX_KIB || costs.passes > PASSES_MAX || costs.lanes > LANES_MAX {
+            return Err(Error::damaged(self.file(1), "it asks for more work than any password needs"));
+        }
+        let params = Params::new(costs.memory_kib, costs.passes, costs.lanes, Some(32))
+            .map_err(|error| Error::damaged(self.file(1), error.to_string()))?;
+        Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+    }
+
+    /// The name of one of its two copies.
+    pub(crate) fn file(&self, copy: u8) -> String {
+        format!("{KEYS_FOLDER}/{}-{copy}", self.slot)
+    }
+
+    /// Writes both copies.
+    pub(crate) fn write(&self, storage: &dyn Storage) -> Result<()> {
+        let line = serde_json::to_string(self).expect("a slot is plain JSON");
+        let text = config::with_check_line(&line);
+        (1..=2).try_for_each(|copy| storage.put_file(&self.file(copy), &text))
+    }
+}
+
+/// Every slot that has a whole copy, and what is wrong with the others.
+pub(crate) fn read_slots(storage: &dyn Storage) -> Result<(Vec<Slot>, Vec<Problem>)> {
+    let mut files: Vec<String> = storage.list_folder(KEYS_FOLDER)?.into_iter().map(|(name, _)| name).collect();
+    files.retain(|name| is_slot_name(name));
+    files.sort();
+    let (mut slots, mut problems) = (Vec::<Slot>::new(), Vec::new());
+    for name in &files {
+        let file = format!("{KEYS_FOLDER}/{name}");
+        match read_slot(storage, &file) {
+            Ok(slot) if slot.slot != name[..16] => problems.push(Problem::new(file, "it holds another slot than its name says")),
+            Ok(slot) if slots.contains(&slot) => {}
+            Ok(slot) => slots.push(slot),
+            Err(error) => problems.push(Problem::from_error(&file, error)),
+        }
+        let twin = format!("{}-{}", &name[..16], if name.ends_with('1') { 2 } else { 1 });
+        if !files.contains(&twin) {
+            problems.push(Problem::new(format!("{KEYS_FOLDER}/{twin}"), "the slot's other copy is missing"));
+        }
+    }
+    Ok((slots, problems))
+}
+
+fn read_slot(storage: &dyn Storage, file: &str) -> Result<Slot> {
+    let text = storage.read_whole(file, TEXT_MAX_LEN)?;
+    let line = config::checked_line(&text, file)?;
+    serde_json::from_str(line).map_err(|error| Error::damaged(file, format!("it is not a slot: {error}")))
+}
+
+fn is_slot_name(name: &str) -> bool {
+    let copy = name.strip_suffix("-1").or_else(|| name.strip_suffix("-2"));
+    copy.is_some_and(|slot| decode_hex(slot, &mut [0; 8]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{id::RepositoryId, storage::MemoryStorage};
+
+    fn config() -> Config {
+        Config::new(RepositoryId([1; 16]), Cipher::default(), 1 << 24, 0)
+    }
+
+    #[test]
+    fn each_slot_opens_with_its_own_and_nothing_else() {
+        let (config, secret, recovery) = (config(), Secret::random().unwrap(), RecoveryKey::random().unwrap());
+        let unlocks = [Unlock::Password("pässword"), Unlock::Recovery(&recovery), Unlock::Open];
+        for (i, unlock) in unlocks.into_iter().enumerate() {
+            let slot = Slot::new(unlock, &secret, &config).unwrap();
+            for (j, other) in unlocks.into_iter().enumerate() {
+                let opened = slot.open(other, config.cipher).unwrap();
+                assert_eq!(opened.map(|found| found.0), (i == j).then_some(secret.0), "{i} {j}");
+            }
+        }
+        let slot = Slot::new(Unlock::Password("pa\u{308}ssword"), &secret, &config).unwrap();
+        assert!(slot.open(Unlock::Password("p\u{e4}ssword"), config.cipher).unwrap().is_some(), "composed or not");
+        assert!(slot.open(Unlock::Password("password"), config.cipher).unwrap().is_none());
+        let mut moved = slot.clone();
+        moved.config = moved.config.replace("16777216", "16777217");
+        assert!(moved.open(Unlock::Password("pässword"), config.cipher).unwrap().is_none(), "config is bound");
+    }
+
+    #[test]
+    fn a_recovery_key_is_fifteen_words_and_a_typing_error_is_noticed() {
+        let key = RecoveryKey::random().unwrap();
+        let words = key.to_string();
+        assert_eq!(words.split(' ').count(), 15);
+        assert_eq!(words.to_uppercase().replace(' ', "\n  ").parse::<RecoveryKey>().unwrap(), key);
+        assert!(words.rsplit_once(' ').unwrap().0.parse::<RecoveryKey>().is_err());
+        assert!("not a key at all".parse::<RecoveryKey>().is_err());
+    }
+
+    #[test]
+    fn one_copy_of_a_slot_is_enough_and_the_other_is_reported() {
+        let storage = MemoryStorage::default();
+        let secret = Secret::random().unwrap();
+        Slot::new(Unlock::Open, &secret, &config()).unwrap().write(&storage).unwrap();
+        assert_eq!(read_slots(&storage).map(|(slots, problems)| (slots.len(), problems.len())).unwrap(), (1, 0));
+        let first = storage.files().keys().next().unwrap().clone();
+        storage.files().get_mut(&first).unwrap()[40] ^= 1;
+        let (slots, problems) = read_slots(&storage).unwrap();
+        assert_eq!((slots.len(), problems[0].file.as_str()), (1, first.as_str()));
+        storage.files().remove(&first);
+        let (slots, problems) = read_slots(&storage).unwrap();
+        assert_eq!((slots.len(), problems[0].file.as_str()), (1, first.as_str()));
+    }
+
+    #[test]
+    fn costs_beyond_reason_are_refused() {
+        let slot = Slot::new(Unlock::Password("p"), &Secret::random().unwrap(), &config()).unwrap();
+        let mut greedy = slot;
+        greedy.costs = Some(Costs { memory_kib: u32::MAX, passes: 1, lanes: 1 });
+        assert!(greedy.open(Unlock::Password("p"), Cipher::default()).is_err_and(|error| error.is_damage()));
+    }
+}

@@ -1,0 +1,95 @@
+//! Trees of files in, deduplicated and encrypted snapshots of them, and files out again, byte for byte.
+//!
+//! SPEC.md is the contract of what lies on the disk. This library knows nothing of phones: it keeps entries by *name* (a domain
+//! and a path in it), each with its *place* in a backup folder. It prints nothing, reads no environment, and never exits.
+//!
+//! ```
+//! use std::{collections::BTreeMap, sync::Arc};
+//! use heirloom_store::*;
+//!
+//! let storage = Arc::new(MemoryStorage::default());
+//! let (repository, recovery_key) = Repository::create(storage, Some("correct horse"), &Options::default())?;
+//! assert_eq!(recovery_key.unwrap().to_string().split(' ').count(), 15);
+//!
+//! let mut editor = repository.edit("00008101-001A2B3C4D5E6F78", None)?;
+//! let place = TreePath::new("3d/3d0d7e5fb2ce288813306e4d4636395e047a3d28")?;
+//! editor.write_file(&place, 0, &mut "hello".as_bytes())?;
+//! editor.describe(Name::new("HomeDomain", "Library/SMS/sms.db")?, Some(&place), Entry::new(Kind::File))?;
+//! let (snapshot, _) = editor.commit(Details::new(1_600_000_000, Source::Import))?;
+//!
+//! let reader = repository.read(&snapshot)?;
+//! let (name, entry) = reader.entries(&Prefix::domain("HomeDomain")).next().unwrap()?;
+//! let mut bytes = Vec::new();
+//! reader.read_file(&entry.content.unwrap(), &mut bytes)?;
+//! assert_eq!((name.path(), bytes.as_slice()), ("Library/SMS/sms.db", b"hello".as_slice()));
+//! # Ok::<(), heirloom_store::Error>(())
+//! ```
+
+// The repository and its snapshots.
+mod repository;
+mod session;
+mod snapshot;
+
+// Into it.
+mod chunker;
+mod editor;
+mod file_cache;
+mod ingest;
+mod writer;
+
+// Out of it.
+mod check;
+mod chunks;
+mod export;
+mod reader;
+
+// What it is made of.
+mod config;
+mod content;
+mod entry;
+mod index;
+mod keys;
+mod pack;
+mod tree;
+
+// Below.
+mod bytes;
+mod codec;
+mod error;
+mod id;
+mod name;
+mod positioned;
+mod seal;
+mod storage;
+
+pub use check::{CheckReport, Depth, OnEvent, check, check_packs_without_key};
+pub use editor::{SnapshotEditor, Stat};
+pub use entry::{Content, Entry, Kind, PhoneMetadata};
+pub use error::{Error, Problem, Result};
+pub use export::{ExportOptions, ExportStats, export};
+pub use file_cache::{FileCache, FileStamp};
+pub use id::{ChunkId, FileHash, RepositoryId, SnapshotId};
+pub use keys::{RecoveryKey, Unlock};
+pub use name::{Name, TreePath};
+pub use reader::{Prefix, SnapshotReader};
+pub use repository::{Options, Probe, Repository};
+pub use seal::Cipher;
+pub use snapshot::{Snapshot, SnapshotList, SnapshotRecord, Source};
+pub use storage::{LocalStorage, MemoryStorage, Storage};
+pub use writer::{Details, Outcome, SnapshotWriter, WriteStats};
+
+/// What snapshots and sessions name as their writer.
+const PROGRAM: &str = concat!("heirloom ", env!("CARGO_PKG_VERSION"));
+
+/// How far some work has come; totals are zero while they are unknown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Files so far.
+    pub files_done: u64,
+    /// Files in all.
+    pub files_total: u64,
+    /// Bytes so far.
+    pub bytes_done: u64,
+    /// Bytes in all.
+    pub bytes_total: u64,
+}

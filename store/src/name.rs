@@ -1,0 +1,184 @@
+//! Names and places: the one check of every path (SPEC §9).
+//!
+//! A [`TreePath`] is where a file lies in a backup folder. A [`Name`] is what it is called on the phone. Both come from phones and
+//! from folders that others wrote, so nothing in this library takes a path that did not pass through here.
+
+use std::fmt;
+
+use sha1::{Digest, Sha1};
+
+use crate::{
+    error::{Error, Result},
+    id::encode_hex,
+};
+
+const DOMAIN_MAX_LEN: usize = 255;
+const PATH_MAX_LEN: usize = 4096;
+const PART_MAX_LEN: usize = 255;
+
+/// A relative path of at least one part, none of them `.` or `..`, as in `3d/3d0d7e5f…`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TreePath(String);
+
+impl TreePath {
+    /// Checks `text`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidName`] with the rule that it breaks.
+    pub fn new(text: &str) -> Result<TreePath> {
+        let verdict = if text.is_empty() { Err("it is empty") } else { check_path(text) };
+        verdict.map(|()| TreePath(text.to_owned())).map_err(|why| Error::InvalidName { name: text.to_owned(), why })
+    }
+
+    /// The path with `/` between its parts.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The path's parts, each neither empty nor `.` nor `..`.
+    pub fn parts(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/')
+    }
+
+    /// The path without its last part.
+    pub fn parent(&self) -> Option<TreePath> {
+        self.0.rsplit_once('/').map(|(parent, _)| TreePath(parent.to_owned()))
+    }
+}
+
+impl std::borrow::Borrow<str> for TreePath {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TreePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a thing is called: a domain, and a path in it that may be empty (the domain's root).
+///
+/// In the domain `""` the path is the place of a file that Manifest.db does not know.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name {
+    /// `domain ‖ 0 ‖ path`: the tree's key, and its order.
+    key: String,
+    domain_len: usize,
+}
+
+impl Name {
+    /// Checks and joins a domain and a path.
+    ///
+    /// # Errors
+    /// [`Error::InvalidName`] with the rule that they break.
+    pub fn new(domain: &str, path: &str) -> Result<Name> {
+        let verdict = if domain.len() > DOMAIN_MAX_LEN {
+            Err("its domain is longer than 255 bytes")
+        } else if domain.contains('\0') {
+            Err("it contains a zero byte")
+        } else if domain.is_empty() && path.is_empty() {
+            Err("it is empty")
+        } else {
+            check_path(path)
+        };
+        match verdict {
+            Ok(()) => Ok(Name { key: format!("{domain}\0{path}"), domain_len: domain.len() }),
+            Err(why) => Err(Error::InvalidName { name: format!("{domain}:{path}"), why }),
+        }
+    }
+
+    /// The name of a file that is known by its place alone.
+    pub fn of_place(place: &TreePath) -> Name {
+        Name { key: format!("\0{place}"), domain_len: 0 }
+    }
+
+    /// Parses a tree's key.
+    pub(crate) fn from_key(key: &[u8]) -> Result<Name> {
+        let invalid = |why| Error::InvalidName { name: String::from_utf8_lossy(key).into_owned(), why };
+        let key = std::str::from_utf8(key).map_err(|_| invalid("it is not UTF-8"))?;
+        let (domain, path) = key.split_once('\0').ok_or_else(|| invalid("it has no domain"))?;
+        Name::new(domain, path)
+    }
+
+    pub(crate) fn key(&self) -> &[u8] {
+        self.key.as_bytes()
+    }
+
+    /// `HomeDomain`, say.
+    pub fn domain(&self) -> &str {
+        &self.key[..self.domain_len]
+    }
+
+    /// `Library/SMS/sms.db`, say.
+    pub fn path(&self) -> &str {
+        &self.key[self.domain_len + 1..]
+    }
+
+    /// Where a phone puts the file of this name: the SHA-1 of domain, `-` and path, in a folder of its first two digits.
+    pub fn apples_place(&self) -> TreePath {
+        let mut sha1 = Sha1::new();
+        sha1.update(self.domain());
+        sha1.update(b"-");
+        sha1.update(self.path());
+        let digits = encode_hex(&sha1.finalize());
+        TreePath(format!("{}/{digits}", &digits[..2]))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.domain_len == 0 { f.write_str(self.path()) } else { write!(f, "{}:{}", self.domain(), self.path()) }
+    }
+}
+
+/// The rule of paths; the empty path passes.
+fn check_path(path: &str) -> Result<(), &'static str> {
+    if path.len() > PATH_MAX_LEN {
+        return Err("it is longer than 4096 bytes");
+    }
+    if path.contains('\0') {
+        return Err("it contains a zero byte");
+    }
+    if path.is_empty() {
+        return Ok(());
+    }
+    for part in path.split('/') {
+        match part {
+            "" => return Err("a part of it is empty"),
+            "." | ".." => return Err("a part of it is '.' or '..'"),
+            part if part.len() > PART_MAX_LEN => return Err("a part of it is longer than 255 bytes"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_paths_are_refused() {
+        let long_part = "x".repeat(256);
+        let long_path = "x/".repeat(2049);
+        for bad in ["", "/", "/a", "a/", "a//b", ".", "..", "../../etc/passwd", "a/../b", "a\0b", &long_part, &long_path] {
+            assert!(TreePath::new(bad).is_err(), "{bad:?}");
+            assert!(bad.is_empty() || Name::new("HomeDomain", bad).is_err(), "{bad:?}");
+        }
+        assert!(Name::new("", "").is_err());
+        assert!(Name::new("a\0b", "c").is_err());
+        assert!(Name::new(&"d".repeat(256), "c").is_err());
+    }
+
+    #[test]
+    fn a_name_keeps_domain_and_path_apart_and_knows_apples_place() {
+        let name = Name::new("HomeDomain", "Library/SMS/sms.db").unwrap();
+        assert_eq!((name.domain(), name.path()), ("HomeDomain", "Library/SMS/sms.db"));
+        assert_eq!(name.apples_place().as_str(), "3d/3d0d7e5fb2ce288813306e4d4636395e047a3d28");
+        assert_eq!(Name::from_key(name.key()).unwrap(), name);
+        assert_eq!(name.to_string(), "HomeDomain:Library/SMS/sms.db");
+        assert_eq!(Name::new("HomeDomain", "").unwrap().path(), "");
+    }
+}

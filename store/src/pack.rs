@@ -1,0 +1,353 @@
+//! Packs: frames one after another, and a sealed directory at the end (SPEC §6).
+
+use crate::{
+    bytes::{Cursor, Malformed, put_varint},
+    codec::{self, Encoding},
+    error::{Error, Result},
+    id::{ChunkId, FileHash},
+    seal::{FileKind, FrameKey, FrameNumber, HEADER_LEN, Sealer, TAG_LEN},
+    storage::Storage,
+};
+
+pub(crate) const PACKS_FOLDER: &str = "packs";
+/// The index numbers chunks with 16 bits.
+pub(crate) const PACK_MAX_CHUNKS: usize = 65_535;
+
+const DIRECTORY_FRAME: FrameNumber = FrameNumber::Inner(u32::MAX);
+const DIRECTORY_MAX_LEN: usize = 4 << 20;
+const DECODED_MAX_LEN: usize = 16 << 20;
+const PACK_MAX_LEN: u64 = (1 << 31) - 1;
+const PADDED_TO: usize = 4096;
+const TRAILER_LEN: usize = 12;
+const END_MAGIC: &[u8; 8] = b"heir-end";
+const DELTA_MAX_DEPTH: u8 = 8;
+/// Enough for the directory of most packs, so that one read finds it.
+const TAIL_READ_LEN: u64 = 32 << 10;
+
+/// What a chunk is for; part of its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub(crate) enum ChunkKind {
+    Data = 1,
+    Node = 2,
+    List = 3,
+}
+
+impl ChunkKind {
+    fn from_number(number: u8) -> Option<ChunkKind> {
+        [ChunkKind::Data, ChunkKind::Node, ChunkKind::List].into_iter().find(|&kind| kind as u8 == number)
+    }
+
+    /// The pack in which such chunks go.
+    pub(crate) fn pack(self) -> FileKind {
+        if self == ChunkKind::Data { FileKind::DataPack } else { FileKind::TreePack }
+    }
+}
+
+/// The id of `plaintext` as a chunk of `kind`.
+pub(crate) fn chunk_id(id_key: &[u8; 32], kind: ChunkKind, plaintext: &[u8]) -> ChunkId {
+    let hash = blake3::Hasher::new_keyed(id_key).update(plaintext).update(&[kind as u8]).finalize();
+    ChunkId(*hash.as_bytes().first_chunk().expect("a hash is longer than an id"))
+}
+
+/// The repository's name for a pack.
+pub(crate) fn pack_file(name: &FileHash) -> String {
+    let digits = name.to_string();
+    format!("{PACKS_FOLDER}/{}/{digits}", &digits[..2])
+}
+
+/// One frame, by the pack's directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) encoding: Encoding,
+    pub(crate) kind: ChunkKind,
+    /// Where its sealed bytes lie in the pack.
+    pub(crate) offset: u64,
+    pub(crate) sealed_len: usize,
+    pub(crate) decoded_len: usize,
+    /// The id that its plaintext is a delta against.
+    pub(crate) base: Option<ChunkId>,
+}
+
+/// One chunk, by the pack's directory; its number there is its ordinal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PackedChunk {
+    pub(crate) id: ChunkId,
+    pub(crate) frame: u32,
+    /// Where it begins in the decoded frame.
+    pub(crate) offset: u32,
+    pub(crate) len: u32,
+}
+
+/// What a pack holds and where.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Directory {
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) chunks: Vec<PackedChunk>,
+}
+
+impl Directory {
+    /// Bytes that the chunk takes in the pack: its share of its frame, rounded up.
+    pub(crate) fn stored_len(&self, chunk: &PackedChunk) -> u64 {
+        let frame = &self.frames[chunk.frame as usize];
+        let share = frame.sealed_len as u64 * u64::from(chunk.len);
+        share.div_ceil(frame.decoded_len.max(1) as u64)
+    }
+
+    fn emit(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(32 * self.chunks.len() + 8);
+        put_varint(&mut out, self.frames.len() as u64);
+        let mut chunks = self.chunks.chunk_by(|a, b| a.frame == b.frame);
+        for frame in &self.frames {
+            let inside = chunks.next().expect("no frame is without chunks");
+            out.extend([frame.encoding as u8, frame.kind as u8]);
+            put_varint(&mut out, frame.sealed_len as u64);
+            put_varint(&mut out, inside.len() as u64);
+            for chunk in inside {
+                out.extend_from_slice(chunk.id.as_bytes());
+                put_varint(&mut out, u64::from(chunk.len));
+            }
+        }
+        out
+    }
+
+    /// Reads a directory, and checks that its frames fill exactly `frames_len` bytes after the header.
+    pub(crate) fn parse(plaintext: &[u8], frames_len: u64) -> Result<Directory, &'static str> {
+        let mut cursor = Cursor(plaintext);
+        let directory = Directory::parse_frames(&mut cursor)?;
+        let end = directory.frames.last().map_or(HEADER_LEN as u64, |frame| frame.offset + frame.sealed_len as u64);
+        if end != HEADER_LEN as u64 + frames_len {
+            return Err("its frames do not fill the pack");
+        }
+        if cursor.0.iter().any(|&byte| byte != 0) {
+            return Err("something follows the directory's frames");
+        }
+        Ok(directory)
+    }
+
+    fn parse_frames(cursor: &mut Cursor) -> Result<Directory, &'static str> {
+        let short = |_: Malformed| "its directory ends too early";
+        let mut directory = Directory::default();
+        let mut offset = HEADER_LEN as u64;
+        for frame in 0..cursor.length().map_err(short)? {
+            let encoding = Encoding::from_number(cursor.u8().map_err(short)?).ok_or("a frame's encoding is unknown")?;
+            let kind = ChunkKind::from_number(cursor.u8().map_err(short)?).ok_or("a frame's kind is unknown")?;
+            let sealed_len = cursor.varint().map_err(short)?;
+            if sealed_len < TAG_LEN as u64 || sealed_len > PACK_MAX_LEN {
+                return Err("a frame's length is impossible");
+            }
+            let count = cursor.length().map_err(short)?;
+            let mut decoded_len = 0;
+            for _ in 0..count {
+                let id = ChunkId(cursor.array().map_err(short)?);
+                let len = cursor.varint().map_err(short)?;
+                if len > (DECODED_MAX_LEN - decoded_len) as u64 {
+                    return Err("a frame is too long");
+                }
+                let chunk = PackedChunk { id, frame: frame as u32, offset: decoded_len as u32, len: len as u32 };
+                directory.chunks.push(chunk);
+                decoded_len += len as usize;
+            }
+            let base = match encoding {
+                Encoding::Delta => Some(parse_base(cursor, count)?),
+                Encoding::Raw if sealed_len != (decoded_len + TAG_LEN) as u64 => return Err("a raw frame's length is wrong"),
+                _ => None,
+            };
+            if count == 0 || directory.chunks.len() > PACK_MAX_CHUNKS {
+                return Err("a frame has no chunks, or the pack too many");
+            }
+            let sealed_len = sealed_len as usize;
+            directory.frames.push(Frame { encoding, kind, offset, sealed_len, decoded_len, base });
+            offset += sealed_len as u64;
+        }
+        Ok(directory)
+    }
+}
+
+fn parse_base(cursor: &mut Cursor, chunk_count: usize) -> Result<ChunkId, &'static str> {
+    let base = cursor.array().map_err(|_| "its directory ends too early")?;
+    let depth = cursor.u8().map_err(|_| "its directory ends too early")?;
+    if chunk_count != 1 || !(1..=DELTA_MAX_DEPTH).contains(&depth) {
+        return Err("a delta is not of one chunk, or too deep");
+    }
+    Ok(ChunkId(base))
+}
+
+/// A pack being filled, in memory.
+pub(crate) struct PackBuilder {
+    key: FrameKey,
+    bytes: Vec<u8>,
+    directory: Directory,
+}
+
+impl PackBuilder {
+    pub(crate) fn new(sealer: &Sealer, kind: FileKind, capacity: usize) -> Result<PackBuilder> {
+        let (header, key) = sealer.begin(kind)?;
+        let mut bytes = Vec::with_capacity(capacity);
+        bytes.extend_from_slice(&header);
+        Ok(PackBuilder { key, bytes, directory: Directory::default() })
+    }
+
+    /// Bytes so far, without the directory.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.directory.chunks.len() < PACK_MAX_CHUNKS
+    }
+
+    /// Seals one chunk, encoded, as the next frame.
+    pub(crate) fn add(&mut self, id: ChunkId, kind: ChunkKind, plain_len: usize, encoding: Encoding, encoded: &[u8]) {
+        let offset = self.bytes.len();
+        let frame = self.directory.frames.len() as u32;
+        self.key.seal(FrameNumber::Inner(frame), &[], encoded, &mut self.bytes);
+        let sealed_len = self.bytes.len() - offset;
+        let offset = offset as u64;
+        self.directory.frames.push(Frame { encoding, kind, offset, sealed_len, decoded_len: plain_len, base: None });
+        self.directory.chunks.push(PackedChunk { id, frame, offset: 0, len: plain_len as u32 });
+    }
+
+    /// The pack's bytes and directory; nothing if nothing was added.
+    pub(crate) fn finish(mut self) -> Option<(Vec<u8>, Directory)> {
+        if self.directory.chunks.is_empty() {
+            return None;
+        }
+        let mut plaintext = self.directory.emit();
+        let unpadded = self.bytes.len() + plaintext.len() + TAG_LEN + TRAILER_LEN;
+        plaintext.resize(plaintext.len() + unpadded.next_multiple_of(PADDED_TO) - unpadded, 0);
+        let sealed_len = (plaintext.len() + TAG_LEN) as u32;
+        self.key.seal(DIRECTORY_FRAME, &[], &plaintext, &mut self.bytes);
+        self.bytes.extend_from_slice(&sealed_len.to_le_bytes());
+        self.bytes.extend_from_slice(END_MAGIC);
+        Some((self.bytes, self.directory))
+    }
+}
+
+/// A pack whose directory has been read.
+pub(crate) struct Pack {
+    pub(crate) file: String,
+    pub(crate) directory: Directory,
+    key: FrameKey,
+}
+
+impl Pack {
+    /// Reads the header and the directory of the pack `name`, which is `len` bytes long.
+    pub(crate) fn open(storage: &dyn Storage, sealer: &Sealer, name: &FileHash, len: u64) -> Result<Pack> {
+        let file = pack_file(name);
+        if len > PACK_MAX_LEN || len < (HEADER_LEN + TAG_LEN + TRAILER_LEN) as u64 {
+            return Err(Error::damaged(file, format!("no pack is {len} bytes long")));
+        }
+        let header = storage.read_exactly(&file, 0, HEADER_LEN)?;
+        let (_, key) = sealer.resume(&[FileKind::DataPack, FileKind::TreePack], &header, &file)?;
+        let tail_len = len.min(TAIL_READ_LEN);
+        let tail = storage.read_exactly(&file, len - tail_len, tail_len as usize)?;
+        let sealed_len = directory_len(&tail, len).map_err(|what| Error::damaged(&file, what))?;
+        let from_end = (sealed_len + TRAILER_LEN) as u64;
+        let sealed = match tail_len.checked_sub(from_end) {
+            Some(at) => tail[at as usize..][..sealed_len].to_vec(),
+            None => storage.read_exactly(&file, len - from_end, sealed_len)?,
+        };
+        let plaintext = key
+            .open(DIRECTORY_FRAME, &[], sealed)
+            .ok_or_else(|| Error::damaged(&file, "its directory is not what was written"))?;
+        let frames_len = len - from_end - HEADER_LEN as u64;
+        let directory = Directory::parse(&plaintext, frames_len).map_err(|what| Error::damaged(&file, what))?;
+        Ok(Pack { file, directory, key })
+    }
+
+    /// The plaintext of frame `number` from its sealed bytes; `base` is the decoded base of a delta.
+    pub(crate) fn decode_frame(&self, number: u32, sealed: Vec<u8>, base: Option<&[u8]>) -> Result<Vec<u8>> {
+        let frame = &self.directory.frames[number as usize];
+        let damaged = |what: &str| Error::damaged(&self.file, format!("frame {number} {what}"));
+        let encoded = self.key.open(FrameNumber::Inner(number), &[], sealed).ok_or_else(|| damaged("is not what was written"))?;
+        let decoded = match (frame.encoding, base) {
+            (Encoding::Raw, _) => Some(encoded),
+            (Encoding::Zstd, _) => codec::decode_zstd(&encoded, frame.decoded_len),
+            (Encoding::Delta, Some(base)) => codec::decode_delta(&encoded, base, frame.decoded_len),
+            (Encoding::Delta, None) => None,
+        };
+        decoded.ok_or_else(|| damaged("does not decode to its length"))
+    }
+
+    /// Frame `number` as it lies in the pack.
+    pub(crate) fn read_frame(&self, storage: &dyn Storage, number: u32) -> Result<Vec<u8>> {
+        let frame = &self.directory.frames[number as usize];
+        storage.read_exactly(&self.file, frame.offset, frame.sealed_len)
+    }
+}
+
+/// The length of the sealed directory from the pack's last bytes.
+fn directory_len(tail: &[u8], pack_len: u64) -> Result<usize, &'static str> {
+    let trailer = &tail[tail.len() - TRAILER_LEN..];
+    if &trailer[4..] != END_MAGIC {
+        return Err("it does not end as a pack");
+    }
+    let len = Cursor(trailer).u32().expect("the trailer has twelve bytes") as usize;
+    let room = pack_len as usize - HEADER_LEN - TRAILER_LEN;
+    if len < TAG_LEN || len > room || len > DIRECTORY_MAX_LEN {
+        return Err("the length of its directory is impossible");
+    }
+    Ok(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{id::RepositoryId, seal::Cipher, storage::MemoryStorage};
+    use proptest::prelude::*;
+
+    fn sealer() -> Sealer {
+        Sealer::new(Cipher::default(), RepositoryId([7; 16]), [9; 32])
+    }
+
+    fn pack_of(chunks: &[Vec<u8>]) -> (MemoryStorage, FileHash, u64) {
+        let mut builder = PackBuilder::new(&sealer(), FileKind::DataPack, 0).unwrap();
+        for chunk in chunks {
+            let (encoding, encoded) = codec::encode(chunk);
+            builder.add(chunk_id(&[1; 32], ChunkKind::Data, chunk), ChunkKind::Data, chunk.len(), encoding, &encoded);
+        }
+        let (bytes, _) = builder.finish().unwrap();
+        let (name, len) = (FileHash::of(&bytes), bytes.len() as u64);
+        let storage = MemoryStorage::default();
+        storage.put(&pack_file(&name), &bytes).unwrap();
+        (storage, name, len)
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_come_out_as_they_went_in(chunks in prop::collection::vec(prop::collection::vec(0u8..4, 1..3000), 1..20)) {
+            let (storage, name, len) = pack_of(&chunks);
+            prop_assert_eq!(len % PADDED_TO as u64, 0);
+            let pack = Pack::open(&storage, &sealer(), &name, len).unwrap();
+            for (chunk, packed) in chunks.iter().zip(&pack.directory.chunks) {
+                let sealed = pack.read_frame(&storage, packed.frame).unwrap();
+                prop_assert_eq!(&pack.decode_frame(packed.frame, sealed, None).unwrap(), chunk);
+                prop_assert_eq!(packed.id, chunk_id(&[1; 32], ChunkKind::Data, chunk));
+            }
+        }
+
+        #[test]
+        fn any_bytes_as_a_directory_are_read_or_refused(bytes: Vec<u8>, frames_len in 0u64..10_000) {
+            let _ = Directory::parse(&bytes, frames_len);
+        }
+    }
+
+    #[test]
+    fn every_flip_is_noticed_by_the_directory_or_by_its_frame() {
+        let (storage, name, len) = pack_of(&[b"one".repeat(50), b"another".repeat(50)]);
+        let file = pack_file(&name);
+        for at in 0..len as usize {
+            storage.files().get_mut(&file).unwrap()[at] ^= 0x10;
+            let noticed = match Pack::open(&storage, &sealer(), &name, len) {
+                Err(_) => true,
+                Ok(pack) => (0..2).any(|n| pack.decode_frame(n, pack.read_frame(&storage, n).unwrap(), None).is_err()),
+            };
+            assert!(noticed, "{at}");
+            storage.files().get_mut(&file).unwrap()[at] ^= 0x10;
+        }
+        for len in 0..len {
+            assert!(Pack::open(&storage, &sealer(), &name, len).is_err(), "{len}");
+        }
+    }
+}

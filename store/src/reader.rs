@@ -1,0 +1,89 @@
+//! Files out of a snapshot.
+
+use std::io::Write;
+
+use crate::{
+    chunks::ChunkReader,
+    content::for_each_chunk,
+    entry::{Content, Entry},
+    error::{Error, Result},
+    name::{Name, TreePath},
+    pack::ChunkKind,
+    snapshot::Snapshot,
+    tree::{TreeIter, parse_item},
+};
+
+/// Reads one snapshot.
+pub struct SnapshotReader {
+    pub(crate) chunks: ChunkReader,
+    snapshot: Snapshot,
+}
+
+/// Which entries to read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prefix(Vec<u8>);
+
+impl Prefix {
+    /// Every entry.
+    pub fn all() -> Prefix {
+        Prefix::default()
+    }
+
+    /// Those of a domain.
+    pub fn domain(domain: &str) -> Prefix {
+        Prefix([domain.as_bytes(), b"\0"].concat())
+    }
+
+    /// Those below a path of a domain, without the path itself.
+    pub fn below(domain: &str, path: &TreePath) -> Prefix {
+        Prefix([domain.as_bytes(), b"\0", path.as_str().as_bytes(), b"/"].concat())
+    }
+}
+
+impl SnapshotReader {
+    pub(crate) fn new(chunks: ChunkReader, snapshot: Snapshot) -> SnapshotReader {
+        SnapshotReader { chunks, snapshot }
+    }
+
+    /// The snapshot being read.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The entries of `prefix` by domain and path. What cannot be read is an error in its place.
+    pub fn entries(&self, prefix: &Prefix) -> impl Iterator<Item = Result<(Name, Entry)>> + use<'_> {
+        let prefix = prefix.0.clone();
+        TreeIter::new(&self.chunks, self.snapshot.record.root, &prefix)
+            .take_while(move |item| !matches!(item, Ok((key, _)) if !key.starts_with(&prefix)))
+            .map(|item| item.and_then(|(key, entry)| parse_item(&key, &entry)))
+    }
+
+    /// The entry of `name`, if there is one.
+    ///
+    /// # Errors
+    /// What is damaged on the way to it.
+    pub fn get(&self, name: &Name) -> Result<Option<Entry>> {
+        match TreeIter::new(&self.chunks, self.snapshot.record.root, name.key()).next().transpose()? {
+            Some((key, entry)) if key == name.key() => parse_item(&key, &entry).map(|(_, entry)| Some(entry)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Writes a content, checked.
+    ///
+    /// # Errors
+    /// What is damaged, after some bytes may have been written; [`Error::Source`] if `into` fails.
+    pub fn read_file(&self, content: &Content, into: &mut dyn Write) -> Result<()> {
+        read_content(&self.chunks, content, into)
+    }
+}
+
+pub(crate) fn read_content(chunks: &ChunkReader, content: &Content, into: &mut dyn Write) -> Result<()> {
+    let mut hasher = blake3::Hasher::new();
+    for_each_chunk(chunks, content, &mut |chunk| {
+        let bytes = chunks.read(&chunk.id, ChunkKind::Data)?;
+        hasher.update(&bytes);
+        into.write_all(&bytes).map_err(Error::Source)
+    })?;
+    if *hasher.finalize().as_bytes() == content.hash { Ok(()) } else { Err(Error::WrongContent) }
+}

@@ -1,0 +1,262 @@
+//! A repository: create, open, list; the object everything hangs from.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    bytes::random,
+    chunker::Chunker,
+    chunks::ChunkReader,
+    config::{CONFIG_FILE, Config, TEXT_MAX_LEN, checked_line, with_check_line},
+    editor::SnapshotEditor,
+    error::{Error, Problem, Result},
+    id::RepositoryId,
+    index::Index,
+    keys::{KEYS_FOLDER, Keys, RecoveryKey, Secret, Slot, SlotKind, Unlock, read_slots},
+    reader::SnapshotReader,
+    seal::{Cipher, Sealer},
+    session::unix_seconds,
+    snapshot::{Snapshot, SnapshotList, read_snapshots},
+    storage::Storage,
+    writer::SnapshotWriter,
+};
+
+const DEFAULT_PACK_BYTES: u32 = 16 << 20;
+const PACK_BYTES_MAX: u32 = 128 << 20;
+
+/// What is chosen when a repository is created, and never changes.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How files are sealed.
+    pub cipher: Cipher,
+    /// Bytes at which a pack is closed. A few packs are in memory at a time.
+    pub pack_bytes: u32,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { cipher: Cipher::default(), pack_bytes: DEFAULT_PACK_BYTES }
+    }
+}
+
+/// What can be known of a repository without its password.
+#[derive(Debug)]
+pub struct Probe {
+    /// Its id.
+    pub id: RepositoryId,
+    /// Whether it can only be opened with a password or recovery key.
+    pub needs_password: bool,
+    /// What is damaged among `config` and `keys/`.
+    pub problems: Vec<Problem>,
+}
+
+/// A repository, open.
+pub struct Repository {
+    core: Arc<Core>,
+    cache_dir: Option<PathBuf>,
+    problems: Vec<Problem>,
+}
+
+/// What every part of an open repository needs.
+pub(crate) struct Core {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) config: Config,
+    pub(crate) keys: Keys,
+    pub(crate) sealer: Sealer,
+    pub(crate) chunker: Chunker,
+}
+
+impl Repository {
+    /// Makes a repository in an empty place, with a password and a recovery key, or open to everyone.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], [`Error::NotEmpty`], or what the storage says.
+    pub fn create(
+        storage: Arc<dyn Storage>,
+        password: Option<&str>,
+        options: &Options,
+    ) -> Result<(Repository, Option<RecoveryKey>)> {
+        check_empty(&*storage)?;
+        let id = RepositoryId(random().map_err(Error::Random)?);
+        let pack_bytes = options.pack_bytes.clamp(1, PACK_BYTES_MAX);
+        let config = Config::new(id, options.cipher, pack_bytes, unix_seconds());
+        let secret = Secret::random()?;
+        let recovery = password.map(|_| RecoveryKey::random()).transpose()?;
+        Slot::new(password.map_or(Unlock::Open, Unlock::Password), &secret, &config)?.write(&*storage)?;
+        if let Some(recovery) = &recovery {
+            Slot::new(Unlock::Recovery(recovery), &secret, &config)?.write(&*storage)?;
+        }
+        storage.sync_all()?;
+        storage.put_file(CONFIG_FILE, &with_check_line(&config.to_line()))?;
+        storage.sync_all()?;
+        Ok((Repository::with(storage, config, &secret, None, Vec::new()), recovery))
+    }
+
+    /// Looks at a repository without opening it.
+    ///
+    /// # Errors
+    /// [`Error::NoRepository`], or why neither `config` nor a slot can be read.
+    pub fn probe(storage: &dyn Storage) -> Result<Probe> {
+        let Unopened { config, slots, problems } = Unopened::read(storage)?;
+        let needs_password = !slots.iter().any(|slot| slot.kind() == SlotKind::Open);
+        Ok(Probe { id: config.id, needs_password, problems })
+    }
+
+    /// Opens a repository. What is read often is kept in a folder of `cache_dir`, which can be deleted at any time.
+    ///
+    /// # Errors
+    /// [`Error::NoRepository`], [`Error::WrongPassword`], [`Error::PasswordNeeded`], [`Error::Unsupported`], or
+    /// [`Error::Damaged`] if no slot is left.
+    pub fn open(storage: Arc<dyn Storage>, unlock: Unlock, cache_dir: Option<&Path>) -> Result<Repository> {
+        let Unopened { config, slots, problems } = Unopened::read(&*storage)?;
+        let mut failure = match unlock {
+            _ if slots.is_empty() => Error::damaged(KEYS_FOLDER, "no slot is left, so nothing can open the repository"),
+            Unlock::Open => Error::PasswordNeeded,
+            _ => Error::WrongPassword,
+        };
+        for slot in &slots {
+            match slot.open(unlock, config.cipher) {
+                Ok(Some(secret)) => {
+                    let cache_dir = cache_dir.map(|dir| dir.join(config.id.to_string()));
+                    return Ok(Repository::with(storage, config, &secret, cache_dir, problems));
+                }
+                Ok(None) => {}
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    fn with(
+        storage: Arc<dyn Storage>,
+        config: Config,
+        secret: &Secret,
+        cache_dir: Option<PathBuf>,
+        problems: Vec<Problem>,
+    ) -> Repository {
+        let keys = secret.keys();
+        let sealer = Sealer::new(config.cipher, config.id, keys.seal);
+        let chunker = Chunker::new(&keys.chunker);
+        Repository { core: Arc::new(Core { storage, config, keys, sealer, chunker }), cache_dir, problems }
+    }
+
+    /// The repository's id.
+    pub fn id(&self) -> RepositoryId {
+        self.core.config.id
+    }
+
+    /// Where this repository's rebuildable state is kept, if anywhere.
+    pub fn cache_dir(&self) -> Option<&Path> {
+        self.cache_dir.as_deref()
+    }
+
+    /// What was damaged, but not fatal, when the repository was opened.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// All snapshots.
+    ///
+    /// # Errors
+    /// What the storage says; a broken snapshot is a problem in the list.
+    pub fn snapshots(&self) -> Result<SnapshotList> {
+        read_snapshots(&*self.core.storage, &self.core.sealer)
+    }
+
+    /// Begins a snapshot of `series` that is made entry by entry.
+    ///
+    /// # Errors
+    /// What the storage says, or [`Error::Unsupported`] if only a newer program may write here.
+    pub fn write(&self, series: &str) -> Result<SnapshotWriter> {
+        self.core.config.check_writable()?;
+        SnapshotWriter::begin(&self.core, self.cache_dir(), series)
+    }
+
+    /// Begins a snapshot of `series` as the backup folder of `base`, or an empty one, to be edited.
+    ///
+    /// # Errors
+    /// As [`write`](Repository::write), or what is damaged in `base`.
+    pub fn edit(&self, series: &str, base: Option<&Snapshot>) -> Result<SnapshotEditor> {
+        SnapshotEditor::begin(self.write(series)?, base)
+    }
+
+    /// Reads a snapshot.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn read(&self, snapshot: &Snapshot) -> Result<SnapshotReader> {
+        Ok(SnapshotReader::new(self.chunks()?.0, snapshot.clone()))
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// The chunks, and what is wrong with the index.
+    pub(crate) fn chunks(&self) -> Result<(ChunkReader, Vec<Problem>)> {
+        let (index, problems) = self.core.load_index(self.cache_dir())?;
+        Ok((ChunkReader::new(self.core.clone(), index), problems))
+    }
+}
+
+impl Core {
+    pub(crate) fn load_index(&self, cache_dir: Option<&Path>) -> Result<(Index, Vec<Problem>)> {
+        Index::load(&*self.storage, &self.sealer, index_cache(cache_dir).as_deref())
+    }
+}
+
+/// Where the copies of segments are kept.
+pub(crate) fn index_cache(cache_dir: Option<&Path>) -> Option<PathBuf> {
+    cache_dir.map(|dir| dir.join("index"))
+}
+
+/// What can be read without the secret.
+struct Unopened {
+    config: Config,
+    slots: Vec<Slot>,
+    problems: Vec<Problem>,
+}
+
+impl Unopened {
+    fn read(storage: &dyn Storage) -> Result<Unopened> {
+        let text = match storage.read_whole(CONFIG_FILE, TEXT_MAX_LEN) {
+            Err(Error::Storage { source, .. }) if is_missing(&source) => return Err(Error::NoRepository),
+            other => other,
+        };
+        let (slots, mut problems) = read_slots(storage)?;
+        let line = match text.and_then(|text| checked_line(&text, CONFIG_FILE).map(str::to_owned)) {
+            // Each slot has a copy.
+            Err(error) if error.is_damage() && !slots.is_empty() => {
+                problems.push(Problem::from_error(CONFIG_FILE, error));
+                slots[0].config().to_owned()
+            }
+            other => other?,
+        };
+        let config = Config::parse(&line, CONFIG_FILE)?;
+        let (slots, others): (Vec<Slot>, Vec<Slot>) = slots.into_iter().partition(|slot| slot.config() == line);
+        problems.extend(others.iter().map(|slot| Problem::new(slot.file(1), "it was made for another config")));
+        Ok(Unopened { config, slots, problems })
+    }
+}
+
+fn is_missing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+}
+
+/// An interrupted `create` leaves slots and no config: those may be joined by others.
+fn check_empty(storage: &dyn Storage) -> Result<()> {
+    match storage.read_whole(CONFIG_FILE, TEXT_MAX_LEN) {
+        Err(Error::Storage { source, .. }) if is_missing(&source) => {}
+        Err(error) if !error.is_damage() => return Err(error),
+        _ => return Err(Error::Exists),
+    }
+    let foreign = |(name, _): &(String, u64)| {
+        !name.starts_with('.') && !name.starts_with(&format!("{KEYS_FOLDER}/")) && !name.starts_with("tmp/")
+    };
+    match storage.list_folder("")?.into_iter().find(foreign) {
+        Some((found, _)) => Err(Error::NotEmpty { found }),
+        None => Ok(()),
+    }
+}

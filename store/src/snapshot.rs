@@ -1,0 +1,181 @@
+//! Snapshots: small sealed records, the only thing that makes chunks reachable (SPEC §10).
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Error, Problem, Result},
+    id::{ChunkId, FileHash, SnapshotId},
+    index::read_named,
+    seal::{FileKind, Sealer},
+    storage::Storage,
+};
+
+pub(crate) const SNAPSHOTS_FOLDER: &str = "snapshots";
+const PAYLOAD_MAX_LEN: usize = 1 << 20;
+/// More warnings than these are only counted.
+pub const WARNINGS_MAX: usize = 100;
+const WARNING_MAX_LEN: usize = 1000;
+
+/// One backup, as it was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The name of its file.
+    pub id: SnapshotId,
+    /// What the file says.
+    pub record: SnapshotRecord,
+}
+
+/// What a snapshot says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotRecord {
+    /// Features that a reader must know.
+    #[serde(default)]
+    pub(crate) needs: Vec<String>,
+    /// Whose history this belongs to: the device's UDID.
+    pub series: String,
+    /// The snapshot of the series that was the newest when this was written.
+    pub previous: Option<SnapshotId>,
+    /// When the backup was taken by its own account, seconds since 1970.
+    pub time: i64,
+    /// When it was written here, seconds since 1970.
+    pub created: i64,
+    pub(crate) root: ChunkId,
+    /// Files with content.
+    pub files: u64,
+    /// Their length together.
+    pub bytes: u64,
+    /// What the packs written for it take.
+    pub added_bytes: u64,
+    /// Where it came from.
+    pub source: Source,
+    /// Whether the phone had encrypted it.
+    pub encrypted: bool,
+    /// Whether it is kept as plaintext and rebuilt as ciphertext.
+    pub sealed: bool,
+    /// What is known of the device: `name`, `product_type`, `product_version`, `build_version`, `serial_number`, `folder`.
+    #[serde(default)]
+    pub device: BTreeMap<String, String>,
+    /// What could not be read, the first hundred.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// How many there were.
+    #[serde(default)]
+    pub warning_count: u64,
+    /// Name and version of the writer.
+    #[serde(default)]
+    pub program: String,
+}
+
+/// Where a snapshot came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// A folder that another program had made.
+    Import,
+    /// The device itself.
+    Device,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Source::Import => "import",
+            Source::Device => "device",
+        })
+    }
+}
+
+/// The snapshots of a repository, and those that cannot be read.
+#[derive(Debug, Default)]
+pub struct SnapshotList {
+    /// By time, oldest first.
+    pub snapshots: Vec<Snapshot>,
+    /// One for each that is broken.
+    pub problems: Vec<Problem>,
+}
+
+impl SnapshotList {
+    /// The newest of a series.
+    pub fn newest_of(&self, series: &str) -> Option<&Snapshot> {
+        self.snapshots.iter().rev().find(|snapshot| snapshot.record.series == series)
+    }
+}
+
+impl SnapshotRecord {
+    pub(crate) fn write(&mut self, storage: &dyn Storage, sealer: &Sealer) -> Result<SnapshotId> {
+        self.warnings.truncate(WARNINGS_MAX);
+        self.warnings.iter_mut().for_each(|warning| warning.truncate(warning.floor_char_boundary(WARNING_MAX_LEN)));
+        let payload = serde_json::to_vec(self).expect("a record is plain JSON");
+        if payload.len() > PAYLOAD_MAX_LEN {
+            return Err(Error::Failed("what is known of the device takes more than 1 MiB".into()));
+        }
+        let bytes = sealer.seal_payload(FileKind::Snapshot, &payload)?;
+        let id = FileHash::of(&bytes);
+        storage.put_file(&snapshot_file(&id), &bytes)?;
+        Ok(id)
+    }
+
+    fn parse(payload: &[u8], file: &str) -> Result<SnapshotRecord> {
+        #[derive(Deserialize)]
+        struct Needs {
+            #[serde(default)]
+            needs: Vec<String>,
+        }
+        let not_record = |error: serde_json::Error| Error::damaged(file, format!("it is not a snapshot: {error}"));
+        let Needs { needs } = serde_json::from_slice(payload).map_err(not_record)?;
+        match needs.first() {
+            Some(feature) => Err(Error::Unsupported { file: file.into(), what: format!("the feature {feature:?}") }),
+            None => serde_json::from_slice(payload).map_err(not_record),
+        }
+    }
+}
+
+pub(crate) fn snapshot_file(id: &SnapshotId) -> String {
+    format!("{SNAPSHOTS_FOLDER}/{id}")
+}
+
+/// Reads every snapshot.
+pub(crate) fn read_snapshots(storage: &dyn Storage, sealer: &Sealer) -> Result<SnapshotList> {
+    let mut list = SnapshotList::default();
+    for (name, len) in storage.list_folder(SNAPSHOTS_FOLDER)? {
+        let Some(id) = FileHash::from_hex(&name) else { continue };
+        let file = snapshot_file(&id);
+        let read = if len > 2 * PAYLOAD_MAX_LEN as u64 {
+            Err(Error::damaged(&file, "it is too long"))
+        } else {
+            read_named(storage, sealer, FileKind::Snapshot, &file, &id, len)
+                .and_then(|payload| SnapshotRecord::parse(&payload, &file))
+        };
+        match read {
+            Ok(record) => list.snapshots.push(Snapshot { id, record }),
+            Err(error) => list.problems.push(Problem::from_error(&file, error)),
+        }
+    }
+    list.snapshots.sort_by_key(|snapshot| (snapshot.record.time, snapshot.record.created, snapshot.id));
+    list.problems.sort();
+    Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let _ = SnapshotRecord::parse(&bytes, "snapshots/x");
+        }
+    }
+
+    #[test]
+    fn a_needed_feature_is_named() {
+        let error = SnapshotRecord::parse(br#"{"needs":["time travel"]}"#, "snapshots/x").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            r#"snapshots/x needs the feature "time travel", which this version of heirloom does not know"#
+        );
+    }
+}

@@ -1,0 +1,113 @@
+//! The boundary to the disk: six operations that every disk, share and bucket has (SPEC §2).
+//!
+//! A name is a relative path with `/` between its parts, made by this library alone. What a test wants a disk to do wrong, it
+//! does in an implementation of [`Storage`].
+
+use std::io;
+
+mod local;
+mod memory;
+
+pub use local::LocalStorage;
+pub use memory::MemoryStorage;
+
+use crate::error::{Error, Result};
+
+/// Where a repository's files lie.
+pub trait Storage: Send + Sync {
+    /// Writes a whole file, so that it exists under `name` with its content on the disk, or not at all. Its existence is
+    /// durable after the next [`sync`](Storage::sync). A file of the same name is left if it is equal and replaced if not.
+    fn put(&self, name: &str, content: &[u8]) -> io::Result<()>;
+
+    /// Reads `len` bytes from `offset`; fewer where the file ends before. `NotFound` if there is no such file.
+    fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>>;
+
+    /// All files below `folder`, with their lengths, in no order; names are relative to `folder`. A missing folder is empty.
+    fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>>;
+
+    /// Gives a file another name, which nothing else has.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Deletes a file; one that is not there is deleted already.
+    fn delete(&self, name: &str) -> io::Result<()>;
+
+    /// Makes every earlier `put`, `rename` and `delete` durable.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// The same operations with errors that name the file, and reads that are whole or fail.
+impl dyn Storage + '_ {
+    pub(crate) fn put_file(&self, name: &str, content: &[u8]) -> Result<()> {
+        self.put(name, content).map_err(storage_error("write", name))
+    }
+
+    /// Exactly `len` bytes from `offset`.
+    pub(crate) fn read_exactly(&self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
+        let bytes = self.read(name, offset, len).map_err(storage_error("read", name))?;
+        if bytes.len() == len {
+            Ok(bytes)
+        } else {
+            Err(Error::damaged(name, format!("it ends at {}, before {}", offset + bytes.len() as u64, offset + len as u64)))
+        }
+    }
+
+    /// The whole file, if it is at most `limit` bytes long.
+    pub(crate) fn read_whole(&self, name: &str, limit: usize) -> Result<Vec<u8>> {
+        let bytes = self.read(name, 0, limit + 1).map_err(storage_error("read", name))?;
+        if bytes.len() > limit { Err(Error::damaged(name, format!("it is longer than {limit} bytes"))) } else { Ok(bytes) }
+    }
+
+    pub(crate) fn list_folder(&self, folder: &str) -> Result<Vec<(String, u64)>> {
+        self.list(folder).map_err(storage_error("list", folder))
+    }
+
+    pub(crate) fn delete_file(&self, name: &str) -> Result<()> {
+        self.delete(name).map_err(storage_error("delete", name))
+    }
+
+    pub(crate) fn sync_all(&self) -> Result<()> {
+        self.sync().map_err(storage_error("sync", "folders"))
+    }
+}
+
+fn storage_error<'a>(action: &'static str, name: &'a str) -> impl FnOnce(io::Error) -> Error + 'a {
+    move |source| Error::Storage { action, name: name.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What every storage must do, run against each.
+    fn conforms(storage: &dyn Storage) {
+        assert_eq!(storage.list("packs").unwrap(), []);
+        assert_eq!(storage.read("config", 0, 9).unwrap_err().kind(), io::ErrorKind::NotFound);
+        storage.put("config", b"one").unwrap();
+        storage.put("config", b"one").unwrap();
+        storage.put("packs/ab/abcd", b"0123456789").unwrap();
+        storage.put("packs/cd/cdef", b"").unwrap();
+        assert_eq!(storage.read("packs/ab/abcd", 3, 4).unwrap(), b"3456");
+        assert_eq!(storage.read("packs/ab/abcd", 8, 10).unwrap(), b"89");
+        assert_eq!(storage.read("packs/ab/abcd", 100, 10).unwrap(), b"");
+        let mut listed = storage.list("packs").unwrap();
+        listed.sort();
+        assert_eq!(listed, [("ab/abcd".to_owned(), 10), ("cd/cdef".to_owned(), 0)]);
+        storage.put("packs/ab/abcd", b"other").unwrap();
+        assert_eq!(storage.read("packs/ab/abcd", 0, 99).unwrap(), b"other");
+        storage.sync().unwrap();
+        storage.rename("packs/ab/abcd", "trash/abcd").unwrap();
+        assert_eq!(storage.list("trash").unwrap(), [("abcd".to_owned(), 5)]);
+        storage.delete("trash/abcd").unwrap();
+        storage.delete("trash/abcd").unwrap();
+        assert_eq!(storage.list("trash").unwrap(), []);
+        storage.sync().unwrap();
+    }
+
+    #[test]
+    fn every_storage_conforms() {
+        conforms(&MemoryStorage::default());
+        let dir = tempfile::tempdir().unwrap();
+        conforms(&LocalStorage::new(dir.path()));
+        assert_eq!(std::fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0, "nothing stays in tmp/");
+    }
+}

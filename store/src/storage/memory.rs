@@ -1,0 +1,55 @@
+//! A storage in memory, for tests and measurements.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use super::Storage;
+
+/// Files in a map. Nothing outlives it.
+#[derive(Debug, Default)]
+pub struct MemoryStorage(Mutex<BTreeMap<String, Vec<u8>>>);
+
+impl MemoryStorage {
+    /// The files, to look at and to damage.
+    pub fn files(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Storage for MemoryStorage {
+    fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.files().insert(name.to_owned(), content.to_vec());
+        Ok(())
+    }
+
+    fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let files = self.files();
+        let bytes = files.get(name).ok_or(io::ErrorKind::NotFound)?;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        Ok(bytes[start..bytes.len().min(start.saturating_add(len))].to_vec())
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
+        let below = |name: &String| name.strip_prefix(folder)?.strip_prefix('/').map(str::to_owned);
+        Ok(self.files().iter().filter_map(|(name, bytes)| Some((below(name)?, bytes.len() as u64))).collect())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut files = self.files();
+        let bytes = files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        files.insert(to.to_owned(), bytes);
+        Ok(())
+    }
+
+    fn delete(&self, name: &str) -> io::Result<()> {
+        self.files().remove(name);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}

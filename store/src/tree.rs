@@ -1,0 +1,367 @@
+//! The sorted map from name to entry of one snapshot, as a prolly tree of chunks (SPEC §9).
+//!
+//! Where a node ends depends on keys alone, so two trees that differ in few entries share nearly all nodes, and a node that was stored before
+//! costs nothing.
+
+use std::ops::Range;
+
+use crate::{
+    bytes::{Cursor, Malformed, put_varint, varint_len},
+    entry::Entry,
+    error::{Error, Result},
+    id::ChunkId,
+    name::Name,
+    pack::ChunkKind,
+};
+
+/// A writer's limit for a node; one entry may not be longer than half of it.
+const NODE_MAX_LEN: usize = 256 << 10;
+pub(crate) const ENTRY_MAX_LEN: usize = NODE_MAX_LEN / 2;
+/// A reader's limit.
+const NODE_READ_MAX_LEN: usize = 1 << 20;
+const MAX_LEVELS: u8 = 16;
+/// 64 items a node on average.
+const FANOUT_BITS: u32 = 6;
+
+/// Where a tree's nodes come from.
+pub(crate) trait ChunkSource {
+    /// The plaintext of a chunk, its id checked.
+    fn chunk(&self, id: &ChunkId, kind: ChunkKind) -> Result<Vec<u8>>;
+}
+
+/// Makes a tree from keys in ascending order. `put` stores a node and gives its id.
+pub(crate) struct TreeBuilder<P> {
+    tree_key: [u8; 32],
+    put: P,
+    /// The node being filled at each level, leaves first.
+    open: Vec<OpenNode>,
+}
+
+#[derive(Default)]
+struct OpenNode {
+    items: Vec<u8>,
+    count: u64,
+    first_key: Vec<u8>,
+    last_key: Vec<u8>,
+    /// In an inner node, the child that was added last.
+    last_child: Option<ChunkId>,
+}
+
+impl<P: FnMut(&[u8]) -> Result<ChunkId>> TreeBuilder<P> {
+    pub(crate) fn new(tree_key: [u8; 32], put: P) -> TreeBuilder<P> {
+        TreeBuilder { tree_key, put, open: vec![OpenNode::default()] }
+    }
+
+    /// Adds an entry whose key is greater than all before.
+    pub(crate) fn add(&mut self, key: &[u8], entry: &[u8]) -> Result<()> {
+        let mut value = Vec::with_capacity(entry.len() + 3);
+        put_varint(&mut value, entry.len() as u64);
+        value.extend_from_slice(entry);
+        self.push(0, key, &value)
+    }
+
+    /// The root of the tree.
+    pub(crate) fn finish(mut self) -> Result<ChunkId> {
+        let mut level = 0;
+        loop {
+            let is_top = level + 1 == self.open.len();
+            match self.open[level].last_child {
+                Some(child) if is_top && self.open[level].count == 1 => return Ok(child),
+                _ if is_top && level == 0 => return self.put_node(0),
+                _ => self.close(level)?,
+            }
+            level += 1;
+        }
+    }
+
+    fn push(&mut self, level: usize, key: &[u8], value: &[u8]) -> Result<()> {
+        if self.open.len() == level {
+            self.open.push(OpenNode::default());
+        }
+        let node = &self.open[level];
+        let is_full = node.len_with(key, value) > NODE_MAX_LEN;
+        if node.count > 0 && (is_full || begins_node(&self.tree_key, key, level)) {
+            self.close(level)?;
+        }
+        self.open[level].append(key, value);
+        Ok(())
+    }
+
+    /// Stores the node of `level` and adds it to the level above.
+    fn close(&mut self, level: usize) -> Result<()> {
+        let id = self.put_node(level)?;
+        let node = std::mem::take(&mut self.open[level]);
+        self.push(level + 1, &node.first_key, id.as_bytes())?;
+        self.open[level + 1].last_child = Some(id);
+        Ok(())
+    }
+
+    fn put_node(&mut self, level: usize) -> Result<ChunkId> {
+        let node = &self.open[level];
+        let mut bytes = Vec::with_capacity(node.items.len() + 4);
+        bytes.push(level as u8);
+        put_varint(&mut bytes, node.count);
+        bytes.extend_from_slice(&node.items);
+        (self.put)(&bytes)
+    }
+}
+
+impl OpenNode {
+    fn shared_with_last(&self, key: &[u8]) -> usize {
+        if self.count == 0 { 0 } else { self.last_key.iter().zip(key).take_while(|(a, b)| a == b).count() }
+    }
+
+    /// The node's length if `key` and `value` were appended.
+    fn len_with(&self, key: &[u8], value: &[u8]) -> usize {
+        let shared = self.shared_with_last(key);
+        let rest = key.len() - shared;
+        let item = varint_len(shared as u64) + varint_len(rest as u64) + rest + value.len();
+        1 + varint_len(self.count + 1) + self.items.len() + item
+    }
+
+    fn append(&mut self, key: &[u8], value: &[u8]) {
+        let shared = self.shared_with_last(key);
+        if self.count == 0 {
+            self.first_key = key.to_vec();
+        }
+        put_varint(&mut self.items, shared as u64);
+        put_varint(&mut self.items, (key.len() - shared) as u64);
+        self.items.extend_from_slice(&key[shared..]);
+        self.items.extend_from_slice(value);
+        self.last_key.truncate(shared);
+        self.last_key.extend_from_slice(&key[shared..]);
+        self.count += 1;
+    }
+}
+
+/// Whether an item with `key` begins a new node at `level`.
+fn begins_node(tree_key: &[u8; 32], key: &[u8], level: usize) -> bool {
+    let hash = blake3::keyed_hash(tree_key, key);
+    let number = u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash is longer than eight bytes"));
+    number.trailing_zeros() >= FANOUT_BITS * (level as u32 + 1)
+}
+
+/// A node as it was read.
+pub(crate) struct Node {
+    pub(crate) level: u8,
+    bytes: Vec<u8>,
+    items: Vec<(Vec<u8>, Range<usize>)>,
+}
+
+impl Node {
+    pub(crate) fn parse(bytes: Vec<u8>) -> Result<Node, &'static str> {
+        if bytes.len() > NODE_READ_MAX_LEN {
+            return Err("a node is too long");
+        }
+        let short = |_: Malformed| "a node ends too early";
+        let mut cursor = Cursor(&bytes);
+        let level = cursor.u8().map_err(short)?;
+        if level >= MAX_LEVELS {
+            return Err("a tree is too high");
+        }
+        let mut items: Vec<(Vec<u8>, Range<usize>)> = Vec::new();
+        for _ in 0..cursor.length().map_err(short)? {
+            let shared = cursor.varint().map_err(short)?;
+            let rest = cursor.bytes().map_err(short)?;
+            let previous = items.last().map_or(&[][..], |(key, _)| key);
+            let prefix = usize::try_from(shared).ok().and_then(|shared| previous.get(..shared));
+            let key = [prefix.ok_or("a node's key shares more than there is")?, rest].concat();
+            if !items.is_empty() && key.as_slice() <= previous {
+                return Err("a node's keys do not ascend");
+            }
+            let value = if level == 0 { cursor.bytes() } else { cursor.take(16) }.map_err(short)?;
+            let end = bytes.len() - cursor.0.len();
+            items.push((key, end - value.len()..end));
+        }
+        if !cursor.is_empty() || (level > 0 && items.is_empty()) {
+            return Err("a node is longer than its items, or has none");
+        }
+        Ok(Node { level, bytes, items })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub(crate) fn key(&self, at: usize) -> &[u8] {
+        &self.items[at].0
+    }
+
+    pub(crate) fn value(&self, at: usize) -> &[u8] {
+        &self.bytes[self.items[at].1.clone()]
+    }
+
+    /// In an inner node, the child at `at`.
+    pub(crate) fn child(&self, at: usize) -> ChunkId {
+        ChunkId(self.value(at).try_into().expect("an inner node's values are ids"))
+    }
+
+    /// The first item whose key is `key` or greater.
+    fn lower_bound(&self, key: &[u8]) -> usize {
+        self.items.partition_point(|(item, _)| item.as_slice() < key)
+    }
+}
+
+/// Reads the node `id`, which must lie at `level` and begin with `first_key` if those are known from above.
+pub(crate) fn read_node(source: &impl ChunkSource, id: &ChunkId, above: Option<(u8, &[u8])>) -> Result<Node> {
+    let damaged = |what| Error::damaged(format!("tree node {id}"), what);
+    let node = Node::parse(source.chunk(id, ChunkKind::Node)?).map_err(damaged)?;
+    match above {
+        Some((level, key)) if node.level != level || node.len() == 0 || node.key(0) != key => {
+            Err(damaged("it is not the node that the one above it names"))
+        }
+        _ => Ok(node),
+    }
+}
+
+/// The entries of a tree from a key on, in order. A node that cannot be read is an error in its place, and what follows it is
+/// read all the same.
+pub(crate) struct TreeIter<'a, S> {
+    source: &'a S,
+    /// The path from the root to the leaf being read, with the next item of each.
+    stack: Vec<(Node, usize)>,
+    root: Option<ChunkId>,
+    start: Vec<u8>,
+}
+
+impl<'a, S: ChunkSource> TreeIter<'a, S> {
+    pub(crate) fn new(source: &'a S, root: ChunkId, start: &[u8]) -> TreeIter<'a, S> {
+        TreeIter { source, stack: Vec::new(), root: Some(root), start: start.to_vec() }
+    }
+
+    /// Pushes a node, positioned at the start key.
+    fn descend(&mut self, id: &ChunkId, above: Option<(u8, &[u8])>) -> Result<()> {
+        let node = read_node(self.source, id, above)?;
+        let at = node.lower_bound(&self.start);
+        let at = if node.level > 0 && (at == node.len() || node.key(at) != self.start) { at.saturating_sub(1) } else { at };
+        self.stack.push((node, at));
+        Ok(())
+    }
+}
+
+impl<S: ChunkSource> Iterator for TreeIter<'_, S> {
+    /// A key and the entry's bytes.
+    type Item = Result<(Vec<u8>, Vec<u8>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(root) = self.root.take()
+            && let Err(error) = self.descend(&root, None)
+        {
+            return Some(Err(error));
+        }
+        loop {
+            let (node, next) = self.stack.last_mut()?;
+            if *next == node.len() {
+                self.stack.pop();
+                // Only the first path down is cut short by the start key.
+                self.start.clear();
+                continue;
+            }
+            let at = *next;
+            *next += 1;
+            if node.level == 0 {
+                return Some(Ok((node.key(at).to_vec(), node.value(at).to_vec())));
+            }
+            let (child, level, key) = (node.child(at), node.level - 1, node.key(at).to_vec());
+            if let Err(error) = self.descend(&child, Some((level, &key))) {
+                return Some(Err(error));
+            }
+        }
+    }
+}
+
+/// A key and an entry's bytes as what they mean.
+pub(crate) fn parse_item(key: &[u8], entry: &[u8]) -> Result<(Name, Entry)> {
+    let name = Name::from_key(key)?;
+    let entry = Entry::parse(entry).map_err(|what| Error::damaged(format!("the entry of {name}"), what))?;
+    Ok((name, entry))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, collections::BTreeMap};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::pack::chunk_id;
+
+    #[derive(Default)]
+    struct Nodes(RefCell<BTreeMap<ChunkId, Vec<u8>>>);
+
+    impl ChunkSource for Nodes {
+        fn chunk(&self, id: &ChunkId, _: ChunkKind) -> Result<Vec<u8>> {
+            self.0.borrow().get(id).cloned().ok_or(Error::ChunkMissing { id: *id })
+        }
+    }
+
+    impl Nodes {
+        fn build(&self, map: &BTreeMap<Vec<u8>, Vec<u8>>) -> ChunkId {
+            let mut builder = TreeBuilder::new([3; 32], |node: &[u8]| {
+                let id = chunk_id(&[1; 32], ChunkKind::Node, node);
+                self.0.borrow_mut().insert(id, node.to_vec());
+                Ok(id)
+            });
+            map.iter().for_each(|(key, value)| builder.add(key, value).unwrap());
+            builder.finish().unwrap()
+        }
+    }
+
+    fn numbered(count: u32) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        (0..count).map(|n| (format!("Domain\0path/{n:06}").into_bytes(), vec![n as u8; 200])).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn maps_come_out_as_they_went_in_from_any_key_on(
+            map in prop::collection::btree_map(prop::collection::vec(0u8..3, 0..9), prop::collection::vec(any::<u8>(), 0..40), 0..700),
+            start in prop::collection::vec(0u8..3, 0..9),
+        ) {
+            let nodes = Nodes::default();
+            let root = nodes.build(&map);
+            let read: Vec<_> = TreeIter::new(&nodes, root, &start).map(Result::unwrap).collect();
+            let expected: Vec<_> = map.range(start..).map(|(k, v)| (k.clone(), v.clone())).collect();
+            prop_assert_eq!(read, expected);
+        }
+
+        #[test]
+        fn any_bytes_as_a_node_are_read_or_refused(bytes: Vec<u8>) {
+            let _ = Node::parse(bytes);
+        }
+    }
+
+    #[test]
+    fn a_change_costs_the_nodes_above_it() {
+        let nodes = Nodes::default();
+        let mut map = numbered(20_000);
+        nodes.build(&map);
+        let before = nodes.0.borrow().len();
+        assert!((200..600).contains(&before), "{before} nodes");
+        map.insert(b"Domain\0path/010000".to_vec(), b"changed".to_vec());
+        nodes.build(&map);
+        assert!(nodes.0.borrow().len() - before <= 4);
+        map.remove(b"Domain\0path/005000".as_slice());
+        map.insert(b"Domain\0path/0050005".to_vec(), b"new".to_vec());
+        nodes.build(&map);
+        assert!(nodes.0.borrow().len() - before <= 9);
+    }
+
+    #[test]
+    fn long_entries_do_not_make_long_nodes() {
+        let nodes = Nodes::default();
+        let map: BTreeMap<_, _> = (0..40u8).map(|n| (vec![b'a', n], vec![n; ENTRY_MAX_LEN])).collect();
+        let root = nodes.build(&map);
+        assert!(nodes.0.borrow().values().all(|node| node.len() <= NODE_MAX_LEN));
+        assert_eq!(TreeIter::new(&nodes, root, b"").count(), 40);
+    }
+
+    #[test]
+    fn a_lost_node_is_an_error_in_its_place() {
+        let nodes = Nodes::default();
+        let root = nodes.build(&numbered(2000));
+        let leaf = *nodes.0.borrow().iter().find(|(id, node)| node[0] == 0 && **id != root).unwrap().0;
+        let lost = Node::parse(nodes.0.borrow_mut().remove(&leaf).unwrap()).unwrap().len();
+        let (read, errors): (Vec<_>, Vec<_>) = TreeIter::new(&nodes, root, b"").partition(Result::is_ok);
+        assert_eq!((read.len(), errors.len()), (2000 - lost, 1));
+    }
+}

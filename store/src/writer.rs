@@ -1,0 +1,363 @@
+//! One snapshot being made: contents in, entries in, and the commit that makes them count.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    chunker::{CHUNK_MAX_LEN, HEAD_LEN, Rule},
+    chunks::ChunkReader,
+    content::{chunks_of, for_each_chunk},
+    entry::{ChunkRef, Content, Entry},
+    error::{Error, Problem, Result},
+    id::{ChunkId, SnapshotId},
+    index::SegmentBuilder,
+    ingest::Ingest,
+    name::Name,
+    pack::{ChunkKind, chunk_id},
+    repository::{Core, index_cache},
+    session::{Session, unix_seconds},
+    snapshot::{Snapshot, SnapshotRecord, Source, read_snapshots},
+    tree::{ENTRY_MAX_LEN, TreeBuilder},
+};
+
+/// Twice the longest chunk, so that what is left of one read is moved seldom.
+const BUFFER_LEN: usize = 2 * CHUNK_MAX_LEN;
+/// So many new chunks are brought into the index at a time, to bound what a long run remembers.
+const SEGMENT_ENTRIES: usize = 512 << 10;
+
+/// Makes a snapshot. Dropped without [`commit`](SnapshotWriter::commit), it has not happened; packs that were written are used by the next.
+pub struct SnapshotWriter {
+    pub(crate) chunks: ChunkReader,
+    cache_dir: Option<PathBuf>,
+    problems: Vec<Problem>,
+    series: String,
+    previous: Option<SnapshotId>,
+    known: Vec<Snapshot>,
+    ingest: Ingest,
+    segment: SegmentBuilder,
+    /// Chunks of this run that the index does not know yet.
+    fresh: HashSet<ChunkId>,
+    entries: Entries,
+    buffer: Vec<u8>,
+    stats: WriteStats,
+    /// Ended last, when nothing of the above is needed any more.
+    _session: Session,
+}
+
+/// What a snapshot says of itself, beside its files.
+#[derive(Debug, Clone)]
+pub struct Details {
+    /// When the backup was taken by its own account, seconds since 1970.
+    pub time: i64,
+    /// Where it came from.
+    pub source: Source,
+    /// Whether the phone had encrypted it.
+    pub encrypted: bool,
+    /// See [`SnapshotRecord::device`].
+    pub device: BTreeMap<String, String>,
+    /// What could not be read; all but the first hundred are only counted.
+    pub warnings: Vec<String>,
+    /// How many there were.
+    pub warning_count: u64,
+    /// Whether to make no snapshot if the series has one of the same time with the same files.
+    pub skip_if_same: bool,
+}
+
+impl Details {
+    /// Those of a backup that was taken at `time` and of which nothing else is known.
+    pub fn new(time: i64, source: Source) -> Details {
+        Details {
+            time,
+            source,
+            encrypted: false,
+            device: BTreeMap::new(),
+            warnings: Vec::new(),
+            warning_count: 0,
+            skip_if_same: false,
+        }
+    }
+}
+
+/// What became of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Outcome {
+    /// A new snapshot.
+    #[default]
+    New,
+    /// The series has it already.
+    Unchanged,
+}
+
+/// What making a snapshot took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WriteStats {
+    /// Whether there is a new snapshot.
+    pub outcome: Outcome,
+    /// Bytes that the repository's packs grew by.
+    pub added_bytes: u64,
+    /// Chunks that were not there before, and those that were.
+    pub new_chunks: u64,
+    /// Chunks that the repository had.
+    pub known_chunks: u64,
+    /// Bytes that were read from sources.
+    pub read_bytes: u64,
+}
+
+impl SnapshotWriter {
+    pub(crate) fn begin(core: &Arc<Core>, cache_dir: Option<&Path>, series: &str) -> Result<SnapshotWriter> {
+        let session = Session::begin(core)?;
+        let (index, mut problems) = core.load_index(cache_dir)?;
+        let snapshots = read_snapshots(&*core.storage, &core.sealer)?;
+        problems.extend(snapshots.problems.iter().cloned());
+        let segment = index.begin_segment()?;
+        Ok(SnapshotWriter {
+            previous: snapshots.newest_of(series).map(|snapshot| snapshot.id),
+            known: snapshots.snapshots.into_iter().filter(|snapshot| snapshot.record.series == series).collect(),
+            chunks: ChunkReader::new(core.clone(), index),
+            cache_dir: cache_dir.map(Path::to_owned),
+            problems,
+            series: series.to_owned(),
+            ingest: Ingest::new(core),
+            segment,
+            fresh: HashSet::new(),
+            entries: Entries::default(),
+            buffer: Vec::new(),
+            stats: WriteStats::default(),
+            _session: session,
+        })
+    }
+
+    /// What was damaged in the repository, but not fatal, when this began. Lost chunks are stored again if they come by.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// Stores all of `content`: reads and cuts it here, and has its new chunks compressed and written behind. Blocks while
+    /// too many wait.
+    ///
+    /// # Errors
+    /// [`Error::Source`] if `content` cannot be read, after which the writer is as before; else the writer is of no more use.
+    pub fn store(&mut self, content: &mut dyn Read) -> Result<Content> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let stored = self.store_with(content, &mut buffer);
+        self.buffer = buffer;
+        stored
+    }
+
+    fn store_with(&mut self, content: &mut dyn Read, buffer: &mut Vec<u8>) -> Result<Content> {
+        buffer.clear();
+        let mut at_end = fill(content, buffer, HEAD_LEN + 1)?;
+        let rule = Rule::of(buffer);
+        let (mut hasher, mut length, mut chunks) = (blake3::Hasher::new(), 0, Vec::new());
+        loop {
+            if !at_end {
+                at_end = fill(content, buffer, BUFFER_LEN)?;
+            }
+            let mut rest = buffer.as_slice();
+            while rest.len() >= CHUNK_MAX_LEN || at_end && !rest.is_empty() {
+                let (chunk, tail) = rest.split_at(self.chunks.core.chunker.cut(rule, length, rest));
+                hasher.update(chunk);
+                chunks.push(ChunkRef { id: self.put_chunk(ChunkKind::Data, chunk)?, len: chunk.len() as u64 });
+                length += chunk.len() as u64;
+                rest = tail;
+            }
+            let consumed = buffer.len() - rest.len();
+            buffer.drain(..consumed);
+            if at_end {
+                break;
+            }
+        }
+        self.stats.read_bytes += length;
+        let chunks = chunks_of(chunks, &mut |list| self.put_chunk(ChunkKind::List, list))?;
+        Ok(Content { hash: *hasher.finalize().as_bytes(), length, rule: rule.number(), chunks })
+    }
+
+    /// Whether all chunks of a remembered content are in the repository, so that the file need not be read again.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn holds(&self, content: &Content) -> Result<bool> {
+        let mut all = true;
+        let walked = for_each_chunk(&self.chunks, content, &mut |chunk| {
+            all = all && self.has(&chunk.id)?;
+            Ok(())
+        });
+        match walked {
+            Ok(()) => Ok(all),
+            Err(error) if error.is_damage() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts an entry into the snapshot. The last one of a name counts.
+    ///
+    /// # Errors
+    /// [`Error::InvalidName`] if the entry is too long to be kept.
+    pub fn put(&mut self, name: &Name, entry: &Entry) -> Result<()> {
+        let bytes = entry.emit();
+        if bytes.len() > ENTRY_MAX_LEN {
+            return Err(Error::InvalidName { name: name.to_string(), why: "what is known of it is too long" });
+        }
+        self.entries.push(name.key(), &bytes);
+        Ok(())
+    }
+
+    /// Makes everything durable, and then the snapshot.
+    ///
+    /// # Errors
+    /// Whatever failed, here or behind; there is no snapshot then.
+    pub fn commit(mut self, details: Details) -> Result<(Snapshot, WriteStats)> {
+        let (mut files, mut bytes) = (0, 0);
+        let entries = std::mem::take(&mut self.entries);
+        let mut builder = TreeBuilder::new(self.chunks.core.keys.tree, |node: &[u8]| self.put_chunk(ChunkKind::Node, node));
+        for (key, entry) in entries.sorted() {
+            let content = Entry::parse(entry).ok().and_then(|entry| entry.content);
+            files += u64::from(content.is_some());
+            bytes += content.map_or(0, |content| content.length);
+            builder.add(key, entry)?;
+        }
+        let root = builder.finish()?;
+        drop(entries);
+        let same = |known: &&Snapshot| known.record.root == root && known.record.time == details.time;
+        let known = self.known.iter().find(same).filter(|_| details.skip_if_same).cloned();
+        let mut record = SnapshotRecord {
+            needs: Vec::new(),
+            series: self.series,
+            previous: self.previous,
+            time: details.time,
+            created: unix_seconds(),
+            root,
+            files,
+            bytes,
+            added_bytes: 0,
+            source: details.source,
+            encrypted: details.encrypted,
+            sealed: false,
+            device: details.device,
+            warnings: details.warnings,
+            warning_count: details.warning_count,
+            program: crate::PROGRAM.to_owned(),
+        };
+        let core = &self.chunks.core;
+        let (written, added_bytes) = self.ingest.finish()?;
+        core.storage.sync_all()?;
+        self.segment.append(written);
+        let cache = index_cache(self.cache_dir.as_deref());
+        self.chunks.index.write_segment(&*core.storage, &core.sealer, cache.as_deref(), self.segment)?;
+        core.storage.sync_all()?;
+        self.stats.added_bytes = added_bytes;
+        if let Some(known) = known {
+            self.stats.outcome = Outcome::Unchanged;
+            return Ok((known, self.stats));
+        }
+        record.added_bytes = added_bytes;
+        let id = record.write(&*core.storage, &core.sealer)?;
+        core.storage.sync_all()?;
+        Ok((Snapshot { id, record }, self.stats))
+    }
+
+    fn has(&self, id: &ChunkId) -> Result<bool> {
+        Ok(self.fresh.contains(id) || self.chunks.index.contains(id)?)
+    }
+
+    /// The id of a chunk, which is on its way into a pack if the repository does not hold it.
+    fn put_chunk(&mut self, kind: ChunkKind, plaintext: &[u8]) -> Result<ChunkId> {
+        let id = chunk_id(&self.chunks.core.keys.id, kind, plaintext);
+        if self.has(&id)? {
+            self.stats.known_chunks += 1;
+            return Ok(id);
+        }
+        self.stats.new_chunks += 1;
+        self.fresh.insert(id);
+        self.ingest.add(id, kind, plaintext.to_vec())?;
+        if self.fresh.len() >= SEGMENT_ENTRIES {
+            self.index_written(SEGMENT_ENTRIES / 2)?;
+        }
+        Ok(id)
+    }
+
+    /// Makes everything that was stored so far readable.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        if self.fresh.is_empty() {
+            return Ok(());
+        }
+        self.ingest.flush()?;
+        self.index_written(0)
+    }
+
+    /// Brings the packs that are written into the index, if they hold enough chunks.
+    fn index_written(&mut self, at_least: usize) -> Result<()> {
+        let Some(written) = self.ingest.take_written(at_least) else { return Ok(()) };
+        let core = &self.chunks.core;
+        core.storage.sync_all()?;
+        written.ids().for_each(|id| {
+            self.fresh.remove(id);
+        });
+        let mut segment = std::mem::take(&mut self.segment);
+        segment.append(written);
+        let cache = index_cache(self.cache_dir.as_deref());
+        self.chunks.index.write_segment(&*core.storage, &core.sealer, cache.as_deref(), segment)
+    }
+}
+
+/// Appends to `buffer` until it is `len` bytes long or `source` ends, which is told.
+fn fill(source: &mut dyn Read, buffer: &mut Vec<u8>, len: usize) -> Result<bool> {
+    let missing = len.saturating_sub(buffer.len());
+    buffer.reserve_exact(missing);
+    let read = source.take(missing as u64).read_to_end(buffer).map_err(Error::Source)?;
+    Ok(read < missing)
+}
+
+/// Entries as they will stand in the tree, compact: a phone has half a million.
+#[derive(Default)]
+struct Entries {
+    blocks: Vec<Vec<u8>>,
+    spans: Vec<Span>,
+}
+
+#[derive(Clone, Copy)]
+struct Span {
+    block: u32,
+    start: u32,
+    key_len: u32,
+    entry_len: u32,
+}
+
+impl Entries {
+    const BLOCK_LEN: usize = 1 << 20;
+
+    fn push(&mut self, key: &[u8], entry: &[u8]) {
+        let len = key.len() + entry.len();
+        if self.blocks.last().is_none_or(|block| block.len() + len > Entries::BLOCK_LEN) {
+            self.blocks.push(Vec::with_capacity(Entries::BLOCK_LEN));
+        }
+        let (number, block) = (self.blocks.len() - 1, self.blocks.last_mut().expect("one was pushed"));
+        let span = Span {
+            block: number as u32,
+            start: block.len() as u32,
+            key_len: key.len() as u32,
+            entry_len: entry.len() as u32,
+        };
+        block.extend_from_slice(key);
+        block.extend_from_slice(entry);
+        self.spans.push(span);
+    }
+
+    fn get(&self, span: &Span) -> (&[u8], &[u8]) {
+        let bytes = &self.blocks[span.block as usize][span.start as usize..];
+        bytes[..(span.key_len + span.entry_len) as usize].split_at(span.key_len as usize)
+    }
+
+    /// Keys and entries in order, of equal keys the last.
+    fn sorted(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut order: Vec<u32> = (0..self.spans.len() as u32).collect();
+        let key = |&at: &u32| self.get(&self.spans[at as usize]).0;
+        order.sort_by(|a, b| key(a).cmp(key(b)).then(b.cmp(a)));
+        order.dedup_by(|later, first| key(later) == key(first));
+        order.into_iter().map(|at| self.get(&self.spans[at as usize]))
+    }
+}
