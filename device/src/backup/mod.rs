@@ -1,0 +1,24 @@
+//! A backup folder (iOS 10 and later): `<UDID>/` with Info.plist, Status.plist, Manifest.plist, Manifest.db, and the
+//! blobs at `ab/abcdef...`, named by [`FileId`].
+//!
+//! [`find_backups`] finds folders; [`BackupFolder`] opens what they hold. Nothing here writes.
+
+mod error;
+mod file_id;
+mod folder;
+mod info;
+mod manifest_db;
+mod manifest_plist;
+mod mb_file;
+mod status;
+
+pub use error::Error;
+pub use file_id::FileId;
+pub use folder::{
+    ArchiveTime, BackupFolder, Found, SkipReason, Skipped, find_backups, udid_from_folder_name,
+};
+pub use info::Info;
+pub use manifest_db::{Kind, ManifestDb, Record, Records, Row, RowFlaw};
+pub use manifest_plist::{Lockdown, ManifestPlist};
+pub use mb_file::{Attributes, MbFileError};
+pub use status::Status;
