@@ -1,0 +1,1460 @@
+#!/usr/bin/env python3
+"""Writes the test vectors of SPEC.md beside itself: tests/vectors/*.json and tests/vectors/repository/.
+
+    make_vectors.py           writes them
+    make_vectors.py --check   compares instead, and exits 1 if a file differs
+
+Nothing depends on a clock or on chance: what the format wants random is `fixed(label)`. Compressed bytes differ among versions of zstd,
+so they are made once and kept in zstd.json; a run takes them from there, after it has decoded them, and compresses what is missing.
+Every verdict is declared here and confirmed by read_repo.py; a difference stops the run.
+"""
+
+import argparse
+import json
+import os
+import struct
+import sys
+import unicodedata
+
+import argon2.low_level
+import zstandard
+from blake3 import blake3
+from mnemonic import Mnemonic
+
+import read_repo as reader
+from read_repo import DATA, DELTA, DIRECTORY_FRAME, LIST, NODE, RAW, ZSTD, Refused, derive, keyed
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+REPOSITORY_ID = bytes.fromhex("000102030405060708090a0b0c0d0e0f")
+CREATED = 1_700_000_000
+
+
+def fixed(label, length=32):
+    """The bytes that stand where the format wants random ones: BLAKE3 of the label, extended."""
+    return blake3(label.encode()).digest(length=length)
+
+
+SECRET = fixed("secret")
+
+
+# ---- the writer's half of SPEC.md
+
+
+def varint(n):
+    out = bytearray()
+    while n >= 0x80:
+        out.append(n & 0x7F | 0x80)
+        n >>= 7
+    return bytes(out + bytes([n]))
+
+
+def zigzag(n):
+    return n << 1 if n >= 0 else (-n << 1) - 1
+
+
+def compact(value):
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def line_file(line):
+    return line.encode() + b"\n" + blake3(line.encode()).hexdigest().encode() + b"\n"
+
+
+def config_line(cipher="aes-256-gcm", **changes):
+    config = {"heirloom": 1, "id": REPOSITORY_ID.hex(), "cipher": cipher, "created": CREATED, "pack_bytes": 67_108_864}
+    return compact({**config, "read_needs": [], "write_needs": [], **changes})
+
+
+def keys_for(cipher="aes-256-gcm"):
+    return reader.Keys.of(SECRET, {"id": REPOSITORY_ID.hex(), "cipher": cipher})
+
+
+def seal_secret(config, key):
+    cipher = reader.CIPHERS[json.loads(config)["cipher"]](key)
+    return cipher.encrypt(bytes(12), SECRET, blake3(config.encode()).digest()).hex()
+
+
+def password_slot(config, password, memory_kib=64, passes=1, lanes=1):
+    salt = fixed("slot salt", 16)
+    text = unicodedata.normalize("NFC", password).encode()
+    key = argon2.low_level.hash_secret_raw(text, salt, passes, memory_kib, lanes, 32, argon2.low_level.Type.ID)
+    slot = {
+        "slot": fixed("password slot", 8).hex(),
+        "kind": "password",
+        "created": CREATED,
+        "config": config,
+        "salt": salt.hex(),
+    }
+    return {**slot, "memory_kib": memory_kib, "passes": passes, "lanes": lanes, "sealed": seal_secret(config, key)}
+
+
+def recovery_slot(config, entropy):
+    salt = fixed("recovery salt", 16)
+    slot = {
+        "slot": fixed("recovery slot", 8).hex(),
+        "kind": "recovery",
+        "created": CREATED,
+        "config": config,
+        "salt": salt.hex(),
+    }
+    return {**slot, "sealed": seal_secret(config, derive("heirloom 1 recovery", entropy + salt))}
+
+
+def open_slot(config):
+    return {"slot": fixed("open slot", 8).hex(), "kind": "open", "created": CREATED, "config": config, "secret": SECRET.hex()}
+
+
+class Sealer:
+    """A sealed file in the making."""
+
+    def __init__(self, keys, kind, label):
+        self.header = reader.MAGIC + bytes([1, kind]) + bytes(6) + keys.repository + fixed(f"file salt {label}")
+        self.key = keyed(keys.seal, self.header)
+        self.aead = reader.CIPHERS[keys.cipher](self.key)
+
+    def seal(self, number, plain):
+        return self.aead.encrypt(struct.pack("<IQ", number, 0), plain, None)
+
+
+def seal_payload(keys, kind, label, payload):
+    sealer = Sealer(keys, kind, label)
+    starts = range(0, max(len(payload), 1), reader.BLOCK)
+    return sealer.header + b"".join(sealer.seal(n, payload[at : at + reader.BLOCK]) for n, at in enumerate(starts))
+
+
+class Compressed:
+    """zstd.json: BLAKE3 of what went in -> what came out."""
+
+    path = os.path.join(HERE, "zstd.json")
+    known, used = {}, {}
+
+    @classmethod
+    def load(cls):
+        if os.path.exists(cls.path):
+            with open(cls.path) as file:
+                cls.known = json.load(file)["frames"]
+
+    @classmethod
+    def frame(cls, plain, base=b""):
+        key = blake3(varint(len(base)) + base + plain).hexdigest()
+        prefix = zstandard.ZstdCompressionDict(base, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if base else None
+        if key in cls.known:
+            frame = bytes.fromhex(cls.known[key])
+            text = zstandard.ZstdDecompressor(dict_data=prefix).decompress(frame, max_output_size=len(plain))
+            assert text == plain, f"zstd.json: {key} decodes to something else"
+        else:
+            frame = zstandard.ZstdCompressor(level=3, dict_data=prefix).compress(plain)
+        cls.used[key] = frame.hex()
+        return frame
+
+
+class PackWriter:
+    """Frames, then a directory."""
+
+    def __init__(self, keys, kind, label):
+        self.keys, self.sealer = keys, Sealer(keys, kind, label)
+        self.frames, self.body = [], b""
+
+    def add(self, encoding, kind, texts, base=None, depth=1):
+        """Appends a frame of chunks; `base` is the plaintext of a delta's base. Returns the chunks' ids."""
+        plain = b"".join(texts)
+        if encoding != RAW:
+            plain = Compressed.frame(plain, base or b"")
+        sealed = self.sealer.seal(len(self.frames), plain)
+        chunks = [(self.keys.id_of(text, kind), len(text)) for text in texts]
+        frame = reader.Frame(len(self.frames), reader.HEADER + len(self.body), len(sealed), encoding, kind, chunks)
+        if encoding == DELTA:
+            frame.base, frame.depth = self.keys.id_of(base, kind), depth
+        self.frames.append(frame)
+        self.body += sealed
+        return [chunk_id for chunk_id, _ in chunks]
+
+    def finish(self, directory=None, padding=None, end=reader.END_MAGIC, length=None):
+        """The bytes of the pack. The arguments make malformed ones."""
+        plain = self.directory() if directory is None else directory
+        fixed_part = reader.HEADER + len(self.body) + len(plain) + reader.TAG + 12
+        plain += bytes(-fixed_part % 4096) if padding is None else padding(-fixed_part % 4096)
+        sealed = self.sealer.seal(DIRECTORY_FRAME, plain)
+        return self.sealer.header + self.body + sealed + struct.pack("<I", len(sealed) if length is None else length) + end
+
+    def directory(self):
+        return varint(len(self.frames)) + b"".join(encode_frame(frame) for frame in self.frames)
+
+
+def encode_frame(frame):
+    chunks = b"".join(chunk_id + varint(length) for chunk_id, length in frame.chunks)
+    out = bytes([frame.encoding, frame.kind]) + varint(frame.sealed_length) + varint(len(frame.chunks)) + chunks
+    return out + frame.base + bytes([frame.depth]) if frame.encoding == DELTA else out
+
+
+def size_class(n):
+    if n == 0:
+        return 0
+    e = n.bit_length() - 1
+    return 8 * e + ((n >> (e - 3) if e >= 3 else n << (3 - e)) & 7)
+
+
+def pack_entries(number, frames):
+    """Index entries of the pack that is `number` in its segment's table, and their deltas' bases."""
+    ordinal = 0
+    for frame in frames:
+        for chunk_id, length in frame.chunks:
+            share = -(-frame.sealed_length * length // max(frame.length(), 1))
+            flags = (frame.encoding == DELTA) | frame.kind << 1
+            yield (chunk_id, number, ordinal, size_class(share), flags), frame.base
+            ordinal += 1
+
+
+def segment_payload(packs, superseded, entries):
+    """`packs`: (name, length); `entries`: (entry, base or None), in any order."""
+    entries = sorted(entries, key=lambda item: item[0][:3])
+    deltas = [(i, base) for i, (entry, base) in enumerate(entries) if entry[4] & 1]
+    filter_blocks, entry_blocks = -(-len(entries) * 10 // 512), -(-len(entries) // 170)
+    head = struct.pack("<QIIIIII", len(entries), len(packs), len(superseded), len(deltas), filter_blocks, entry_blocks, 0)
+    filters = bytearray(64 * filter_blocks)
+    for (chunk_id, *_), _ in entries:
+        block = int.from_bytes(chunk_id[:4], "big") * filter_blocks >> 32
+        g = int.from_bytes(chunk_id[4:12], "little")
+        for i in range(6):
+            bit = (g >> 9 * i) % 512
+            filters[64 * block + bit // 8] |= 1 << bit % 8
+    packed = [struct.pack("<16sIHBB", *entry) for entry, _ in entries]
+    blocks = [packed[i : i + 170] for i in range(0, len(packed), 170)]
+    tables = head + b"".join(name + struct.pack("<Q", length) for name, length in packs) + b"".join(superseded)
+    tables += b"".join(struct.pack("<Q", i) + base for i, base in deltas) + filters + b"".join(block[0][:8] for block in blocks)
+    tables += bytes(-len(tables) % 4096)
+    return tables + b"".join(b"".join(block).ljust(4096, b"\0") for block in blocks)
+
+
+# chunker
+
+
+def gear_table(key):
+    return struct.unpack("<256Q", keyed(key, b"gear", 2048))
+
+
+MEDIA = [
+    b"\xff\xd8\xff",
+    b"\x89PNG",
+    b"GIF8",
+    b"PK\x03\x04",
+    b"\x1f\x8b",
+    b"ID3",
+    b"RIFF",
+    b"caff",
+    b"#!AMR",
+    b"bvx",
+    b"\xfd7zXZ\0",
+    b"\x28\xb5\x2f\xfd",
+]
+
+
+def wal_page_size(head):
+    if len(head) < 12 or head[:4] not in (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"):
+        return None
+    size = int.from_bytes(head[8:12], "big")
+    return size if 512 <= size <= 65_536 and size & (size - 1) == 0 else None
+
+
+def rule_of(data):
+    if len(data) <= 65_536:
+        return 1
+    if data.startswith(b"SQLite format 3\0"):
+        return 2
+    if wal_page_size(data):
+        return 3
+    return 4 if any(data.startswith(magic) for magic in MEDIA) or data[4:8] == b"ftyp" else 5
+
+
+def cuts(key, data):
+    """Where chunks end."""
+    rule, n = rule_of(data), len(data)
+    if rule == 1:
+        ends = []
+    elif rule == 2:
+        ends = range(65_536, n, 65_536)
+    elif rule == 3:
+        ends = range(32, n, 16 * (24 + wal_page_size(data)))
+    elif rule == 4:
+        ends = range(4 << 20, n, 4 << 20)
+    else:
+        return content_cuts(key, data)
+    return [*ends, n] if n else []
+
+
+def content_cuts(key, data):
+    gear, ends, start = gear_table(key), [], 0
+    mask_before = sum(1 << bit for bit in range(45, 63))
+    mask_after = sum(1 << bit for bit in range(49, 63))
+    while start < len(data):
+        end = limit = min(start + 262_144, len(data))
+        h = 0
+        for at in range(start + 16_384, limit):
+            h = (h << 1) + gear[data[at]] & 0xFFFF_FFFF_FFFF_FFFF
+            if h & (mask_before if at - start < 65_536 else mask_after) == 0:
+                end = at + 1
+                break
+        ends.append(end)
+        start = end
+    return ends
+
+
+# trees
+
+
+def encode_entry(fields):
+    """`fields`: (tag, number or bytes), in the order given; signed numbers as they are."""
+    out = b""
+    for tag, value in fields:
+        if isinstance(value, bytes):
+            out += bytes([tag]) + varint(len(value)) + value
+        else:
+            out += bytes([tag]) + varint(zigzag(value) if tag in reader.SIGNED else value)
+    return out
+
+
+def encode_item(level, before, key, value):
+    shared = len(os.path.commonprefix([before, key]))
+    rest = varint(shared) + varint(len(key) - shared) + key[shared:]
+    return rest + (varint(len(value)) + value if level == 0 else value)
+
+
+def encode_node(level, items):
+    out, before = bytes([level]) + varint(len(items)), b""
+    for key, value in items:
+        out += encode_item(level, before, key, value)
+        before = key
+    return out
+
+
+def zeros(tree_key, key):
+    n = int.from_bytes(keyed(tree_key, key)[:8], "little")
+    return (n & -n).bit_length() - 1 if n else 64
+
+
+def build_tree(keys, items):
+    """(root id, [(level, id, node)]) of the tree of [(key, entry)], which ascend."""
+    nodes, level = [], 0
+    while True:
+        parents = []
+        for group in split(keys, level, items):
+            node = encode_node(level, group)
+            node_id = keys.id_of(node, NODE)
+            nodes.append((level, node_id, node))
+            parents.append((group[0][0] if group else b"", node_id))
+        if len(parents) == 1:
+            return parents[0][1], nodes
+        items, level = parents, level + 1
+
+
+def split(keys, level, items):
+    groups = [[]]
+    for item in items:
+        full = len(encode_node(level, groups[-1] + [item])) > 262_144
+        if groups[-1] and (full or zeros(keys.tree, item[0]) >= 6 * (level + 1)):
+            groups.append([])
+        groups[-1].append(item)
+    return groups
+
+
+def build_list(keys, items):
+    """(id, [(level, id, list)]) of the chunk lists of [(id, length)]."""
+    nodes, level = [], 0
+    while True:
+        groups, parents = [[]], []
+        for item in items:
+            groups[-1].append(item)
+            if int.from_bytes(item[0][:2], "little") % 512 == 0 or len(groups[-1]) == 4096:
+                groups.append([])
+        for group in filter(None, groups):
+            text = bytes([level]) + varint(len(group)) + b"".join(i + varint(n) for i, n in group)
+            list_id = keys.id_of(text, LIST)
+            nodes.append((level, list_id, text))
+            parents.append((list_id, sum(n for _, n in group)))
+        if len(parents) == 1:
+            return parents[0][0], nodes
+        items, level = parents, level + 1
+
+
+# ---- vectors
+
+
+def verdict_of(function, *args):
+    try:
+        function(*args)
+        return "ok"
+    except Refused as error:
+        return f"refuse: {error}"
+
+
+def case(name, expected, function, *args, unspecified=False, **fields):
+    """A vector whose verdict read_repo.py confirms. `expected` is ok or refuse."""
+    verdict = verdict_of(function, *args)
+    assert verdict.split(":")[0] == expected, f"{name}: {verdict} instead of {expected}"
+    out = {"name": name, "verdict": verdict, **fields}
+    if unspecified:
+        out["unspecified"] = True
+    return out
+
+
+def pieces_bytes(pieces):
+    """The bytes that a formula stands for."""
+    out = b""
+    for piece in pieces:
+        if "hex" in piece:
+            out += bytes.fromhex(piece["hex"])
+        elif "xof" in piece:
+            out += fixed(piece["xof"], piece["length"])
+        else:
+            part = bytes.fromhex(piece["repeat"])
+            out += (part * (piece["length"] // len(part) + 1))[: piece["length"]]
+    return out
+
+
+def xof(label, length):
+    return {"xof": label, "length": length}
+
+
+def repeat(text, length):
+    return {"repeat": text.hex(), "length": length}
+
+
+def chunker_vectors():
+    key = keys_for().chunker
+    gear = gear_table(key)
+    cases = []
+
+    def add(name, rule, *pieces):
+        data = pieces_bytes(pieces)
+        assert rule_of(data) == rule, f"{name}: rule {rule_of(data)}"
+        cases.append({"name": name, "pieces": pieces, "length": len(data), "rule": rule, "cuts": cuts(key, data)})
+
+    zero = lambda n: repeat(b"\0", n)
+    for n in (0, 1, 16_384, 65_535, 65_536):
+        add(f"whole, {n} bytes", 1, xof("random", n))
+    add("SQLite of 65536 bytes is whole", 1, {"hex": b"SQLite format 3\0".hex()}, zero(65_520))
+    for n in (65_537, 81_920, 262_143, 262_144, 262_145, 1_000_000):
+        add(f"random, {n} bytes", 5, xof("random", n))
+        add(f"zeros, {n} bytes", 5, zero(n))
+    add("text repeated", 5, repeat(b"The quick brown fox jumps over the lazy dog. ", 600_000))
+    add("random, moved by one byte", 5, {"hex": "2a"}, xof("random", 1_000_000))
+    add("random, zeros, random", 5, xof("a", 100_000), zero(300_000), xof("b", 100_000))
+    sqlite = {"hex": b"SQLite format 3\0".hex()}
+    for n in (65_537, 131_072, 131_073, 300_000):
+        add(f"SQLite, {n} bytes", 2, sqlite, zero(n - 16))
+    add("SQLite without its zero byte", 5, {"hex": b"SQLite format 3".hex()}, repeat(b" ", 65_537 - 15))
+    for magic in ("377f0682", "377f0683"):
+        for page in (512, 4096, 65_536):
+            n = 32 + max(2 * 16 * (24 + page), 65_536) + 24 + page
+            add(f"WAL {magic}, page {page}", 3, {"hex": magic + "002de218" + page.to_bytes(4, "big").hex()}, zero(n - 12))
+        for page in (0, 1, 256, 1000, 4095, 131_072, 2**31):
+            add(
+                f"WAL {magic}, bad page {page}",
+                5,
+                {"hex": magic + "002de218" + page.to_bytes(4, "big").hex()},
+                zero(65_537 - 12),
+            )
+    add("WAL 377f0682, page 4096 in the wrong byte order", 5, {"hex": "377f0682002de21800100000"}, zero(65_525))
+    add("WAL, all frames whole", 3, {"hex": "377f0682002de21800001000"}, zero(32 + 3 * 16 * 4120 - 12))
+    add("WAL of another magic", 5, {"hex": "377f0684002de21800001000"}, zero(65_525))
+    for magic in MEDIA:
+        add(f"media {magic.hex()}", 4, {"hex": magic.hex()}, zero(65_537 - len(magic)))
+        add(f"not quite media {magic.hex()}", 5, {"hex": magic[:-1].hex() + "01"}, zero(65_537 - len(magic)))
+        add(f"media {magic.hex()}, 65536 bytes", 1, {"hex": magic.hex()}, zero(65_536 - len(magic)))
+    add("ftyp at 4", 4, {"hex": "00000018" + b"ftypheic".hex()}, zero(65_537))
+    add("ftyp at 0", 5, {"hex": b"ftypheic".hex()}, zero(65_537))
+    for n in (4_194_303, 4_194_304, 4_194_305, 9_000_000):
+        add(f"JPEG, {n} bytes", 4, {"hex": "ffd8ff"}, zero(n - 3))
+    table = ["%016x" % number for number in gear]
+    return {"chunker_key": key.hex(), "gear": table[:8], "gear_last": table[255], "cases": cases}
+
+
+def keys_vectors():
+    config = config_line()
+    chacha = config_line("chacha20-poly1305")
+    entropy = fixed("recovery entropy", 20)
+    words = Mnemonic("english").to_mnemonic(entropy)
+    keys = keys_for()
+    slots, configs, lines = [], [], []
+
+    def add_slot(name, expected, slot, config=config, password=None, recovery=None, **more):
+        def opens():
+            parsed = reader.parse_config(config.encode())
+            secret = reader.open_slot(slot, config.encode(), password, recovery and reader.recovery_entropy(recovery))
+            assert secret == SECRET and parsed
+
+        fields = {"file": line_file(compact(slot)).decode(), "config": config, "password": password, "recovery": recovery}
+        slots.append(case(name, expected, opens, **fields, **more))
+
+    slot = password_slot(config, "correct horse")
+    add_slot("password", "ok", slot, password="correct horse")
+    add_slot("password, chacha20-poly1305", "ok", password_slot(chacha, "correct horse"), chacha, password="correct horse")
+    add_slot(
+        "password, two passes and lanes", "ok", password_slot(config, "correct horse", 256, 2, 2), password="correct horse"
+    )
+    add_slot("password, given as NFD", "ok", password_slot(config, "\u00c5ngstr\u00f6m"), password="A\u030angstro\u0308m")
+    add_slot("password, empty", "ok", password_slot(config, ""), password="")
+    add_slot("wrong password", "refuse", slot, password="correct house", wrong_password=True)
+    add_slot("recovery, words", "ok", recovery_slot(config, entropy), recovery=words)
+    add_slot("recovery, chacha20-poly1305", "ok", recovery_slot(chacha, entropy), chacha, recovery=words)
+    other = Mnemonic("english").to_mnemonic(fixed("other entropy", 20))
+    add_slot("recovery, another key", "refuse", recovery_slot(config, entropy), recovery=other, wrong_password=True)
+    shifted = " ".join(words.split()[1:] + words.split()[:1])
+    add_slot("recovery, checksum wrong", "refuse", recovery_slot(config, entropy), recovery=shifted)
+    add_slot("recovery, twelve words", "refuse", recovery_slot(config, entropy), recovery=" ".join(words.split()[:12]))
+    add_slot(
+        "recovery, no such word", "refuse", recovery_slot(config, entropy), recovery="heirloom " + " ".join(words.split()[1:])
+    )
+    add_slot("open", "ok", open_slot(config))
+    add_slot("memory too high", "refuse", {**slot, "memory_kib": 2_097_153}, password="correct horse")
+    add_slot("passes too high", "refuse", {**slot, "passes": 65}, password="correct horse")
+    add_slot("lanes too high", "refuse", {**slot, "memory_kib": 1024, "lanes": 17}, password="correct horse")
+    add_slot("memory is negative", "refuse", {**slot, "memory_kib": -1}, password="correct horse")
+    add_slot("no passes", "refuse", {**slot, "passes": 0}, password="correct horse", unspecified=True)
+    add_slot("no lanes", "refuse", {**slot, "lanes": 0}, password="correct horse", unspecified=True)
+    add_slot("salt too short", "refuse", {**slot, "salt": "00"}, password="correct horse")
+    add_slot("sealed too short", "refuse", {**slot, "sealed": slot["sealed"][:-2]}, password="correct horse")
+    add_slot(
+        "sealed flipped",
+        "refuse",
+        {**slot, "sealed": "%096x" % (int(slot["sealed"], 16) ^ 1)},
+        password="correct horse",
+        wrong_password=True,
+    )
+    another = config_line(created=CREATED + 1)
+    add_slot("copy of another config", "refuse", slot, another, password="correct horse", unspecified=True)
+    add_slot("config exchanged", "refuse", {**slot, "config": another}, another, password="correct horse", wrong_password=True)
+
+    def add_config(name, expected, line, **more):
+        configs.append(case(name, expected, reader.parse_config, line.encode(), line=line, **more))
+
+    add_config("aes-256-gcm", "ok", config)
+    add_config("chacha20-poly1305", "ok", chacha)
+    add_config("unknown keys", "ok", config_line(colour="blue"))
+    add_config("unknown write_needs", "ok", config_line(write_needs=["sparkles"]))
+    add_config("spaces between tokens", "ok", config.replace(":", " : "))
+    for version in (0, 2):
+        add_config(f"version {version}", "refuse", config_line(heirloom=version))
+    add_config("version as text", "refuse", config_line(heirloom="1"))
+    add_config("unknown read_needs", "refuse", config_line(read_needs=["sparkles"]))
+    add_config("unknown cipher", "refuse", config_line("rot13"))
+    add_config("id too short", "refuse", config_line(id="00"))
+    add_config("id in upper case", "refuse", config_line(id="0A" * 16), unspecified=True)
+    add_config("an array", "refuse", "[]")
+    add_config("not JSON", "refuse", config[:-1])
+
+    def add_line(name, expected, data, **more):
+        lines.append(case(name, expected, reader.read_line_file, data, file=data.hex(), **more))
+
+    good = line_file(config)
+    add_line("whole", "ok", good)
+    add_line("check line broken", "refuse", good.replace(b"aes", b"AES"))
+    add_line("check line missing", "refuse", good[: good.index(b"\n") + 1])
+    add_line(
+        "check line of the line with its newline",
+        "refuse",
+        config.encode() + b"\n" + blake3(config.encode() + b"\n").hexdigest().encode() + b"\n",
+    )
+    add_line("empty", "refuse", b"")
+    add_line("check line in upper case", "refuse", good[:-65] + good[-65:].upper(), unspecified=True)
+    add_line("without its last newline", "refuse", good[:-1], unspecified=True)
+    add_line("a third line", "refuse", good + b"\n", unspecified=True)
+    derived = {
+        name: getattr(keys, field).hex()
+        for name, field in (("seal_key", "seal"), ("id_key", "chunk_id"), ("chunker_key", "chunker"), ("tree_key", "tree"))
+    }
+    recovery = {"entropy": entropy.hex(), "words": words}
+    zero = {"entropy": bytes(20).hex(), "words": Mnemonic("english").to_mnemonic(bytes(20))}
+    return {
+        "secret": SECRET.hex(),
+        **derived,
+        "recovery": [recovery, zero],
+        "configs": configs,
+        "line_files": lines,
+        "slots": slots,
+    }
+
+
+def flip(data, at, bit=1):
+    return data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :]
+
+
+def sealed_vectors():
+    cases, files = [], []
+    kind = reader.SNAPSHOT
+    for cipher in reader.CIPHERS:
+        keys = keys_for(cipher)
+        for length in (0, 1, 13, 1 << 20, (1 << 20) + 1, 2 << 20):
+            label = f"payload {length}"
+            data = fixed(label, length)
+            whole = seal_payload(keys, kind, label, data)
+            assert reader.open_payload(keys, whole, kind) == data
+            sealer = Sealer(keys, kind, label)
+            file = {"name": f"{cipher}, {length} bytes", "cipher": cipher, "kind": kind, "header": sealer.header.hex()}
+            file |= {
+                "file_key": sealer.key.hex(),
+                "payload": [xof(label, length)],
+                "length": len(whole),
+                "blake3": blake3(whole).hexdigest(),
+            }
+            files.append(file | ({"file": whole.hex()} if length < 100 else {}))
+        label = "payload 13"
+        whole = seal_payload(keys, kind, label, fixed(label, 13))
+
+        def add(name, expected, data, expect=kind, cipher=cipher, keys=keys, **more):
+            fields = {"cipher": cipher, "kind": expect, "file": data.hex()}
+            cases.append(case(f"{cipher}, {name}", expected, reader.open_payload, keys, data, expect, **fields, **more))
+
+        add("whole", "ok", whole)
+        regions = {
+            "magic": 0,
+            "version": 8,
+            "kind": 9,
+            "zero bytes": 10,
+            "last zero byte": 15,
+            "repository": 16,
+            "salt": 32,
+            "end of salt": 63,
+        }
+        for region, at in (regions | {"ciphertext": 64, "end of ciphertext": 76, "tag": 77, "end of tag": 92}).items():
+            add(f"flip in {region}", "refuse", flip(whole, at))
+        for keep in (0, 1, 63, 64, 65, 79, 80, 92):
+            add(f"cut to {keep} bytes", "refuse", whole[:keep])
+        add("a byte more", "refuse", whole + b"\0")
+        add("in another folder", "refuse", whole, reader.SEGMENT)
+        other = reader.Keys(bytes(16), cipher, keys.seal, keys.chunk_id, keys.chunker, keys.tree)
+        add("of another repository, well sealed", "refuse", seal_payload(other, kind, label, b"payload"))
+        sealer = Sealer(keys, kind, label)
+        add("frame 1 in place of frame 0", "refuse", sealer.header + sealer.seal(1, b"payload"))
+        add("with associated data", "refuse", sealer.header + sealer.aead.encrypt(bytes(12), b"payload", b"x"))
+        add("an empty block after an empty one", "refuse", sealer.header + sealer.seal(0, b"") + sealer.seal(1, b""))
+        wrong_key = reader.CIPHERS[cipher](keyed(keys.seal, sealer.header[32:]))
+        add("keyed with the salt alone", "refuse", sealer.header + wrong_key.encrypt(bytes(12), b"payload", None))
+    return {
+        "repository": REPOSITORY_ID.hex(),
+        "seal_key": keys_for().seal.hex(),
+        "files": files,
+        "cases": cases,
+        "cuts": sealed_cuts(),
+    }
+
+
+def sealed_cuts():
+    """Big files, cut: `file` names one of `files`, of which `keep` bytes are left."""
+    out = []
+    for cipher in reader.CIPHERS:
+        keys, label = keys_for(cipher), f"payload {(1 << 20) + 1}"
+        whole = seal_payload(keys, reader.SNAPSHOT, label, fixed(label, (1 << 20) + 1))
+        one = 64 + (1 << 20) + 16
+        for keep in (64, one - 1, one, one + 1, one + 16, len(whole)):
+            expected = "ok" if keep in (one, len(whole)) else "refuse"
+            fields = {"file": f"{cipher}, {(1 << 20) + 1} bytes", "keep": keep, "unspecified": keep in (one, one + 16)}
+            out.append(
+                case(
+                    f"{cipher}, cut to {keep} bytes",
+                    expected,
+                    reader.open_payload,
+                    keys,
+                    whole[:keep],
+                    reader.SNAPSHOT,
+                    **fields,
+                )
+            )
+    return out
+
+
+def sample_pack(keys, label="sample pack", kind=reader.DATA_PACK):
+    """A pack with a frame of every encoding: (writer, plaintexts by ordinal)."""
+    pack = PackWriter(keys, kind, label)
+    hello, base = b"hello", b"".join(b"line %d of a text that a delta is made of\n" % i for i in range(40))
+    changed = base.replace(b"line 7 ", b"line seven ")
+    again = changed.replace(b"line 9 ", b"line nine ")
+    solid = [b"one", b"two two", b"three three three " * 9]
+    pack.add(RAW, DATA, [hello])
+    pack.add(ZSTD, DATA, [base])
+    pack.add(ZSTD, DATA, solid)
+    pack.add(RAW, DATA, [b"four", b"five"])
+    pack.add(DELTA, DATA, [changed], base)
+    pack.add(DELTA, DATA, [again], changed, depth=2)
+    return pack, [hello, base, *solid, b"four", b"five", changed, again]
+
+
+def frame_fields(frame):
+    chunks = [{"id": chunk_id.hex(), "length": length} for chunk_id, length in frame.chunks]
+    out = {
+        "encoding": frame.encoding,
+        "kind": frame.kind,
+        "at": frame.at,
+        "sealed_length": frame.sealed_length,
+        "chunks": chunks,
+    }
+    return out | ({"base": frame.base.hex(), "depth": frame.depth} if frame.base else {})
+
+
+def read_whole_pack(keys, data):
+    """The plaintexts of a pack by ordinal, everything checked; bases must be in the same pack."""
+
+    def read(at, n):
+        reader.require(0 <= at and at + n <= len(data), "ends too early")
+        return data[at : at + n]
+
+    pack = reader.Pack(keys, read, len(data))
+    texts, by_id = [], {}
+    for frame in pack.frames:
+        base = by_id.get(frame.base)
+        reader.require(frame.encoding != DELTA or base is not None, "the base is not there")
+        plain, at = reader.decode_frame(frame, pack.open_frame(frame), base), 0
+        for chunk_id, length in frame.chunks:
+            text, at = plain[at : at + length], at + length
+            reader.require(keys.id_of(text, frame.kind) == chunk_id, f"chunk {chunk_id.hex()} does not match its id")
+            texts.append(text)
+            by_id[chunk_id] = text
+    return texts
+
+
+def pack_vectors():
+    out = {
+        "repository": REPOSITORY_ID.hex(),
+        "seal_key": keys_for().seal.hex(),
+        "id_key": keys_for().chunk_id.hex(),
+        "packs": [],
+    }
+    for cipher in reader.CIPHERS:
+        keys = keys_for(cipher)
+        pack, texts = sample_pack(keys)
+        data = pack.finish()
+        assert read_whole_pack(keys, data) == texts and len(data) == 4096
+        fields = {"name": cipher, "cipher": cipher, "blake3": blake3(data).hexdigest(), "directory": pack.directory().hex()}
+        fields |= {
+            "frames": [frame_fields(frame) for frame in pack.frames],
+            "chunks": [text.hex() for text in texts],
+            "pack": data.hex(),
+        }
+        out["packs"].append(fields)
+    out["chunk_ids"] = [
+        {"plaintext": text.hex(), "kind": kind, "id": keys.id_of(text, kind).hex()}
+        for text in (b"", b"hello")
+        for kind in (DATA, NODE, LIST)
+    ]
+    out["cases"] = pack_cases(keys_for())
+    return out
+
+
+def pack_cases(keys):
+    cases = []
+
+    def add(name, expected, data, **more):
+        cases.append(case(name, expected, read_whole_pack, keys, data, cipher=keys.cipher, pack=data.hex(), **more))
+
+    def tiny(change=lambda frame: None, **finish):
+        pack = tiny_pack(keys)
+        for frame in pack.frames:
+            change(frame)
+        return pack.finish(**finish)
+
+    def changed(number, changes):
+        return tiny(lambda frame: frame.__dict__.update(changes if frame.number == number else {}))
+
+    def first(**changes):
+        return changed(0, changes)
+
+    def second(**changes):
+        return changed(1, changes)
+
+    some = fixed("some id", 16)
+    hello = keys.id_of(b"hello", DATA)
+    good = tiny()
+    add("two frames", "ok", good)
+    after_count = tiny_pack(keys).directory()[1:]
+    add("no frames", "ok", PackWriter(keys, reader.DATA_PACK, "tiny pack").finish(), unspecified=True)
+    add("wrong end magic", "refuse", tiny(end=b"heir-enD"))
+    add("sealed directory said to be longer than the file", "refuse", tiny(length=5000))
+    add("sealed directory said to be of 2^32 - 1 bytes", "refuse", tiny(length=2**32 - 1))
+    add("sealed directory said to be shorter than a tag", "refuse", tiny(length=15))
+    add("sealed directory said to be a byte shorter", "refuse", tiny(length=struct.unpack("<I", good[-12:-8])[0] - 1))
+    add("padding with a one at its end", "refuse", tiny(padding=lambda n: bytes(n - 1) + b"\1"), unspecified=True)
+    add("padding with a one at its start", "refuse", tiny(padding=lambda n: b"\1" + bytes(n - 1)), unspecified=True)
+    add("frame longer than the pack", "refuse", second(sealed_length=5000))
+    add("frame of 2^63 bytes", "refuse", second(sealed_length=1 << 63))
+    add("frame of less than a tag", "refuse", second(sealed_length=15))
+    add("frames a byte short of the directory", "refuse", second(sealed_length=tiny_pack(keys).frames[1].sealed_length - 1))
+    add("raw frame whose chunk is said to be longer", "refuse", first(chunks=[(hello, 6)]))
+    add("raw frame whose chunk is said to be shorter", "refuse", first(chunks=[(hello, 4)]))
+    add("zstd frame whose chunk is said to be longer", "refuse", second(chunks=[(some, 121)]))
+    add("zstd frame whose chunk is said to be shorter", "refuse", second(chunks=[(some, 119)]))
+    add("chunk of more than 16 MiB", "refuse", second(chunks=[(some, (16 << 20) + 1)]))
+    add("frame whose chunks add up to 2^64", "refuse", second(chunks=[(some, 1 << 63), (some, 1 << 63)]))
+    add("wrong id", "refuse", first(chunks=[(some, 5)]))
+    add("id of another kind of chunk", "refuse", first(kind=NODE))
+    add("unknown encoding", "refuse", first(encoding=3))
+    add("kind of chunk 0", "refuse", first(kind=0))
+    add("kind of chunk 4", "refuse", first(kind=4))
+    add("frame without chunks", "refuse", first(chunks=[]))
+    add("raw bytes said to be zstd", "refuse", first(encoding=ZSTD))
+    add("delta of depth 0", "refuse", second(encoding=DELTA, base=hello, depth=0))
+    add("delta of depth 9", "refuse", second(encoding=DELTA, base=hello, depth=9))
+    add("delta with two chunks", "refuse", second(encoding=DELTA, base=hello, depth=1, chunks=[(some, 60), (some, 60)]))
+    add("more frames than there are", "refuse", tiny(directory=b"\x03" + after_count))
+    add("fewer frames than there are", "refuse", tiny(directory=b"\x01" + after_count))
+    add("2^63 frames", "refuse", tiny(directory=varint(1 << 63) + after_count))
+    add("a varint of eleven bytes", "refuse", tiny(directory=b"\x80" * 10 + b"\0" + after_count))
+    add("a varint over 64 bits", "refuse", tiny(directory=b"\xff" * 9 + b"\x02" + after_count))
+    add("2^40 chunks in a frame", "refuse", tiny(directory=b"\x01\x00\x01" + varint(37) + varint(1 << 40)))
+    add(
+        "directory that ends in a chunk's id", "refuse", tiny(directory=tiny_pack(keys).directory()[:12], padding=lambda n: b"")
+    )
+    add("flip in a frame", "refuse", flip(good, 64))
+    add("flip in the directory", "refuse", flip(good, 200))
+    add("flip in the length of the directory", "refuse", flip(good, 4096 - 12))
+    add("flip in the header", "refuse", flip(good, 40))
+    add("cut by a byte at the end", "refuse", good[:-1])
+    add("cut to its header", "refuse", good[:64])
+    add("empty", "refuse", b"")
+    add("kind of file 3", "refuse", seal_payload(keys, reader.SEGMENT, "x", bytes(200)))
+    add("not a multiple of 4096 bytes", "ok", tiny(padding=lambda n: b""), unspecified=True)
+    swapped = PackWriter(keys, 1, "tiny pack")
+    swapped.add(RAW, DATA, [b"hello"])
+    swapped.add(RAW, DATA, [b"world"])
+    swapped.body = swapped.body[21:] + swapped.body[:21]
+    add("two frames exchanged", "refuse", swapped.finish())
+    return cases
+
+
+def tiny_pack(keys):
+    pack = PackWriter(keys, reader.DATA_PACK, "tiny pack")
+    pack.add(RAW, DATA, [b"hello"])
+    pack.add(ZSTD, DATA, [b"world " * 20])
+    return pack
+
+
+def segment_vectors():
+    packs = [(fixed(f"pack {i}"), 4096 * (i + 1)) for i in range(3)]
+    superseded = [fixed("old segment 0"), fixed("old segment 1")]
+    entries = []
+    for i in range(400):
+        chunk_id = fixed(f"chunk {i % 390}", 16)  # the last ten are in two packs
+        kind = (DATA, DATA, NODE, LIST)[i % 4] if i < 390 else (DATA, DATA, NODE, LIST)[(i - 390) % 4]
+        base = fixed(f"chunk {i - 1}", 16) if i % 40 == 1 else None
+        entries.append(((chunk_id, i * 3 // 400, i % 134, size_class(i * i), (base is not None) | kind << 1), base))
+    payload = segment_payload(packs, superseded, entries)
+    parsed = reader.parse_segment(payload)
+    e, p, s, d, f, b, _ = struct.unpack("<QIIIIII", payload[:32])
+    filter_at = 32 + 40 * p + 32 * s + 24 * d
+    filters = payload[filter_at : filter_at + 64 * f]
+    fences_at, blocks_at = filter_at + 64 * f, len(payload) - 4096 * b
+    asked = [fixed(f"chunk {i}", 16) for i in (0, 1, 389)] + [fixed(f"absent {i}", 16) for i in range(200)]
+    names = {chunk_id for (chunk_id, *_), _ in entries}
+    checks = [{"id": i.hex(), "listed": i in names, "filter": reader.filter_has(filters, f, i)} for i in asked]
+    checks = [c for c in checks[:40]] + [c for c in checks[40:] if c["filter"]]
+    cases = []
+
+    def add(name, expected, *patches, keep=len(payload), **more):
+        data = bytearray(payload)
+        for at, hexes in patches:
+            data[at : at + len(hexes) // 2] = bytes.fromhex(hexes)
+        fields = {"patches": [{"at": at, "hex": hexes} for at, hexes in patches], "keep": keep}
+        cases.append(case(name, expected, reader.parse_segment, bytes(data[:keep]), **fields, **more))
+
+    entry = lambda i: blocks_at + 4096 * (i // 170) + 24 * (i % 170)
+    at = lambda start, n: payload[start : start + n].hex()
+    plain = next(i for i, x in enumerate(parsed.entries) if not x[4] & 1 and i > 5)
+    add("whole", "ok")
+    add("cut by a byte", "refuse", keep=len(payload) - 1)
+    add("cut to its tables", "refuse", keep=blocks_at)
+    add("cut in its head", "refuse", keep=31)
+    add("empty", "refuse", keep=0)
+    add("E one more", "refuse", (0, struct.pack("<Q", 401).hex()))
+    add("E one less", "refuse", (0, struct.pack("<Q", 399).hex()))
+    add("E of 2^64 - 1", "refuse", (0, "ff" * 8))
+    add("P one more", "refuse", (8, "04000000"))
+    add("P one less", "refuse", (8, "02000000"))
+    add("P of 2^32 - 1", "refuse", (8, "ffffffff"))
+    add("S of 2^32 - 1", "refuse", (12, "ffffffff"))
+    add("D one more", "refuse", (16, struct.pack("<I", d + 1).hex()))
+    add("D of 2^32 - 1", "refuse", (16, "ffffffff"))
+    add("F one more", "refuse", (20, struct.pack("<I", f + 1).hex()))
+    add("B one less", "refuse", (24, "02000000"))
+    add("B one more", "refuse", (24, "04000000"))
+    add("bytes 28 to 31 not zero", "refuse", (28, "01000000"), unspecified=True)
+    add("two entries exchanged", "refuse", (entry(5), at(entry(6), 24) + at(entry(5), 24)))
+    add("an entry twice", "refuse", (entry(plain), at(entry(plain - 1), 24)))
+    add("pack not in the table", "refuse", (entry(5) + 16, "03000000"))
+    add("ordinal 65535", "refuse", (entry(5) + 20, "ffff"), unspecified=True)
+    add("kind of chunk 0", "refuse", (entry(plain) + 23, "00"))
+    add("unknown flag", "refuse", (entry(plain) + 23, "%02x" % (payload[entry(plain) + 23] | 0x10)), unspecified=True)
+    add(
+        "flag delta, but not in the list",
+        "refuse",
+        (entry(plain) + 23, "%02x" % (payload[entry(plain) + 23] | 1)),
+        unspecified=True,
+    )
+    add(
+        "delta list that does not ascend",
+        "refuse",
+        (filter_at - 48, at(filter_at - 24, 24) + at(filter_at - 48, 24)),
+        unspecified=True,
+    )
+    add(
+        "delta list that names an entry beyond the last",
+        "refuse",
+        (filter_at - 24, struct.pack("<Q", 400).hex()),
+        unspecified=True,
+    )
+    add("filter empty", "refuse", (filter_at, "00" * 64 * f), unspecified=True)
+    add("fence wrong", "refuse", (fences_at + 8, "00" * 8), unspecified=True)
+    add("padding after the fences not zero", "refuse", (blocks_at - 1, "01"), unspecified=True)
+    add("padding after the entries not zero", "refuse", (len(payload) - 1, "01"), unspecified=True)
+    fields = {
+        "packs": [{"name": n.hex(), "length": length} for n, length in packs],
+        "superseded": [n.hex() for n in superseded],
+    }
+    fields["deltas"] = [{"entry": i, "base": base.hex()} for i, base in sorted(parsed.deltas.items())]
+    fields["entries"] = [
+        {"id": x[0].hex(), "pack": x[1], "ordinal": x[2], "size_class": x[3], "flags": x[4]} for x in parsed.entries
+    ]
+    classes = [
+        {"bytes": n, "size_class": size_class(n)}
+        for n in (0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 255, 256, 65_536, 100_000, 16 << 20)
+    ]
+    empty = segment_payload([], [], [])
+    assert reader.parse_segment(empty).entries == []
+    return {
+        **fields,
+        "size_classes": classes,
+        "filter": checks,
+        "payload": payload.hex(),
+        "cases": cases,
+        "empty": {"unspecified": True, "payload": empty.hex()},
+    }
+
+
+def tree_vectors():
+    keys = keys_for()
+    out = {"tree_key": keys.tree.hex(), "id_key": keys.chunk_id.hex()}
+    out["keys"], out["places"], out["apple_places"] = key_cases(), place_cases(), apple_places()
+    out["boundaries"], out["nodes"], out["entries"] = boundaries(keys), node_cases(keys), entry_cases()
+    items = sample_items(keys)
+    root, nodes = build_tree(keys, items)
+    out["tree"] = {"root": root.hex(), "items": item_fields(items), "nodes": node_fields(nodes)}
+    assert {level for level, _, _ in nodes} == {0, 1, 2, 3}
+    root, nodes = build_tree(keys, [])
+    out["empty_tree"] = {"root": root.hex(), "nodes": node_fields(nodes)}
+    big = [(b"HomeDomain\0big/%04d" % i, encode_entry([(0, 3), (9, b"a" * 4000)])) for i in range(200)]
+    root, nodes = build_tree(keys, big)
+    sizes = [{"level": level, "id": node_id.hex(), "length": len(node)} for level, node_id, node in nodes]
+    out["big_tree"] = {
+        "about": "keys HomeDomain, 00, big/0000 to big/0199; entries of kind 3 with a target of 4000 letters a",
+        "root": root.hex(),
+        "nodes": sizes,
+    }
+    chunks = [(fixed(f"list item {i}", 16), 1000 + i) for i in range(2000)]
+    root, nodes = build_list(keys, chunks)
+    assert max(level for level, _, _ in nodes) == 1
+    listed = [{"id": i.hex(), "length": n} for i, n in chunks]
+    out["chunk_list"] = {"id": root.hex(), "length": sum(n for _, n in chunks), "items": listed, "nodes": node_fields(nodes)}
+    out["chunk_lists"] = list_cases(chunks[:2])
+    return out
+
+
+def item_fields(items, level=0):
+    return [{"key": key.hex(), "entry" if level == 0 else "child": value.hex()} for key, value in items]
+
+
+def node_fields(nodes):
+    return [{"level": level, "id": node_id.hex(), "bytes": node.hex()} for level, node_id, node in nodes]
+
+
+def key_cases():
+    out = []
+
+    def add(name, expected, domain, path, **more):
+        key = domain + b"\0" + path
+        fields = {"key": key.hex(), "domain": domain.hex(), "path": path.hex()}
+        out.append(case(name, expected, reader.parse_key, key, **fields, **more))
+
+    add("a file", "ok", b"HomeDomain", b"Library/SMS/sms.db")
+    add("domain without a name", "ok", b"", b"Manifest.db")
+    add("empty path", "ok", b"HomeDomain", b"")
+    add("UTF-8", "ok", b"AppDomain-x", "\u00e4/\u65e5\u672c/\U0001f600".encode())
+    add("NFD and NFC are kept", "ok", b"AppDomain-x", "a\u0308".encode())
+    add("dots in parts", "ok", b"HomeDomain", b".a/..b/c.../...")
+    add("backslash, colon, newline", "ok", b"HomeDomain", b"a\\b:c\nd")
+    add("domain of 255 bytes", "ok", b"d" * 255, b"x")
+    add("domain of 256 bytes", "refuse", b"d" * 256, b"x")
+    add("domain with a slash and dots", "ok", b"../d", b"x")
+    long = b"/".join([b"p" * 255] * 15 + [b"p" * 254, b"p"])
+    add("path of 4096 bytes", "ok", b"D", long)
+    add("path of 4097 bytes", "refuse", b"D", long + b"p")
+    add("part of 255 bytes", "ok", b"D", b"p" * 255)
+    add("part of 256 bytes", "refuse", b"D", b"p" * 256)
+    for path in (b"/", b"/a", b"a/", b"a//b", b".", b"..", b"./a", b"a/.", b"../a", b"a/..", b"a/../b", b"a/./b"):
+        add(f"path {path.decode()}", "refuse", b"HomeDomain", path)
+    add("zero byte in the path", "refuse", b"HomeDomain", b"a\0b")
+    add("zero byte in the domain", "refuse", b"Home\0Domain", b"a\0b")
+    for bad in ("ff", "c080", "eda080", "f4908080", "e282"):
+        add(f"path of the bytes {bad}", "refuse", b"HomeDomain", bytes.fromhex(bad))
+        add(f"domain of the bytes {bad}", "refuse", bytes.fromhex(bad), b"a")
+    out.append(case("no zero byte", "refuse", reader.parse_key, b"HomeDomain", key=b"HomeDomain".hex(), domain=None, path=None))
+    return out
+
+
+def place_cases():
+    out = []
+    for name, expected, place in (
+        ("two parts", "ok", b"3d/3d0d7e5fb2ce288813306e4d4636395e047a3d28"),
+        ("one part", "ok", b"Manifest.db"),
+        ("empty", "refuse", b""),
+        ("parent", "refuse", b".."),
+        ("parent inside", "refuse", b"a/../../b"),
+        ("absolute", "refuse", b"/etc/passwd"),
+        ("slash at the end", "refuse", b"a/"),
+        ("zero byte", "refuse", b"a\0"),
+        ("not UTF-8", "refuse", b"\xff"),
+        ("part of 256 bytes", "refuse", b"p" * 256),
+        ("dot", "refuse", b"."),
+    ):
+        out.append(case(name, expected, reader.check_path, place, "place", False, place=place.hex()))
+    return out
+
+
+def apple_places():
+    names = [
+        ("HomeDomain", "Library/SMS/sms.db"),
+        ("CameraRollDomain", "Media/DCIM/100APPLE/IMG_0001.HEIC"),
+        ("AppDomain-x", "\u00e4"),
+        ("", "Manifest.db"),
+        ("", "3d/extra"),
+    ]
+    return [{"domain": d, "path": p, "place": reader.place_of(d, p, reader.Entry())} for d, p in names]
+
+
+def boundaries(keys):
+    chosen = [b"HomeDomain\0Library/SMS/sms.db", b"\0Manifest.db", b"HomeDomain\0"]
+    chosen += [b"HomeDomain\0file %d" % i for i in range(20)] + [found(keys, t) for t in (5, 6, 11, 12, 17, 18)]
+    return [{"key": key.hex(), "zeros": zeros(keys.tree, key), "hash": keyed(keys.tree, key).hex()} for key in chosen]
+
+
+def found(keys, t, skip=0):
+    """The first key of a row that has exactly t trailing zero bits, after `skip` others."""
+    number = 0
+    while True:
+        key = b"HomeDomain\0Library/boundary/%d" % number
+        if zeros(keys.tree, key) == t:
+            if skip == 0:
+                return key
+            skip -= 1
+        number += 1
+
+
+def sample_entry(i):
+    content = b"content %d" % i
+    fields = [(0, 1), (2, 1_600_000_000_000_000_000 + i), (3, blake3(content).digest()), (4, len(content))]
+    return encode_entry([*fields, (5, fixed(f"id {i}", 16) + varint(len(content))), (6, 1), (8, 0o100644)])
+
+
+def sample_items(keys):
+    names = [b"HomeDomain\0Library/%s/%d" % (folder, i) for folder in (b"SMS", b"Notes", b"Caches") for i in range(90)]
+    names += [b"\0Manifest.db", b"\0Info.plist", b"HomeDomain\0", "AppDomain-x\0\u00e4".encode()]
+    names += (
+        [found(keys, 6, i) for i in range(12)]
+        + [found(keys, 12, i) for i in range(8)]
+        + [found(keys, 17, 0), found(keys, 18, 0)]
+    )
+    names += [b"CameraRollDomain\0Media/%d" % i for i in range(300 - len(names))]
+    assert len(set(names)) == 300
+    return [(key, sample_entry(i)) for i, key in enumerate(sorted(names))]
+
+
+def node_cases(keys):
+    out = []
+    key = lambda path: b"HomeDomain\0" + path
+    entry = encode_entry([(0, 2)])
+    child = fixed("child", 16)
+
+    def add(name, expected, node, **more):
+        decoded = {}
+        if expected == "ok":
+            level, items = reader.parse_node(node)
+            decoded = {"level": level, "items": item_fields(items, level), "id": keys.id_of(node, NODE).hex()}
+        out.append(case(name, expected, reader.parse_node, node, node=node.hex(), **decoded, **more))
+
+    two = [(key(b"a"), entry), (key(b"ab"), entry)]
+    add("empty leaf", "ok", encode_node(0, []))
+    add("leaf of one", "ok", encode_node(0, two[:1]))
+    add("leaf of two", "ok", encode_node(0, two))
+    add("inner of two", "ok", encode_node(1, [(k, child) for k, _ in two]))
+    add("level 15", "ok", encode_node(15, [(key(b"a"), child)]))
+    add("level 16", "refuse", encode_node(16, [(key(b"a"), child)]))
+    add("inner without items", "refuse", encode_node(1, []), unspecified=True)
+    add("keys equal", "refuse", encode_node(0, [two[0], two[0]]))
+    add("keys descend", "refuse", encode_node(0, two[::-1]))
+    add(
+        "shares more than there is",
+        "refuse",
+        b"\0\2" + encode_item(0, b"", *two[0]) + varint(13) + varint(1) + b"b" + varint(2) + entry,
+    )
+    add("first item shares", "refuse", b"\0\1" + varint(1) + varint(11) + key(b"a")[1:] + varint(2) + entry)
+    whole = b"\0\2" + encode_item(0, b"", *two[0]) + varint(0) + varint(13) + two[1][0] + varint(2) + entry
+    add("shares less than it could", "ok", whole, unspecified=True)
+    add("more items than there are", "refuse", b"\0\3" + encode_node(0, two)[2:])
+    add("fewer items than there are", "refuse", b"\0\1" + encode_node(0, two)[2:], unspecified=True)
+    add("2^63 items", "refuse", b"\0" + varint(1 << 63) + encode_node(0, two)[2:])
+    add("rest of the key of 2^63 bytes", "refuse", b"\0\1\0" + varint(1 << 63) + b"a")
+    add("entry longer than the node", "refuse", b"\0\1\0\x0c" + key(b"a") + varint(100) + entry)
+    add("child cut", "refuse", encode_node(1, [(key(b"a"), child)])[:-1])
+    add("key with a bad path", "refuse", encode_node(0, [(key(b"../a"), entry)]))
+    add("key without a zero byte", "refuse", encode_node(0, [(b"HomeDomain", entry)]))
+    add("no bytes", "refuse", b"")
+    return out
+
+
+def entry_cases():
+    out = []
+    content = fixed("content", 32)
+    chunk = fixed("a", 16) + varint(300)
+    file = [(0, 1), (3, content), (4, 300), (5, chunk), (6, 1)]
+
+    def add(name, expected, data, **more):
+        data = data if isinstance(data, bytes) else encode_entry(data)
+        fields = entry_fields(reader.parse_entry(data)) if expected == "ok" else {}
+        out.append(case(name, expected, reader.parse_entry, data, entry=data.hex(), **fields, **more))
+
+    add("directory", "ok", [(0, 2)])
+    add("file that is not there", "ok", [(0, 1)])
+    add("file of one chunk", "ok", file)
+    add("empty file", "ok", [(0, 1), (3, blake3(b"").digest()), (4, 0), (6, 1)])
+    every = [
+        (0, 1),
+        (1, b"aa/bb"),
+        (2, -1),
+        (3, content),
+        (4, 300),
+        (5, chunk),
+        (6, 1),
+        (8, 0o100644),
+        (10, 501),
+        (12, 502),
+        (14, 2**64 - 1),
+    ]
+    every += [(16, 299), (18, -2_000_000_000), (20, 1_600_000_000), (22, 0), (24, 3), (26, 7)]
+    add("file with every field", "ok", every)
+    add("file with a chunk list", "ok", [(0, 1), (3, content), (4, 10**12), (6, 4), (7, fixed("list", 16))])
+    add("link", "ok", [(0, 3), (9, b"../target")])
+    add("modification time at its least", "ok", [(0, 1), (2, -(2**63))])
+    add("modification time at its most", "ok", [(0, 1), (2, 2**63 - 1)])
+    chunks = b"".join(fixed(f"c{i}", 16) + varint(1) for i in range(32))
+    add("32 chunks", "ok", [(0, 1), (3, content), (4, 32), (5, chunks), (6, 5)])
+    add(
+        "33 chunks",
+        "refuse",
+        [(0, 1), (3, content), (4, 33), (5, chunks + fixed("x", 16) + varint(1)), (6, 5)],
+        unspecified=True,
+    )
+    for tag, value in ((28, 5), (30, 2**64 - 1), (126, 0), (11, b""), (127, b"later"), (29, b"x" * 200)):
+        fields = [*file, (tag, value)]
+        add(f"unknown tag {tag}", "ok", sorted(fields, key=lambda x: x[0]))
+    for tag, value in ((128, 0), (130, 5), (131, b"later"), (254, 0), (255, b"")):
+        add(f"unknown tag {tag}", "refuse", [*file, (tag, value)])
+    add("tag 129", "refuse", [*file, (129, b"rebuild")])
+    add("tags descend", "refuse", [(0, 1), (4, 0), (3, content)])
+    add("a tag twice", "refuse", [(0, 1), (2, 0), (2, 0)])
+    add("no kind", "refuse", [(2, 0)])
+    add("empty", "refuse", b"")
+    add("kind 0", "refuse", [(0, 0)])
+    add("kind 4", "refuse", [(0, 4)])
+    add("varint of ten bytes", "ok", b"\0\1\x0e" + b"\xff" * 9 + b"\1")
+    add("varint over 64 bits", "refuse", b"\0\1\x0e" + b"\xff" * 9 + b"\2")
+    add("varint of eleven bytes", "refuse", b"\0\1\x0e" + b"\x80" * 10 + b"\0")
+    add("varint longer than it need be", "ok", b"\0\x81\0", unspecified=True)
+    add("varint that ends early", "refuse", b"\0\1\x0e\x80")
+    add("bytes that end early", "refuse", b"\0\1\1\5aaaa")
+    add("2^63 bytes", "refuse", b"\0\1\1" + varint(1 << 63) + b"a")
+    add("tag without a value", "refuse", b"\0\1\2")
+    add("place that leads out", "refuse", [(0, 1), (1, b"../x")])
+    add("place that is empty", "refuse", [(0, 1), (1, b"")])
+    add("BLAKE3 of 31 bytes", "refuse", [(0, 1), (3, content[:31]), (4, 0)])
+    add("chunk list's id of 15 bytes", "refuse", [(0, 1), (3, content), (4, 300), (7, bytes(15))])
+    add("chunk items that end early", "refuse", [(0, 1), (3, content), (4, 300), (5, chunk[:-1])])
+    add("chunks that do not add up", "refuse", [(0, 1), (3, content), (4, 301), (5, chunk)])
+    add("a chunk without bytes", "refuse", [(0, 1), (3, content), (4, 0), (5, bytes(17))], unspecified=True)
+    add("chunks and a chunk list", "refuse", [(0, 1), (3, content), (4, 300), (5, chunk), (7, bytes(16))], unspecified=True)
+    add("content without a length", "refuse", [(0, 1), (3, content), (5, chunk)], unspecified=True)
+    add("content without its BLAKE3", "refuse", [(0, 1), (4, 300), (5, chunk)], unspecified=True)
+    add("directory with content", "refuse", [(0, 2), (3, content), (4, 300), (5, chunk)], unspecified=True)
+    return out
+
+
+def entry_fields(entry):
+    fields = {name: getattr(entry, name) for name in ("kind", "place", "mtime", "length", "rule")}
+    for name in ("hash", "chunk_list", "target"):
+        value = getattr(entry, name)
+        fields[name] = None if value is None else value.hex()
+    fields["chunks"] = None if entry.chunks is None else [{"id": i.hex(), "length": n} for i, n in entry.chunks]
+    return {"fields": fields | {reader.NUMBERS[tag]: value for tag, value in entry.other.items()}}
+
+
+def list_cases(items):
+    out = []
+    body = b"".join(i + varint(n) for i, n in items)
+
+    def add(name, expected, data, **more):
+        out.append(case(name, expected, reader.parse_list, data, list=data.hex(), **more))
+
+    add("two items", "ok", b"\0\2" + body)
+    add("level 3", "ok", b"\3\2" + body)
+    add("level 4", "refuse", b"\4\2" + body)
+    add("more items than there are", "refuse", b"\0\3" + body)
+    add("fewer items than there are", "refuse", b"\0\1" + body, unspecified=True)
+    add("cut", "refuse", b"\0\2" + body[:-1])
+    add("4097 items said", "refuse", b"\0" + varint(4097) + body)
+    add("2^63 items", "refuse", b"\0" + varint(1 << 63) + body)
+    return out
+
+
+def snapshot_payload(tree, number=1, previous=None, **changes):
+    snapshot = {"needs": [], "series": "00008030-000A1D0C3E38802E", "previous": previous, "time": CREATED + 86_400 * number}
+    snapshot |= {"created": CREATED + 86_400 * number + 60, "root": tree.hex(), "files": 1, "bytes": 5, "added_bytes": 8192}
+    device = {"name": "A phone", "product_type": "iPhone12,1", "product_version": "17.1", "folder": "00008030-000A1D0C3E38802E"}
+    snapshot |= {"source": "import", "encrypted": False, "sealed": False, "device": device, "warnings": [], "warning_count": 0}
+    return compact({**snapshot, "program": "make_vectors 1", **changes})
+
+
+def snapshot_vectors():
+    keys, cases = keys_for(), []
+    root = fixed("root", 16)
+    payload = snapshot_payload(root)
+    whole = seal_payload(keys, reader.SNAPSHOT, "snapshot", payload.encode())
+
+    def add(name, expected, text, **more):
+        cases.append(case(name, expected, reader.parse_snapshot, text.encode(), payload=text, **more))
+
+    add("whole", "ok", payload)
+    add("with a predecessor", "ok", snapshot_payload(root, previous="ab" * 32))
+    add("unknown keys", "ok", snapshot_payload(root, colour="blue"))
+    add("unknown needs", "refuse", snapshot_payload(root, needs=["sparkles"]))
+    add("root too short", "refuse", snapshot_payload(root[:15]))
+    add("root of another alphabet", "refuse", snapshot_payload(root, root="g" * 32))
+    add("root null", "refuse", snapshot_payload(root, root=None))
+    add("an array", "refuse", "[]")
+    add("cut", "refuse", payload[:-1])
+    add("empty", "refuse", "")
+    add("previous too short", "refuse", snapshot_payload(root, previous="ab"), unspecified=True)
+    add("time as text", "refuse", snapshot_payload(root, time="now"), unspecified=True)
+    fields = {"repository": REPOSITORY_ID.hex(), "cipher": keys.cipher, "seal_key": keys.seal.hex()}
+    return {**fields, "id": blake3(whole).hexdigest(), "payload": payload, "file": whole.hex(), "cases": cases}
+
+
+# ---- the repository
+
+
+class RepositoryWriter:
+    """A repository in memory: path -> bytes."""
+
+    def __init__(self, keys):
+        self.keys, self.files, self.known, self.packs = keys, {}, set(), []
+        self.lists = []  # the chunk lists of the snapshot being written
+
+    def put(self, folder, data):
+        name = blake3(data).hexdigest()
+        self.files[f"{folder}/{name[:2]}/{name}" if folder == "packs" else f"{folder}/{name}"] = data
+        return name
+
+    def new(self, kind, texts):
+        """Those chunks that the repository lacks; they count as written from now on."""
+        out = []
+        for text in texts:
+            chunk_id = self.keys.id_of(text, kind)
+            if chunk_id not in self.known:
+                self.known.add(chunk_id)
+                out.append(text)
+        return out
+
+    def finish_pack(self, pack):
+        data = pack.finish()
+        name = self.put("packs", data)
+        self.packs.append((bytes.fromhex(name), len(data), pack.frames))
+
+    def segment(self, label, packs, superseded=()):
+        entries = [item for number, (_, _, frames) in enumerate(packs) for item in pack_entries(number, frames)]
+        payload = segment_payload([pack[:2] for pack in packs], [bytes.fromhex(name) for name in superseded], entries)
+        return self.put("index", seal_payload(self.keys, reader.SEGMENT, label, payload))
+
+    def snapshot(self, label, files, extra, deltas, previous=None, number=1, supersede=()):
+        """`files`: (domain, path, content, mtime); `extra`: tree items; `deltas`: path -> base plaintext for its first new chunk."""
+        data_pack = PackWriter(self.keys, reader.DATA_PACK, f"{label} data")
+        items, small, self.lists = list(extra), [], []
+        for domain, path, content, mtime in files:
+            ends = cuts(self.keys.chunker, content)
+            texts = [content[a:b] for a, b in zip([0, *ends], ends)]
+            items.append((domain.encode() + b"\0" + path.encode(), self.entry(content, texts, mtime)))
+            for text in self.new(DATA, texts):
+                if path in deltas and text[:100] == deltas[path][:100]:
+                    data_pack.add(DELTA, DATA, [text], deltas[path])
+                elif len(text) < 4096:
+                    small.append(text)
+                else:
+                    data_pack.add(ZSTD, DATA, [text])
+        if small:
+            data_pack.add(ZSTD, DATA, small)
+        root, nodes = build_tree(self.keys, sorted(items))
+        tree_pack = PackWriter(self.keys, reader.TREE_PACK, f"{label} tree")
+        tree_pack.add(ZSTD, LIST, self.new(LIST, self.lists))
+        tree_pack.add(ZSTD, NODE, self.new(NODE, [node for _, _, node in nodes]))
+        before = len(self.packs)
+        self.finish_pack(data_pack)
+        self.finish_pack(tree_pack)
+        segment = self.segment(label, self.packs if supersede else self.packs[before:], supersede)
+        added = sum(length for _, length, _ in self.packs[before:])
+        counts = {"files": len(files), "bytes": sum(len(content) for _, _, content, _ in files), "added_bytes": added}
+        payload = snapshot_payload(root, number, previous, **counts)
+        return self.put("snapshots", seal_payload(self.keys, reader.SNAPSHOT, label, payload.encode())), segment
+
+    def entry(self, content, texts, mtime):
+        chunks = [(self.keys.id_of(text, DATA), len(text)) for text in texts]
+        fields = [(0, 1), (2, mtime), (3, blake3(content).digest()), (4, len(content)), (6, rule_of(content))]
+        if len(chunks) > 32:
+            list_id, lists = build_list(self.keys, chunks)
+            self.lists += [text for _, _, text in lists]
+            fields.append((7, list_id))
+        elif chunks:
+            fields.insert(4, (5, b"".join(chunk_id + varint(length) for chunk_id, length in chunks)))
+        return encode_entry([*fields, (8, 0o100644), (10, 501), (12, 501)])
+
+
+def sample_files(second):
+    text = b"".join(b"%05d: a line of a log that compresses well, %d\n" % (i, i * i % 97) for i in range(1600))[:70_000]
+    database = b"SQLite format 3\0" + fixed("page", 200) + bytes(65_536 * 40)  # so many chunks that it needs a chunk list
+    if second:
+        text = text.replace(b"00100: a line", b"00100: a changed line")
+        database = database[:65_536] + fixed("more", 300) + database[65_836:]
+    time = 1_600_000_000_123_456_789
+    return [
+        ("", "Info.plist", b"<plist><dict/></plist>", time),
+        ("", "Manifest.db", b"SQLite format 3\0 of a few bytes" + (b", changed" if second else b""), time + second * 10**9),
+        ("HomeDomain", "Library/Logs/log.txt", text, time + 2 + second * 10**9),
+        ("HomeDomain", "Library/SMS/sms.db", database, time + 3 + second * 10**9),
+        ("HomeDomain", "Library/empty", b"", -1_000_000_000),
+        ("AppDomain-org.example", "Documents/\u00e4 note.txt", b"hello", time + 5),
+    ]
+
+
+def repository_vectors():
+    keys = keys_for()
+    config = config_line()
+    writer = RepositoryWriter(keys)
+    writer.files["config"] = line_file(config)
+    for slot in (password_slot(config, "correct horse"), recovery_slot(config, fixed("recovery entropy", 20))):
+        for copy in (1, 2):
+            writer.files[f"keys/{slot['slot']}-{copy}"] = line_file(compact(slot))
+    extra = [
+        (b"HomeDomain\0", encode_entry([(0, 2), (8, 0o40755)])),
+        (b"HomeDomain\0Library/absent", encode_entry([(0, 1), (8, 0o100644), (16, 77)])),
+        (b"HomeDomain\0Library/link", encode_entry([(0, 3), (8, 0o120777), (9, b"../target")])),
+        (b"\0Snapshot", encode_entry([(0, 2), (2, 1_500_000_000_000_000_000)])),
+    ]
+    first, segment = writer.snapshot("first", sample_files(False), extra, {})
+    log = sample_files(False)[2][2]
+    base = log[: cuts(keys.chunker, log)[0]]
+    second, _ = writer.snapshot("second", sample_files(True), extra, {"Library/Logs/log.txt": base}, first, 2, [segment])
+    assert any(frame.encoding == DELTA for _, _, frames in writer.packs for frame in frames)
+    snapshots = []
+    for name, changed in ((first, False), (second, True)):
+        files = [
+            {"domain": domain, "path": path, "place": reader.place_of(domain, path, reader.Entry()), "length": len(content)}
+            | {"blake3": blake3(content).hexdigest(), "mtime": mtime}
+            for domain, path, content, mtime in sample_files(changed)
+        ]
+        snapshots.append(
+            {"id": name, "files": files, "directories": [{"place": "Snapshot", "mtime": 1_500_000_000_000_000_000}]}
+        )
+    words = Mnemonic("english").to_mnemonic(fixed("recovery entropy", 20))
+    return {"password": "correct horse", "recovery": words, "latest": second, "snapshots": snapshots}, writer.files
+
+
+# ---- the worked example
+
+
+def example_vectors():
+    """The least that means something: a snapshot of one file of five bytes, nothing compressed."""
+    secret, time = bytes(range(32)), CREATED * 10**9
+    keys = reader.Keys.of(secret, {"id": REPOSITORY_ID.hex(), "cipher": "aes-256-gcm"})
+    data = PackWriter(keys, reader.DATA_PACK, "example data")
+    [chunk_id] = data.add(RAW, DATA, [b"hello"])
+    entry = encode_entry([(0, 1), (2, time), (3, blake3(b"hello").digest()), (4, 5), (5, chunk_id + varint(5)), (6, 1)])
+    root, [(_, _, leaf)] = build_tree(keys, [(b"HomeDomain\0hi.txt", entry)])
+    tree = PackWriter(keys, reader.TREE_PACK, "example tree")
+    tree.add(RAW, NODE, [leaf])
+    packs = [(blake3(pack.finish()).digest(), len(pack.finish()), pack.frames) for pack in (data, tree)]
+    entries = [item for number, pack in enumerate(packs) for item in pack_entries(number, pack[2])]
+    segment = segment_payload([pack[:2] for pack in packs], [], entries)
+    payload = snapshot_payload(root, previous=None, device={"name": "A phone"})
+    assert reader.parse_segment(segment) and reader.parse_snapshot(payload.encode())
+    out = {"secret": secret.hex(), "repository": REPOSITORY_ID.hex(), "cipher": keys.cipher}
+    out |= {"seal_key": keys.seal.hex(), "id_key": keys.chunk_id.hex(), "tree_key": keys.tree.hex(), "chunk_id": chunk_id.hex()}
+    out |= {"data_pack_key": data.sealer.key.hex(), "data_directory": data.directory().hex(), "data_pack": data.finish().hex()}
+    out |= {
+        "entry": entry.hex(),
+        "leaf": leaf.hex(),
+        "root": root.hex(),
+        "place": reader.place_of("HomeDomain", "hi.txt", reader.Entry()),
+    }
+    out |= {"tree_directory": tree.directory().hex(), "tree_pack": tree.finish().hex(), "segment_payload": segment.hex()}
+    snapshot = seal_payload(keys, reader.SNAPSHOT, "example snapshot", payload.encode())
+    return out | {"snapshot_payload": payload, "snapshot": snapshot.hex(), "snapshot_id": blake3(snapshot).hexdigest()}
+
+
+# ---- writing and comparing
+
+
+def all_files():
+    """path -> bytes of everything that this program makes."""
+    Compressed.load()
+    values = {"chunker": chunker_vectors(), "keys": keys_vectors(), "sealed": sealed_vectors(), "pack": pack_vectors()}
+    values |= {"segment": segment_vectors(), "tree": tree_vectors(), "snapshot": snapshot_vectors()}
+    values["repository"], repository = repository_vectors()
+    values["example"] = example_vectors()
+    values["zstd"] = {"frames": Compressed.used}
+    files = {f"{name}.json": (json.dumps(value, indent=1, ensure_ascii=True) + "\n").encode() for name, value in values.items()}
+    return files | {f"repository/{path}": data for path, data in repository.items()}
+
+
+def stored(path):
+    try:
+        with open(os.path.join(HERE, path), "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def stray(files):
+    """Files of the repository that this program does not make."""
+    for folder, _, names in os.walk(os.path.join(HERE, "repository")):
+        for name in names:
+            path = os.path.relpath(os.path.join(folder, name), HERE).replace(os.sep, "/")
+            if path not in files:
+                yield path
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Writes the test vectors.")
+    parser.add_argument("--check", action="store_true", help="compare instead of writing")
+    args = parser.parse_args()
+    files = all_files()
+    different = [path for path, data in files.items() if stored(path) != data]
+    if args.check:
+        different += stray(files)
+        for path in different:
+            print(f"{path} differs", file=sys.stderr)
+        sys.exit(1 if different else 0)
+    for path in different:
+        target = os.path.join(HERE, path)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(target, "wb") as file:
+            file.write(files[path])
+    for path in list(stray(files)):
+        os.unlink(os.path.join(HERE, path))
+    print(f"{len(files)} files, {len(different)} of them new or changed")
+
+
+if __name__ == "__main__":
+    main()
