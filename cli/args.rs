@@ -1,0 +1,293 @@
+//! What was typed: the command line as types, and its help. No behaviour.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  ok                            11  the repository is busy
+    1  failed                        12  wrong or missing password
+    2  usage                         30  damage found
+    3  finished, but incomplete     130  interrupted
+   10  no repository
+
+Password of the repository, the first that is set:
+  HEIRLOOM_PASSWORD            the password itself
+  HEIRLOOM_PASSWORD_FILE       a file; its first line is the password
+  HEIRLOOM_PASSWORD_COMMAND    a command; the first line that it prints is the password
+  otherwise it is asked for on the terminal. The 15 words of the recovery key do as well.
+
+Results go to stdout, all else to stderr. With --json results are JSON, there is no progress, and each warning and error is
+one JSON object on a line of stderr: {\"message_type\":\"error\",\"code\":12,\"message\":\"…\",\"hint\":\"…\"}.";
+
+const FIRST_STEPS: &str = "\
+First steps:
+  heirloom --repo /mnt/disk/phones init
+  export HEIRLOOM_REPOSITORY=/mnt/disk/phones
+  heirloom import ~/MobileSync/Backup
+  heirloom snapshots
+  heirloom export latest --to ~/restored
+
+No phone and no backup at hand? `heirloom demo`";
+
+const SNAPSHOT: &str = "\
+SNAP names a snapshot:
+  1f3a9c2e               its id, or at least the first 4 digits of it
+  latest, latest~2       the newest of all devices; the second before it
+  \"Maria's iPhone\"       the newest of a device, by its name or UDID; ~N as above
+  @2026-05, @2026-05-03  the newest that was taken in that month, on that day, or earlier (local time;
+                         \"@2026-05-03 14:30\" and RFC 3339 do as well)
+  \"Maria's iPhone@2026\"  the same of one device";
+
+/// Keeps the whole history of a family's iPhones and iPads
+#[derive(Debug, Parser)]
+#[command(name = "heirloom", version, after_help = FIRST_STEPS, after_long_help = format!("{FIRST_STEPS}\n\n{EXIT_CODES}"))]
+#[command(disable_help_subcommand = true, max_term_width = 110)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// The folder that holds the repository
+    #[arg(long, short = 'r', global = true, env = "HEIRLOOM_REPOSITORY", hide_env_values = true, value_name = "PATH", value_hint = clap::ValueHint::DirPath)]
+    pub repo: Option<PathBuf>,
+    /// Print results as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say nothing but results, warnings and errors
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more
+    #[arg(long, short, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Show no progress
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Init(Init),
+    Import(Import),
+    Snapshots(Snapshots),
+    Ls(Ls),
+    Export(Export),
+    Check(Check),
+    #[cfg(feature = "demo")]
+    Demo(Demo),
+    Completions(Completions),
+    Man(Man),
+}
+
+/// Create a repository
+///
+/// The repository is one folder, on any disk. It is encrypted, and opens with a password that you choose or with the recovery
+/// key: 15 words that are shown once, now. Write them on paper.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  heirloom --repo /mnt/disk/phones init
+  HEIRLOOM_PASSWORD_FILE=~/.phones heirloom --repo /mnt/disk/phones init
+  heirloom --repo /mnt/disk/phones init --no-password    # whoever has the disk can read it")]
+pub struct Init {
+    /// Let everybody who has the folder read it
+    #[arg(long)]
+    pub no_password: bool,
+    /// How to encrypt; chacha20-poly1305 is faster on machines without AES hardware, such as an older Raspberry Pi
+    #[arg(long, value_enum, default_value_t = CipherName::Aes256Gcm)]
+    pub cipher: CipherName,
+    /// Do not ask for words of the recovery key to see that it was written down
+    #[arg(long)]
+    pub no_verify: bool,
+}
+
+/// The ciphers by their names in `config`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CipherName {
+    #[value(name = "aes-256-gcm")]
+    Aes256Gcm,
+    #[value(name = "chacha20-poly1305")]
+    ChaCha20Poly1305,
+}
+
+/// Take in backup folders of Finder, iTunes or idevicebackup2
+///
+/// PATH is the folder of one backup (UDID or UDID-YYYYMMDD-HHMMSS), or a folder of them. Each becomes a snapshot with
+/// the backup's own time, and nothing in the folder is changed. Every file is kept, also those that Manifest.db does not
+/// name. Only what the repository does not have yet takes room. A backup that is kept already is not kept twice.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  heirloom import ~/Library/Application\\ Support/MobileSync/Backup
+  heirloom import /mnt/old-laptop/MobileSync/Backup/00008030-001A2B3C4D5E6F70-20210115-023844
+
+Exit code 3 says that everything readable was kept, but that something was missing; the warnings name it.")]
+pub struct Import {
+    /// A backup folder, or a folder of backup folders
+    #[arg(required = true, value_name = "PATH", value_hint = clap::ValueHint::DirPath)]
+    pub paths: Vec<PathBuf>,
+    /// Read every file, also those that look unchanged since the last import of the same folder
+    #[arg(long)]
+    pub full_read: bool,
+    /// Make a snapshot even if the same is kept already
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// List snapshots, oldest first
+///
+/// SIZE is what a snapshot holds, ADDED what the repository grew by when it was made.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  heirloom snapshots
+  heirloom snapshots --udid 00008030-001A2B3C4D5E6F70
+  heirloom --json snapshots | jq '.[-1].id'")]
+pub struct Snapshots {
+    /// Only those of one device, by its UDID or name
+    #[arg(long, value_name = "UDID")]
+    pub udid: Option<String>,
+}
+
+/// List what is in a snapshot
+///
+/// Without a domain: the domains, each with its files and size. With one: a folder, one level of it. The domain \"\" (type
+/// it as `:`) holds the files of the backup folder that Manifest.db does not name.
+#[derive(Debug, Args)]
+#[command(after_help = format!("Examples:
+  heirloom ls latest
+  heirloom ls latest HomeDomain:Library/SMS
+  heirloom ls -R latest | grep -i voicemail
+  heirloom ls latest :
+
+{SNAPSHOT}"))]
+pub struct Ls {
+    /// The snapshot
+    #[arg(value_name = "SNAP")]
+    pub snapshot: String,
+    /// Where to look
+    #[arg(value_name = "DOMAIN[:PATH]")]
+    pub place: Option<String>,
+    /// List everything below, as DOMAIN:PATH
+    #[arg(long, short = 'R')]
+    pub recursive: bool,
+    /// Show kind, mode, size and time of each
+    #[arg(long, short)]
+    pub long: bool,
+}
+
+/// Write a snapshot as a backup folder, byte for byte
+///
+/// Writes DIR/UDID/…, which Finder, iTunes and idevicebackup2 accept as their own. Every byte is verified on the way.
+/// An export that was cut off goes on where it stopped.
+#[derive(Debug, Args)]
+#[command(after_help = format!("Examples:
+  heirloom export latest --to ~/restored
+  heirloom export \"Maria's iPhone@2024\" --to /mnt/usb
+
+{SNAPSHOT}"))]
+pub struct Export {
+    /// The snapshot
+    #[arg(value_name = "SNAP")]
+    pub snapshot: String,
+    /// The folder in which the backup folder is made
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub to: PathBuf,
+    /// Write into a folder that exists; files of the same name are replaced
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Verify the repository
+///
+/// Without options: that all snapshots, trees and indexes are whole, and that every chunk they name is there.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  heirloom check                 # seconds
+  heirloom check --packs         # compare every file with its name; needs no password
+  heirloom check --read-data     # decrypt and verify every byte
+
+Exit code 30 says that damage was found; each problem names its file of the repository.")]
+pub struct Check {
+    /// Verify that each file of the repository has the hash that is its name; needs no password
+    #[arg(long, conflicts_with = "read_data")]
+    pub packs: bool,
+    /// Read, decrypt and verify every byte
+    #[arg(long)]
+    pub read_data: bool,
+}
+
+/// Show how it works, with a made-up phone
+///
+/// Makes three days of backups of a phone that does not exist, takes each into a repository, exports one and compares it
+/// byte for byte. Leaves the repository behind to look around in.
+#[cfg(feature = "demo")]
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  heirloom demo
+  heirloom demo --dir /tmp/look-around --size 200M")]
+pub struct Demo {
+    /// Where to leave the repository; must not exist
+    #[arg(long, value_name = "DIR", default_value = "heirloom-demo", value_hint = clap::ValueHint::DirPath)]
+    pub dir: PathBuf,
+    /// How much is on the phone, such as 60M or 2G
+    #[arg(long, value_name = "SIZE", default_value = "60M", value_parser = crate::demo::parse_size)]
+    pub size: u64,
+}
+
+/// Print a completion script for a shell
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  heirloom completions bash > ~/.local/share/bash-completion/completions/heirloom
+  heirloom completions zsh > \"${fpath[1]}/_heirloom\"
+  heirloom completions fish > ~/.config/fish/completions/heirloom.fish")]
+pub struct Completions {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// Write the manual pages
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  heirloom man | man -l -
+  heirloom man ~/.local/share/man/man1")]
+pub struct Man {
+    /// A folder to write a page for each command to; without it all go to stdout
+    #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub dir: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_go_before_and_after_the_verb() {
+        for line in
+            [["heirloom", "--repo", "x", "--json", "snapshots"], ["heirloom", "snapshots", "--json", "--repo", "x"]]
+        {
+            let arguments = Arguments::try_parse_from(line).unwrap();
+            assert!(arguments.global.json);
+            assert_eq!(arguments.global.repo.as_deref(), Some("x".as_ref()));
+        }
+    }
+
+    #[test]
+    fn a_password_cannot_be_typed_on_the_command_line() {
+        for argument in ["--password=x", "--password-file=x"] {
+            assert!(Arguments::try_parse_from(["heirloom", "init", argument]).is_err());
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! `export`: writes a snapshot as the backup folder that it was.
+
+use std::{ops::ControlFlow, path::PathBuf};
+
+use heirloom_store::{ExportOptions, ExportStats, Repository, Snapshot, TreePath};
+
+use crate::{
+    access,
+    args::{Export, Global},
+    failure::{Exit, Failure, Result},
+    interrupt,
+    report::{Report, count, files, of_many, size},
+    snapshots,
+};
+
+pub fn run(args: &Export, global: &Global, report: &Report) -> Result<Exit> {
+    let repository = access::open(global, report)?;
+    let snapshot = snapshots::find(&repository, &args.snapshot, report)?;
+    interrupt::catch();
+    let (target, stats) = write(&repository, &snapshot, args.to.clone(), args.force, report)?;
+    let exit = if stats.problems.is_empty() { Exit::Ok } else { Exit::Incomplete };
+    stats.problems.iter().for_each(|problem| report.warn(problem));
+    if report.json {
+        let problems: Vec<String> = stats.problems.iter().map(ToString::to_string).collect();
+        report.json(&serde_json::json!({
+            "snapshot": snapshot.id.to_string(), "path": target, "files": stats.files, "bytes": stats.bytes,
+            "skipped_files": stats.skipped_files, "missing_files": stats.missing, "problems": problems,
+        }))?;
+        return Ok(exit);
+    }
+    report.line(format_args!(
+        "exported {} to {}: {}, {}",
+        snapshots::title(&snapshot),
+        target.display(),
+        files(stats.files),
+        size(stats.bytes)
+    ))?;
+    say_what_else(&snapshot, &stats, report);
+    Ok(exit)
+}
+
+/// Writes the snapshot to `dir/<UDID>`, and says where that is and what was done.
+pub fn write(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    dir: PathBuf,
+    force: bool,
+    report: &Report,
+) -> Result<(PathBuf, ExportStats)> {
+    let udid = &snapshot.record.series;
+    if TreePath::new(udid).is_err() || udid.contains(['/', '\\']) {
+        return Err(Failure::failed(format!("{udid:?} cannot be the name of a folder")));
+    }
+    let target = dir.join(udid);
+    let progress = report.progress("exporting");
+    let on_event = |now| {
+        progress.update(now);
+        if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let stats = heirloom_store::export(&repository.read(snapshot)?, &target, &ExportOptions { force }, &on_event)?;
+    Ok((target, stats))
+}
+
+fn say_what_else(snapshot: &Snapshot, stats: &ExportStats, report: &Report) {
+    if stats.skipped_files > 0 {
+        report.note(format_args!("{} of them were there already", count(stats.skipped_files)));
+    }
+    if stats.missing > 0 {
+        report.note(format_args!(
+            "{} that Manifest.db names were not in the backup when it was kept",
+            files(stats.missing)
+        ));
+    }
+    if snapshot.record.warning_count > 0 {
+        let warnings = of_many(snapshot.record.warning_count, "warning", "warnings");
+        report.note(format_args!("this backup was kept with {warnings}:"));
+        snapshot
+            .record
+            .warnings
+            .iter()
+            .take(5)
+            .for_each(|warning| report.note(format_args!("  {}", crate::report::printable(warning))));
+    }
+}

@@ -1,0 +1,147 @@
+//! Whose backup a folder holds, and of when, by its own property lists.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use heirloom_device::backup::{BackupFolder, Error, Info, ManifestPlist};
+
+use crate::{
+    backup_folder::nanoseconds,
+    failure::{Failure, Result},
+    report::local_time,
+};
+
+/// What a backup says of itself. Whatever it does not say is absent; what is wrong with it is among the flaws.
+#[derive(Debug)]
+pub struct Identity {
+    /// The folder, absolute and without links.
+    pub path: PathBuf,
+    pub udid: String,
+    /// When it was taken, seconds since 1970.
+    pub time: Option<i64>,
+    pub is_encrypted: bool,
+    /// As in a snapshot's record: `name`, `product_type`, `product_version`, `build_version`, `serial_number`, `folder`.
+    pub device: BTreeMap<String, String>,
+    pub flaws: Vec<String>,
+}
+
+impl Identity {
+    /// Reads the property lists of a backup folder.
+    ///
+    /// # Errors
+    /// If the folder is not there or nothing in it or its name says whose it is.
+    pub fn read(folder: &BackupFolder) -> Result<Identity> {
+        let path = fs::canonicalize(&folder.path)
+            .map_err(|error| Failure::failed(format!("{}: {error}", folder.path.display())))?;
+        let mut flaws = Vec::new();
+        let mut flaw = |error: Error| flaws.push(flaw_text(&error, &folder.path));
+        let info = folder.info().unwrap_or_else(|error| {
+            flaw(error);
+            Info::default()
+        });
+        let manifest = folder.manifest_plist().unwrap_or_else(|error| {
+            flaw(error);
+            ManifestPlist::default()
+        });
+        let status = folder.status().map_err(flaw).ok();
+        if status.as_ref().is_some_and(|status| !status.is_finished()) {
+            flaws.push("Status.plist: the phone had not finished this backup".to_owned());
+        }
+        let udid = [&folder.udid, &info.udid, &manifest.lockdown.unique_device_id].into_iter().flatten().next();
+        let Some(udid) = udid.map(|udid| usual_case(udid)) else {
+            return Err(Failure::failed(format!("{}: it does not say which device it is of", path.display()))
+                .hint("give the folder the device's UDID as its name"));
+        };
+        let date = status.and_then(|status| status.date).or(info.last_backup).or(manifest.date);
+        Ok(Identity {
+            udid,
+            time: date.map(seconds),
+            is_encrypted: manifest.is_encrypted,
+            device: device(&path, &info, &manifest),
+            flaws,
+            path,
+        })
+    }
+
+    /// The device as a person knows it.
+    pub fn device_name(&self) -> &str {
+        self.device.get("name").map_or(&self.udid, String::as_str)
+    }
+
+    /// `Maria's iPhone of 2021-01-15 02:38`.
+    pub fn title(&self) -> String {
+        match self.time {
+            Some(time) => format!("{} of {}", self.device_name(), local_time(time)),
+            None => self.device_name().to_owned(),
+        }
+    }
+}
+
+fn device(path: &Path, info: &Info, manifest: &ManifestPlist) -> BTreeMap<String, String> {
+    let lockdown = &manifest.lockdown;
+    let folder = path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    let known = [
+        ("name", info.device_name.as_ref().or(info.display_name.as_ref()).or(lockdown.device_name.as_ref())),
+        ("product_type", info.product_type.as_ref().or(lockdown.product_type.as_ref())),
+        ("product_version", info.product_version.as_ref().or(lockdown.product_version.as_ref())),
+        ("build_version", info.build_version.as_ref().or(lockdown.build_version.as_ref())),
+        ("serial_number", info.serial_number.as_ref().or(lockdown.serial_number.as_ref())),
+        ("folder", folder.as_ref()),
+    ];
+    known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.clone()))).collect()
+}
+
+/// Folders and property lists write one UDID in either case, but it is one device: 40 digits are usually lower, 24 upper case.
+fn usual_case(udid: &str) -> String {
+    if udid.contains('-') { udid.to_ascii_uppercase() } else { udid.to_ascii_lowercase() }
+}
+
+/// What is wrong with a file of the backup at `root`, named by its place in it.
+pub fn flaw_text(error: &Error, root: &Path) -> String {
+    let inside = |path: &Path| path.strip_prefix(root).unwrap_or(path).display().to_string();
+    match error {
+        Error::Missing { path } => format!("{} is missing", inside(path)),
+        error => error.to_string().replace(&format!("{}{}", root.display(), std::path::MAIN_SEPARATOR), ""),
+    }
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    nanoseconds(time).div_euclid(1_000_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn one_device_has_one_udid_in_either_case() {
+        assert_eq!(usual_case("00008030-001a2b3c4d5e6f70"), "00008030-001A2B3C4D5E6F70");
+        assert_eq!(usual_case("ABCDEF0123456789abcdef0123456789abcdef01"), "abcdef0123456789abcdef0123456789abcdef01");
+    }
+
+    #[test]
+    fn times_before_1970_round_down() {
+        assert_eq!(seconds(SystemTime::UNIX_EPOCH - Duration::from_millis(1)), -1);
+        assert_eq!(seconds(SystemTime::UNIX_EPOCH + Duration::from_millis(1999)), 1);
+    }
+
+    #[test]
+    fn a_folder_without_property_lists_is_known_by_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("00008030-001a2b3c4d5e6f70");
+        fs::create_dir(&path).unwrap();
+        let folder =
+            BackupFolder { path: path.clone(), udid: Some("00008030-001a2b3c4d5e6f70".into()), archived: None };
+        let identity = Identity::read(&folder).unwrap();
+        assert_eq!(identity.udid, "00008030-001A2B3C4D5E6F70");
+        assert_eq!(identity.device_name(), "00008030-001A2B3C4D5E6F70");
+        assert_eq!(identity.flaws, ["Info.plist is missing", "Manifest.plist is missing", "Status.plist is missing"]);
+        assert!(Identity::read(&BackupFolder { path, udid: None, archived: None }).is_err());
+    }
+}

@@ -1,0 +1,76 @@
+//! heirloom: keeps the history of iPhones in a deduplicated, encrypted repository.
+//!
+//! What was typed is parsed by `args`, done by a file for each verb, said by `report`, and what failed is explained by `failure`.
+//! Only this program prints, reads the environment, and knows both the store and Apple's backup format.
+
+mod access;
+mod args;
+mod backup_folder;
+mod check;
+#[cfg(feature = "demo")]
+mod demo;
+mod export;
+mod failure;
+mod identity;
+mod import;
+mod init;
+mod interrupt;
+mod ls;
+mod report;
+mod shell;
+mod snapshot_spec;
+mod snapshots;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    args::{Arguments, Command},
+    failure::{Exit, Failure, Result},
+    report::Report,
+};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let report = Report::new(&arguments.global);
+    let result = run(&arguments, &report);
+    let said = report.flush();
+    let exit = result.and_then(|exit| said.map(|()| exit)).unwrap_or_else(|failure| {
+        if failure.exit != Exit::Ok {
+            report.error(&failure);
+        }
+        failure.exit
+    });
+    ExitCode::from(exit.code())
+}
+
+fn run(Arguments { global, command }: &Arguments, report: &Report) -> Result<Exit> {
+    if report.json && !has_json(command) {
+        return Err(
+            Failure::new(Exit::Usage, "this command has no result that could be JSON").hint("leave --json away")
+        );
+    }
+    match command {
+        Command::Init(args) => init::run(args, global, report),
+        Command::Import(args) => import::run(args, global, report),
+        Command::Snapshots(args) => snapshots::run(args, global, report),
+        Command::Ls(args) => ls::run(args, global, report),
+        Command::Export(args) => export::run(args, global, report),
+        Command::Check(args) => check::run(args, global, report),
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => demo::run(args, report),
+        Command::Completions(args) => shell::completions(args, report),
+        Command::Man(args) => shell::man(args, report),
+    }
+}
+
+fn has_json(command: &Command) -> bool {
+    match command {
+        Command::Init(_) | Command::Import(_) | Command::Snapshots(_) | Command::Ls(_) => true,
+        Command::Export(_) | Command::Check(_) => true,
+        #[cfg(feature = "demo")]
+        Command::Demo(_) => false,
+        Command::Completions(_) | Command::Man(_) => false,
+    }
+}

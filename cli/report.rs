@@ -1,0 +1,457 @@
+//! Everything that the program says.
+//!
+//! Results go to stdout; notes, warnings, errors and progress to stderr. Warnings and errors are always said, notes unless
+//! `--quiet`, details with `--verbose`. With `--json` a result is JSON and a warning or an error is a JSON object on a line.
+//! On a terminal progress is a bar; elsewhere a plain line every few seconds, so that short work says nothing. Text that comes
+//! from a phone or a disk is made harmless for terminals; JSON has it as it is. Colour marks only the words `error`, `warning` and
+//! `hint`, and only on a terminal without `NO_COLOR`.
+
+use std::{
+    fmt::Display,
+    io::{self, BufWriter, IsTerminal, Write},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::{Timestamp, tz::TimeZone};
+use serde::Serialize;
+
+use crate::{
+    args::Global,
+    failure::{Failure, Result},
+};
+
+/// Who speaks, and how.
+pub struct Report {
+    pub json: bool,
+    quiet: bool,
+    verbose: u8,
+    progress: bool,
+    terminal: bool,
+    color: bool,
+    stdout: Mutex<BufWriter<io::Stdout>>,
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+impl Report {
+    pub fn new(global: &Global) -> Report {
+        let terminal = io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        Report {
+            json: global.json,
+            quiet: global.quiet,
+            verbose: global.verbose,
+            progress: !(global.json || global.quiet || global.no_progress),
+            terminal,
+            color: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            stdout: Mutex::new(BufWriter::new(io::stdout())),
+            bar: Mutex::new(None),
+        }
+    }
+
+    /// A line of the result.
+    pub fn line(&self, text: impl Display) -> Result<()> {
+        self.write(format_args!("{text}\n"))
+    }
+
+    /// A part of the result, as it is.
+    pub fn write(&self, text: impl Display) -> Result<()> {
+        let mut stdout = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
+        write!(stdout, "{text}").map_err(|error| Failure::of_stdout(&error))
+    }
+
+    /// The result as JSON, on one line.
+    pub fn json(&self, result: &impl Serialize) -> Result<()> {
+        self.line(to_json(result)?)
+    }
+
+    /// Sends what was said to stdout on its way.
+    pub fn flush(&self) -> Result<()> {
+        let mut stdout = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
+        stdout.flush().map_err(|error| Failure::of_stdout(&error))
+    }
+
+    /// Something good to know.
+    pub fn note(&self, text: impl Display) {
+        if !self.quiet && !self.json {
+            self.say(&text.to_string());
+        }
+    }
+
+    /// Something that few want to know.
+    pub fn detail(&self, text: impl Display) {
+        if self.verbose > 0 && !self.json {
+            self.say(&text.to_string());
+        }
+    }
+
+    /// Something that is not as it should be, which did not stop the work.
+    pub fn warn(&self, text: impl Display) {
+        let text = text.to_string();
+        if self.json {
+            self.say(&serde_json::json!({ "message_type": "warning", "message": text }).to_string());
+        } else {
+            self.say(&format!("{} {}", self.paint("33", "warning:"), printable(&text)));
+        }
+    }
+
+    /// Why it was not done.
+    pub fn error(&self, failure: &Failure) {
+        let Failure { exit, message, hint } = failure;
+        if self.json {
+            let object =
+                serde_json::json!({ "message_type": "error", "code": exit.code(), "message": message, "hint": hint });
+            return self.say(&object.to_string());
+        }
+        self.say(&format!("{} {}", self.paint("1;31", "error:"), printable_lines(message)));
+        if let Some(hint) = hint {
+            self.say(&format!("{} {}", self.paint("36", "hint:"), printable_lines(hint)));
+        }
+    }
+
+    /// Shows how long work goes on, until the value is dropped. One at a time.
+    pub fn progress(&self, verb: &str) -> Progress<'_> {
+        let now = Instant::now();
+        if self.progress && self.terminal {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+            bar.set_style(bar_style("{msg} {spinner} {decimal_bytes}, {decimal_bytes_per_sec}"));
+            bar.set_message(verb.to_owned());
+            *self.bar() = Some(bar);
+        }
+        Progress {
+            report: self,
+            verb: verb.to_owned(),
+            state: Mutex::new(Pace { started: now, said: now, total_known: false }),
+        }
+    }
+
+    /// One line on stderr, above the bar if there is one, and after what was said on stdout. Nobody can be told that stderr is
+    /// closed; that stdout is, the next flush tells.
+    fn say(&self, line: &str) {
+        let _ = self.flush();
+        let say = || drop(writeln!(io::stderr(), "{line}"));
+        match &*self.bar() {
+            Some(bar) => bar.suspend(say),
+            None => say(),
+        }
+    }
+
+    fn bar(&self) -> std::sync::MutexGuard<'_, Option<ProgressBar>> {
+        self.bar.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn paint(&self, style: &str, word: &str) -> String {
+        if self.color { format!("\x1b[{style}m{word}\x1b[0m") } else { word.to_owned() }
+    }
+}
+
+/// A JSON array on its way to stdout, an item a line, so that it may be as long as it likes.
+pub struct JsonArray<'r> {
+    report: &'r Report,
+    items: u64,
+}
+
+impl<'r> JsonArray<'r> {
+    pub fn new(report: &'r Report) -> JsonArray<'r> {
+        JsonArray { report, items: 0 }
+    }
+
+    pub fn item(&mut self, item: &impl Serialize) -> Result<()> {
+        let before = if self.items == 0 { "[\n" } else { ",\n" };
+        self.items += 1;
+        self.report.write(format_args!("{before}{}", to_json(item)?))
+    }
+
+    pub fn finish(self) -> Result<()> {
+        self.report.line(if self.items == 0 { "[]" } else { "\n]" })
+    }
+}
+
+/// Whether somebody can be asked.
+pub fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// JSON on one line.
+pub fn to_json(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Failure::failed(format!("cannot write this as JSON: {error}")))
+}
+
+// ---- progress ----------------------------------------------------------------------------------------------------------------
+
+const PLAIN_LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Long work, told as it goes on. Dropping it ends the bar.
+pub struct Progress<'r> {
+    report: &'r Report,
+    verb: String,
+    state: Mutex<Pace>,
+}
+
+struct Pace {
+    started: Instant,
+    said: Instant,
+    total_known: bool,
+}
+
+impl Progress<'_> {
+    /// Says where the work is. Totals are 0 while unknown. Cheap enough for each file.
+    pub fn update(&self, now: heirloom_store::Progress) {
+        if !self.report.progress {
+            return;
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bar) = &*self.report.bar() {
+            if now.bytes_total > 0 {
+                bar.set_length(now.bytes_total);
+                if !state.total_known {
+                    bar.set_style(bar_style(
+                        "{msg} [{wide_bar}] {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left",
+                    ));
+                    state.total_known = true;
+                }
+            }
+            bar.set_position(now.bytes_done);
+        } else if !self.report.terminal && state.said.elapsed() >= PLAIN_LINE_EVERY {
+            state.said = Instant::now();
+            self.report.say(&plain_line(&self.verb, now, state.started.elapsed()));
+        }
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        if let Some(bar) = self.report.bar().take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar_style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+}
+
+/// `importing: 812 of 13 002 files, 1.2 of 3.4 GB, 310 MB/s, 7 s left`
+fn plain_line(verb: &str, now: heirloom_store::Progress, elapsed: Duration) -> String {
+    let of = |done: String, total: u64, show: fn(u64) -> String| {
+        if total > 0 { format!("{done} of {}", show(total)) } else { done }
+    };
+    let rate = now.bytes_done as f64 / elapsed.as_secs_f64().max(0.001);
+    let mut line = format!(
+        "{verb}: {} files, {}, {}/s",
+        of(count(now.files_done), now.files_total, count),
+        of(size(now.bytes_done), now.bytes_total, size),
+        size(rate as u64)
+    );
+    if now.bytes_total > now.bytes_done && rate > 0.0 {
+        let left =
+            Duration::try_from_secs_f64((now.bytes_total - now.bytes_done) as f64 / rate).unwrap_or(Duration::MAX);
+        line += &format!(", {} left", duration(left));
+    }
+    line
+}
+
+// ---- how things are written --------------------------------------------------------------------------------------------------
+
+/// A number of bytes as Finder shows it: `812 KB`, `3.5 MB`; powers of 1000.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if value < 9.95 { format!("{value:.1} {}", UNITS[unit]) } else { format!("{value:.0} {}", UNITS[unit]) }
+}
+
+/// A number with its thousands apart: `13 002`.
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push(' ');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// `1 file`, `13 files`.
+pub fn files(number: u64) -> String {
+    of_many(number, "file", "files")
+}
+
+/// A number and the word for what was counted.
+pub fn of_many(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
+/// A duration to the precision that a person wants: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..10 => format!("{:.1} s", duration.as_secs_f64()),
+        10..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// Seconds since 1970 as a person reads them, in local time: `2021-01-15 02:38`.
+pub fn local_time(unix_seconds: i64) -> String {
+    match Timestamp::from_second(unix_seconds) {
+        Ok(time) => time.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string(),
+        Err(_) => format!("@{unix_seconds}"),
+    }
+}
+
+/// Seconds since 1970 by RFC 3339, in UTC; `null` in JSON for a time outside of its years.
+pub fn rfc3339(unix_seconds: i64) -> Option<String> {
+    Timestamp::from_second(unix_seconds).ok().map(|time| time.to_string())
+}
+
+/// Text that comes from elsewhere, with everything that would steer a terminal written out.
+pub fn printable(text: &str) -> String {
+    escape(text, |_| false)
+}
+
+/// The same for text of several lines.
+fn printable_lines(text: &str) -> String {
+    escape(text, |c| c == '\n')
+}
+
+fn escape(text: &str, keep: impl Fn(char) -> bool) -> String {
+    let steers = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut written = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) && !keep(c) { written.extend(c.escape_default()) } else { written.push(c) }
+    }
+    written
+}
+
+/// Rows under a head, each column as wide as its widest cell.
+pub struct Table {
+    columns: Vec<(&'static str, Align)>,
+    rows: Vec<Vec<String>>,
+}
+
+/// To which side of its column a cell keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Align {
+    Left,
+    Right,
+}
+
+impl Table {
+    pub fn new(columns: &[(&'static str, Align)]) -> Table {
+        Table { columns: columns.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row of as many cells as there are columns.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().map(|cell| printable(&cell)).collect());
+    }
+
+    pub fn print(&self, report: &Report) -> Result<()> {
+        self.lines().into_iter().try_for_each(|line| report.line(line))
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let head: Vec<String> = self.columns.iter().map(|(title, _)| (*title).to_owned()).collect();
+        let all = || std::iter::once(&head).chain(&self.rows);
+        let widths: Vec<usize> =
+            (0..head.len()).map(|column| all().map(|row| width(&row[column])).max().unwrap_or(0)).collect();
+        let cell = |(column, text): (usize, &String)| {
+            let gap = " ".repeat(widths[column].saturating_sub(width(text)));
+            if self.columns[column].1 == Align::Left { format!("{text}{gap}") } else { format!("{gap}{text}") }
+        };
+        all().map(|row| row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ").trim_end().to_owned()).collect()
+    }
+}
+
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_written_as_finder_does() {
+        let cases = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 KB"),
+            (812_345, "812 KB"),
+            (3_541_000, "3.5 MB"),
+            (9_960_000, "10 MB"),
+            (999_999, "1.0 MB"),
+            (u64::MAX, "18 EB"),
+        ];
+        for (bytes, text) in cases {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn numbers_have_their_thousands_apart() {
+        for (number, text) in [(0, "0"), (999, "999"), (1076, "1 076"), (1_234_567, "1 234 567")] {
+            assert_eq!(count(number), text);
+        }
+        assert_eq!((files(1), files(13)), ("1 file".to_owned(), "13 files".to_owned()));
+    }
+
+    #[test]
+    fn durations_are_short() {
+        for (millis, text) in [(420, "0.4 s"), (12_900, "12 s"), (200_000, "3 min 20 s"), (7_500_000, "2 h 5 min")] {
+            assert_eq!(duration(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn text_from_elsewhere_cannot_steer_a_terminal() {
+        assert_eq!(printable("Maria’s iPhone 📱"), "Maria’s iPhone 📱");
+        assert_eq!(printable("\x1b[2Jgone\r\n\u{202e}"), "\\u{1b}[2Jgone\\r\\n\\u{202e}");
+    }
+
+    #[test]
+    fn a_table_lines_up() {
+        let mut table = Table::new(&[("NAME", Align::Left), ("SIZE", Align::Right), ("", Align::Left)]);
+        table.row(["Maria’s".into(), "3.5 MB".into(), String::new()]);
+        table.row(["x".into(), "812 KB!".into(), "odd".into()]);
+        assert_eq!(table.lines(), ["NAME        SIZE", "Maria’s   3.5 MB", "x        812 KB!  odd"]);
+    }
+
+    #[test]
+    fn a_plain_line_says_how_far_how_fast_and_how_long() {
+        let now = heirloom_store::Progress {
+            files_done: 812,
+            files_total: 13_002,
+            bytes_done: 1_000_000_000,
+            bytes_total: 3_000_000_000,
+        };
+        let line = plain_line("importing", now, Duration::from_secs(5));
+        assert_eq!(line, "importing: 812 of 13 002 files, 1.0 GB of 3.0 GB, 200 MB/s, 10 s left");
+        let unknown = plain_line(
+            "checking",
+            heirloom_store::Progress { files_total: 0, bytes_total: 0, ..now },
+            Duration::from_secs(5),
+        );
+        assert_eq!(unknown, "checking: 812 files, 1.0 GB, 200 MB/s");
+    }
+
+    #[test]
+    fn times_outside_of_the_calendar_do_no_harm() {
+        assert_eq!(local_time(i64::MAX), format!("@{}", i64::MAX));
+        assert_eq!(rfc3339(i64::MIN), None);
+        assert_eq!(rfc3339(1_610_678_324).as_deref(), Some("2021-01-15T02:38:44Z"));
+    }
+}
