@@ -28,34 +28,61 @@ const LEVEL: i32 = 3;
 const COMPRESS_MIN_LEN: usize = 64;
 
 thread_local! {
-    static COMPRESSOR: RefCell<Compressor<'static>> =
-        RefCell::new(Compressor::new(LEVEL).expect("zstd knows its levels"));
-    static DECOMPRESSOR: RefCell<Decompressor<'static>> =
-        RefCell::new(Decompressor::new().expect("zstd gives a context"));
+    static ZSTD: RefCell<Zstd> = RefCell::new(Zstd {
+        compressor: Compressor::new(LEVEL).expect("zstd knows its levels"),
+        decompressor: Decompressor::new().expect("zstd gives a context"),
+        compressed: Vec::new(),
+        decompressed: Vec::new(),
+    });
 }
 
-/// The bytes of `plaintext` as a frame holds them: compressed if that saves at least 3 %.
+/// What a thread keeps, so that no chunk costs an allocation.
+struct Zstd {
+    compressor: Compressor<'static>,
+    decompressor: Decompressor<'static>,
+    compressed: Vec<u8>,
+    decompressed: Vec<u8>,
+}
+
+/// Hands the bytes of `plaintext`, as a frame holds them, to `with`: compressed if that saves at least 3 %.
 ///
 /// What was compressed is decompressed and compared before it counts: a defect of memory or of the library must show now, while the
 /// plaintext is still here.
-pub(crate) fn encode(plaintext: &[u8]) -> (Encoding, std::borrow::Cow<'_, [u8]>) {
-    let raw = (Encoding::Raw, plaintext.into());
-    if plaintext.len() < COMPRESS_MIN_LEN {
-        return raw;
+pub(crate) fn encode<T>(plaintext: &[u8], with: impl FnOnce(Encoding, &[u8]) -> T) -> T {
+    ZSTD.with_borrow_mut(|zstd| {
+        if zstd.compress(plaintext) {
+            with(Encoding::Zstd, &zstd.compressed)
+        } else {
+            with(Encoding::Raw, plaintext)
+        }
+    })
+}
+
+impl Zstd {
+    /// Compresses into `self.compressed`; whether that is worth keeping, and right.
+    fn compress(&mut self, plaintext: &[u8]) -> bool {
+        if plaintext.len() < COMPRESS_MIN_LEN {
+            return false;
+        }
+        self.compressed.clear();
+        self.compressed.reserve(zstd::zstd_safe::compress_bound(plaintext.len()));
+        let compressed = self.compressor.compress_to_buffer(plaintext, &mut self.compressed);
+        compressed.is_ok()
+            && self.compressed.len() <= plaintext.len() - plaintext.len() / 32
+            && self.decompresses_to(plaintext)
     }
-    let Ok(compressed) = COMPRESSOR.with_borrow_mut(|zstd| zstd.compress(plaintext)) else { return raw };
-    if compressed.len() > plaintext.len() - plaintext.len() / 32 {
-        return raw;
-    }
-    match decode_zstd(&compressed, plaintext.len()) {
-        Some(decoded) if decoded == plaintext => (Encoding::Zstd, compressed.into()),
-        _ => raw,
+
+    fn decompresses_to(&mut self, plaintext: &[u8]) -> bool {
+        self.decompressed.clear();
+        self.decompressed.reserve(plaintext.len());
+        let decompressed = self.decompressor.decompress_to_buffer(&self.compressed, &mut self.decompressed);
+        decompressed.is_ok() && self.decompressed == plaintext
     }
 }
 
 /// The `len` bytes that a zstd frame decodes to; `None` if it decodes to anything else.
 pub(crate) fn decode_zstd(encoded: &[u8], len: usize) -> Option<Vec<u8>> {
-    let decoded = DECOMPRESSOR.with_borrow_mut(|zstd| zstd.decompress(encoded, len)).ok()?;
+    let decoded = ZSTD.with_borrow_mut(|zstd| zstd.decompressor.decompress(encoded, len)).ok()?;
     (decoded.len() == len).then_some(decoded)
 }
 
@@ -75,7 +102,8 @@ mod tests {
     #[test]
     fn text_shrinks_noise_stays_and_lies_about_length_are_refused() {
         let text = b"the quick brown fox ".repeat(100);
-        let (encoding, bytes) = encode(&text);
+        let kept = |plaintext: &[u8]| encode(plaintext, |encoding, bytes| (encoding, bytes.to_vec()));
+        let (encoding, bytes) = kept(&text);
         assert_eq!(encoding, Encoding::Zstd);
         assert!(bytes.len() < text.len() / 4);
         assert_eq!(decode_zstd(&bytes, text.len()).unwrap(), text);
@@ -85,6 +113,6 @@ mod tests {
 
         let mut noise = vec![0; 4096];
         blake3::Hasher::new().finalize_xof().fill(&mut noise);
-        assert_eq!(encode(&noise), (Encoding::Raw, noise.as_slice().into()));
+        assert_eq!(kept(&noise), (Encoding::Raw, noise));
     }
 }

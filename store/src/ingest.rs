@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Plaintext that may wait to be compressed.
-const QUEUE_MAX_BYTES: usize = 48 << 20;
+const QUEUE_MAX_BYTES: usize = 32 << 20;
 /// Chunks are handed to another core in batches of about this size.
 const BATCH_BYTES: usize = 256 << 10;
 const WRITER_THREADS: usize = 2;
@@ -193,14 +193,15 @@ impl Shared {
         if self.lock().failure.is_some() {
             return Ok(());
         }
-        let (encoding, encoded) = codec::encode(&chunk.plaintext);
         let packer = if chunk.kind.pack() == FileKind::DataPack { &self.data_packer } else { &self.tree_packer };
-        let mut packer = lock(packer);
-        if let Some(full) = packer.add(&self.core, chunk, encoding, &encoded)? {
-            self.lock().packs_sent += 1;
-            packer.send(full)?;
-        }
-        Ok(())
+        codec::encode(&chunk.plaintext, |encoding, encoded| {
+            let mut packer = lock(packer);
+            if let Some(full) = packer.add(&self.core, chunk, encoding, encoded)? {
+                self.lock().packs_sent += 1;
+                packer.send(full)?;
+            }
+            Ok(())
+        })
     }
 
     fn write_pack(&self, pack: PackBuilder) -> Result<()> {

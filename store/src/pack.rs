@@ -304,8 +304,8 @@ mod tests {
     fn pack_of(chunks: &[Vec<u8>]) -> (MemoryStorage, FileHash, u64) {
         let mut builder = PackBuilder::new(&sealer(), FileKind::DataPack, 0).unwrap();
         for chunk in chunks {
-            let (encoding, encoded) = codec::encode(chunk);
-            builder.add(chunk_id(&[1; 32], ChunkKind::Data, chunk), ChunkKind::Data, chunk.len(), encoding, &encoded);
+            let id = chunk_id(&[1; 32], ChunkKind::Data, chunk);
+            codec::encode(chunk, |encoding, bytes| builder.add(id, ChunkKind::Data, chunk.len(), encoding, bytes));
         }
         let (bytes, _) = builder.finish().unwrap();
         let (name, len) = (FileHash::of(&bytes), bytes.len() as u64);
