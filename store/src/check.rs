@@ -87,7 +87,8 @@ pub fn check_packs_without_key(storage: &dyn Storage, on_event: OnEvent) -> Resu
     let mut report = CheckReport { problems: Repository::probe(storage)?.problems, ..CheckReport::default() };
     report.problems.extend(check_names(storage, INDEX_FOLDER)?);
     report.problems.extend(check_names(storage, crate::snapshot::SNAPSHOTS_FOLDER)?);
-    let packs: Vec<SegmentPack> = list_packs(storage)?.into_iter().map(|(name, len)| SegmentPack { name, len }).collect();
+    let packs: Vec<SegmentPack> =
+        list_packs(storage)?.into_iter().map(|(name, len)| SegmentPack { name, len }).collect();
     let problems = each_pack(&packs, on_event, |pack| match read_pack(storage, pack) {
         Ok(_) => Vec::new(),
         Err(error) => vec![Problem::from_error(&pack_file(&pack.name), error)],
@@ -105,22 +106,13 @@ fn check_names(storage: &dyn Storage, folder: &str) -> Result<Vec<Problem>> {
     for (name, len) in storage.list_folder(folder)? {
         let Some(hash) = FileHash::from_hex(&name) else { continue };
         let file = format!("{folder}/{name}");
-        match hash_file(storage, &file, len) {
+        match storage.hash(&file, len) {
             Ok(found) if found == hash => {}
             Ok(_) => problems.push(Problem::new(file, "its bytes do not match its name")),
             Err(error) => problems.push(Problem::from_error(&file, error)),
         }
     }
     Ok(problems)
-}
-
-fn hash_file(storage: &dyn Storage, file: &str, len: u64) -> Result<FileHash> {
-    const PART_LEN: u64 = 4 << 20;
-    let mut hasher = blake3::Hasher::new();
-    for offset in (0..len).step_by(PART_LEN as usize) {
-        hasher.update(&storage.read_exactly(file, offset, PART_LEN.min(len - offset) as usize)?);
-    }
-    Ok(FileHash(*hasher.finalize().as_bytes()))
 }
 
 /// Looks at every pack, and returns the places of chunks that cannot be read.

@@ -88,7 +88,7 @@ fn is_media(head: &[u8]) -> bool {
 
 /// Cuts the files of one repository.
 pub(crate) struct Chunker {
-    gear: [u64; 256],
+    pub(crate) gear: [u64; 256],
     /// `gear` shifted left by one, for the first of two bytes that are taken in one step.
     gear_shifted: [u64; 256],
 }

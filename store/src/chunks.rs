@@ -77,7 +77,8 @@ impl ChunkReader {
     fn read_place(&self, id: &ChunkId, kind: ChunkKind, place: &Place, depth: u32) -> Result<Vec<u8>> {
         let pack = self.pack(&place.pack)?;
         let number = pack.directory.chunks.get(usize::from(place.ordinal)).map(|chunk| chunk.frame);
-        let number = number.ok_or_else(|| Error::damaged(&pack.file, "the index names a chunk that it does not hold"))?;
+        let number =
+            number.ok_or_else(|| Error::damaged(&pack.file, "the index names a chunk that it does not hold"))?;
         let sealed = pack.read_frame(&*self.core.storage, number)?;
         let frame = self.decode(&pack, number, sealed, depth)?;
         self.chunk_of_frame(&pack, place.ordinal, &frame, id, kind).map(<[u8]>::to_vec)

@@ -50,11 +50,7 @@ struct Zstd {
 /// plaintext is still here.
 pub(crate) fn encode<T>(plaintext: &[u8], with: impl FnOnce(Encoding, &[u8]) -> T) -> T {
     ZSTD.with_borrow_mut(|zstd| {
-        if zstd.compress(plaintext) {
-            with(Encoding::Zstd, &zstd.compressed)
-        } else {
-            with(Encoding::Raw, plaintext)
-        }
+        if zstd.compress(plaintext) { with(Encoding::Zstd, &zstd.compressed) } else { with(Encoding::Raw, plaintext) }
     })
 }
 

@@ -84,7 +84,7 @@ fn for_each_in_list(
     }
 }
 
-fn parse_list(bytes: &[u8]) -> Result<(u8, Vec<ChunkRef>), &'static str> {
+pub(crate) fn parse_list(bytes: &[u8]) -> Result<(u8, Vec<ChunkRef>), &'static str> {
     let short = |_: Malformed| "it ends too early";
     let mut cursor = Cursor(bytes);
     let level = cursor.u8().map_err(short)?;
@@ -129,7 +129,11 @@ mod tests {
             let length = chunks.iter().map(|chunk| chunk.len).sum();
             let content = Content { hash: [0; 32], length, rule: 1, chunks: kept };
             let mut read = Vec::new();
-            for_each_chunk(&lists, &content, &mut |chunk| Ok(read.push(chunk))).unwrap();
+            for_each_chunk(&lists, &content, &mut |chunk| {
+                read.push(chunk);
+                Ok(())
+            })
+            .unwrap();
             assert_eq!(read, chunks);
             if count > 32 {
                 let longer = Content { length: length + 1, ..content };

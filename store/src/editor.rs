@@ -33,10 +33,18 @@ pub struct SnapshotEditor {
 /// What lies at a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Item {
-    /// As the base has it, under this name.
-    Kept(Name),
+    /// As the base has it.
+    Kept(Kept),
     File(Box<File>),
     Directory,
+}
+
+/// What a listing needs of a file of the base, and the name under which the rest is found there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Kept {
+    name: Name,
+    length: u64,
+    mtime_ns: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +69,16 @@ pub enum Stat {
     Directory,
 }
 
+impl Item {
+    fn stat(&self) -> Stat {
+        match self {
+            Item::Directory => Stat::Directory,
+            Item::Kept(kept) => Stat::File { length: kept.length, mtime_ns: kept.mtime_ns },
+            Item::File(file) => Stat::File { length: file.content.length, mtime_ns: file.mtime_ns },
+        }
+    }
+}
+
 impl SnapshotEditor {
     pub(crate) fn begin(writer: SnapshotWriter, base: Option<&Snapshot>) -> Result<SnapshotEditor> {
         let (mut places, mut elsewhere) = (BTreeMap::new(), BTreeMap::new());
@@ -68,9 +86,12 @@ impl SnapshotEditor {
             for item in TreeIter::new(&writer.chunks, base.record.root, b"") {
                 let (key, entry) = item?;
                 let (name, entry) = parse_item(&key, &entry)?;
-                match (entry.place_for(&name), entry.kind) {
-                    (Some(place), Kind::File) => drop(places.insert(place, Item::Kept(name))),
-                    (Some(place), _) => drop(places.insert(place, Item::Directory)),
+                match (entry.place_for(&name), &entry.content) {
+                    (Some(place), Some(content)) => {
+                        let (length, mtime_ns) = (content.length, entry.place_mtime_ns.unwrap_or(0));
+                        places.insert(place, Item::Kept(Kept { name, length, mtime_ns }));
+                    }
+                    (Some(place), None) => drop(places.insert(place, Item::Directory)),
                     (None, _) => drop(elsewhere.insert(name, entry)),
                 }
             }
@@ -89,7 +110,7 @@ impl SnapshotEditor {
             let rest = &place.as_str()[prefix.len()..];
             match rest.split_once('/') {
                 Some((directory, _)) => drop(found.insert(directory.to_owned(), Stat::Directory)),
-                None => drop(found.insert(rest.to_owned(), self.stat_of(item)?)),
+                None => drop(found.insert(rest.to_owned(), item.stat())),
             }
         }
         match folder {
@@ -101,14 +122,9 @@ impl SnapshotEditor {
     }
 
     /// What lies at `place`, if anything.
-    ///
-    /// # Errors
-    /// What is damaged in the base.
-    pub fn stat(&self, place: &TreePath) -> Result<Option<Stat>> {
-        match self.places.get(place) {
-            Some(item) => self.stat_of(item).map(Some),
-            None => Ok(self.below(Some(place)).next().map(|_| Stat::Directory)),
-        }
+    pub fn stat(&self, place: &TreePath) -> Option<Stat> {
+        let item = self.places.get(place).map(Item::stat);
+        item.or_else(|| self.below(Some(place)).next().map(|_| Stat::Directory))
     }
 
     /// Makes a directory, and those above it. One that exists is made already.
@@ -116,7 +132,7 @@ impl SnapshotEditor {
     /// # Errors
     /// [`Error::NoSuchEntry`] if a file is in the way.
     pub fn create_dir(&mut self, place: &TreePath) -> Result<()> {
-        match self.stat(place)? {
+        match self.stat(place) {
             Some(Stat::Directory) => Ok(()),
             Some(Stat::File { .. }) => Err(no_such(place, "it is a file")),
             None => self.insert(place, Item::Directory),
@@ -129,7 +145,7 @@ impl SnapshotEditor {
     /// [`Error::Source`] if `content` fails, after which everything is as before; [`Error::NoSuchEntry`] if a directory is in the
     /// way; or what fails behind.
     pub fn write_file(&mut self, place: &TreePath, mtime_ns: i64, content: &mut dyn Read) -> Result<()> {
-        if self.stat(place)? == Some(Stat::Directory) {
+        if self.stat(place) == Some(Stat::Directory) {
             return Err(no_such(place, "it is a directory"));
         }
         self.check_parents(place)?;
@@ -159,7 +175,7 @@ impl SnapshotEditor {
         self.transfer(from, to, true)
     }
 
-    /// Copies a file or directory by reference.
+    /// Copies a file or directory by reference. The copy is known by its place until it is described.
     ///
     /// # Errors
     /// As [`rename`](SnapshotEditor::rename).
@@ -207,11 +223,7 @@ impl SnapshotEditor {
         self.elsewhere.clear();
         let places = std::mem::take(&mut self.places);
         for (place, item) in places {
-            let item = match item {
-                Item::Directory => item,
-                other => Item::File(Box::new(File { described: None, ..self.file_of(&other)? })),
-            };
-            self.places.insert(place, item);
+            self.places.insert(place, self.nameless(&item)?);
         }
         Ok(())
     }
@@ -250,27 +262,20 @@ impl SnapshotEditor {
         Ok((name, entry))
     }
 
-    fn stat_of(&self, item: &Item) -> Result<Stat> {
-        if *item == Item::Directory {
-            return Ok(Stat::Directory);
-        }
-        let file = self.file_of(item)?;
-        Ok(Stat::File { length: file.content.length, mtime_ns: file.mtime_ns })
-    }
-
     /// The file that `item` is, read from the base if it is kept.
     fn file_of(&self, item: &Item) -> Result<File> {
         let name = match item {
             Item::File(file) => return Ok(File::clone(file)),
             Item::Directory => return Err(Error::NoSuchEntry { name: String::new(), what: "it is a directory" }),
-            Item::Kept(name) => name,
+            Item::Kept(kept) => &kept.name,
         };
         let root = self.base.as_ref().expect("what is kept has a base").record.root;
         let (key, entry) = TreeIter::new(&self.writer.chunks, root, name.key())
             .next()
             .unwrap_or(Err(Error::NoSuchEntry { name: name.to_string(), what: "the base has lost it" }))?;
         let (name, mut entry) = parse_item(&key, &entry)?;
-        let content = entry.content.take().ok_or_else(|| Error::damaged(name.to_string(), "it has lost its content"))?;
+        let content =
+            entry.content.take().ok_or_else(|| Error::damaged(name.to_string(), "it has lost its content"))?;
         let mtime_ns = entry.place_mtime_ns.take().unwrap_or(0);
         let described = (!name.domain().is_empty()).then_some((name, entry));
         Ok(File { content, mtime_ns, described })
@@ -292,24 +297,31 @@ impl SnapshotEditor {
     }
 
     fn transfer(&mut self, from: &TreePath, to: &TreePath, is_move: bool) -> Result<()> {
-        if self.stat(from)?.is_none() {
+        if self.stat(from).is_none() {
             return Err(no_such(from, "there is nothing"));
         }
         if to.as_str().strip_prefix(from.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
             return Err(no_such(to, "it is, or lies in, what is to be moved there"));
         }
         self.check_parents(to)?;
-        let mut moved: Vec<_> = self.below(Some(from)).map(|(below, item)| (below.clone(), item.clone())).collect();
-        moved.extend(self.places.get(from).map(|item| (from.clone(), item.clone())));
+        let mut moved = Vec::new();
+        for (place, item) in self.places.get_key_value(from).into_iter().chain(self.below(Some(from))) {
+            let target = TreePath::new(&format!("{to}{}", &place.as_str()[from.as_str().len()..]))?;
+            moved.push((target, if is_move { item.clone() } else { self.nameless(item)? }));
+        }
         if is_move {
             self.remove(from);
         }
         self.take(to);
-        for (place, item) in moved {
-            let target = TreePath::new(&format!("{to}{}", &place.as_str()[from.as_str().len()..]))?;
-            self.insert(&target, item)?;
+        moved.into_iter().try_for_each(|(target, item)| self.insert(&target, item))
+    }
+
+    /// A copy of `item`: a name is of one file alone.
+    fn nameless(&self, item: &Item) -> Result<Item> {
+        match item {
+            Item::Directory => Ok(Item::Directory),
+            item => Ok(Item::File(Box::new(File { described: None, ..self.file_of(item)? }))),
         }
-        Ok(())
     }
 
     fn insert(&mut self, place: &TreePath, item: Item) -> Result<()> {

@@ -176,6 +176,9 @@ impl Entry {
             .find(|&known| kind == Some(known as u64))
             .ok_or("an entry's kind is unknown")?;
         entry.content = content.finish()?;
+        if entry.content.is_some() && entry.kind != Kind::File {
+            return Err("an entry has content, but is no file");
+        }
         Ok(entry)
     }
 }
@@ -271,13 +274,18 @@ struct PartialContent {
 impl PartialContent {
     fn take(&mut self, tag: u8, field: Field) -> Result<(), &'static str> {
         match (tag, field) {
-            (3, Field::Bytes(hash)) => self.hash = Some(hash.try_into().map_err(|_| "a content's hash has a wrong length")?),
+            (3, Field::Bytes(hash)) => {
+                self.hash = Some(hash.try_into().map_err(|_| "a content's hash has a wrong length")?)
+            }
             (4, Field::Number(length)) => self.length = Some(length),
             (5, Field::Bytes(items)) => {
                 let mut cursor = Cursor(items);
                 let mut chunks = Vec::new();
                 while !cursor.is_empty() {
                     chunks.push(ChunkRef::parse(&mut cursor).map_err(|_| "a content's chunks end too early")?);
+                }
+                if chunks.len() > INLINE_MAX_CHUNKS {
+                    return Err("a content has more chunks than an entry holds");
                 }
                 self.inline = Some(chunks);
             }

@@ -63,11 +63,15 @@ pub struct ExportStats {
 /// # Errors
 /// [`Error::TargetExists`] if there is something else, [`Error::Target`] if the folder cannot be written. What is damaged in the repository is in
 /// [`ExportStats::problems`].
-pub fn export(reader: &SnapshotReader, target: &Path, options: &ExportOptions, on_event: OnEvent) -> Result<ExportStats> {
+pub fn export(
+    reader: &SnapshotReader,
+    target: &Path,
+    options: &ExportOptions,
+    on_event: OnEvent,
+) -> Result<ExportStats> {
     let target = Target::begin(&reader.chunks, target, &reader.snapshot().id, options)?;
     let record = &reader.snapshot().record;
-    let mut totals =
-        Progress { files_done: 0, files_total: record.files, bytes_done: 0, bytes_total: record.bytes };
+    let mut totals = Progress { files_done: 0, files_total: record.files, bytes_done: 0, bytes_total: record.bytes };
     let (mut stats, mut window) = (ExportStats::default(), Window::default());
     // What was read of the window before the current one, on its way to the disk.
     let mut ready = Ready::default();
@@ -271,7 +275,10 @@ fn read_run(chunks: &ChunkReader, run: &Run) -> Vec<(ChunkId, Decoded)> {
 
 /// What became of a part.
 enum Outcome {
-    Written { bytes: u64, is_last: bool },
+    Written {
+        bytes: u64,
+        is_last: bool,
+    },
     Failed(Problem),
     /// The file had failed before.
     Nothing,
@@ -299,7 +306,14 @@ fn write_part(target: &Target, part: &Part, decoded: &HashMap<ChunkId, Decoded>)
     let mut open = match std::mem::replace(&mut *progress, FileProgress::Ended) {
         FileProgress::Ended => return Ok(Outcome::Nothing),
         FileProgress::Open(open) => open,
-        FileProgress::New => OpenFile::create(target, &part.file)?,
+        FileProgress::New => match OpenFile::create(target, &part.file) {
+            Ok(open) => Box::new(open),
+            // Of two places, or of two that a file system takes for one, the first has it.
+            Err(Error::Target { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+                return Ok(Outcome::Failed(Problem::new(part.file.place.as_str(), "another file has this place")));
+            }
+            Err(error) => return Err(error),
+        },
     };
     let mut bytes = 0;
     for chunk in &part.chunks {
@@ -333,7 +347,7 @@ struct ExportFile {
 
 enum FileProgress {
     New,
-    Open(OpenFile),
+    Open(Box<OpenFile>),
     Ended,
 }
 

@@ -124,7 +124,9 @@ mod tests {
         cache.save();
         let cache = FileCache::open(dir.path());
         assert_eq!(cache.lookup("/a", "00/1", &STAMP), Some(content(1)));
-        for stamp in [FileStamp { size: 6, ..STAMP }, FileStamp { mtime_ns: -8, ..STAMP }, FileStamp { inode: 1, ..STAMP }] {
+        for stamp in
+            [FileStamp { size: 6, ..STAMP }, FileStamp { mtime_ns: -8, ..STAMP }, FileStamp { inode: 1, ..STAMP }]
+        {
             assert_eq!(cache.lookup("/a", "00/1", &stamp), None);
         }
         assert_eq!(cache.lookup("/b", "00/1", &STAMP), None);

@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-mod segment;
+pub(crate) mod segment;
 
 pub(crate) use segment::{SegmentBuilder, SegmentPack};
 
@@ -190,6 +190,14 @@ impl Index {
             taken.extend(self.segments.extract_if(.., in_tier));
             entries = sum;
         }
+    }
+}
+
+/// Parses a segment and reads all of it.
+#[cfg(fuzzing)]
+pub(crate) fn parse_payload(name: FileHash, payload: Vec<u8>) {
+    if let Ok(segment) = Segment::from_payload(name, payload, None) {
+        segment.for_each(&mut |_, entry| segment.find(&entry.id, &mut |_| {}).unwrap()).unwrap();
     }
 }
 

@@ -221,7 +221,13 @@ impl Shared {
 
 impl Packer {
     /// Adds a chunk; returns the pack before, if that had no room for it.
-    fn add(&mut self, core: &Core, chunk: &NewChunk, encoding: Encoding, encoded: &[u8]) -> Result<Option<PackBuilder>> {
+    fn add(
+        &mut self,
+        core: &Core,
+        chunk: &NewChunk,
+        encoding: Encoding,
+        encoded: &[u8],
+    ) -> Result<Option<PackBuilder>> {
         let pack_bytes = core.config.pack_bytes as usize;
         let full = self.open.take_if(|pack| pack.len() + encoded.len() > pack_bytes || !pack.has_room());
         let pack = match &mut self.open {

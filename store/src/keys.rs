@@ -33,7 +33,7 @@ const RECOVERY_LEN: usize = 20;
 
 /// The 32 bytes from which every key of a repository follows.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub(crate) struct Secret([u8; SECRET_LEN]);
+pub(crate) struct Secret(pub(crate) [u8; SECRET_LEN]);
 
 /// One key for each use.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -61,7 +61,7 @@ impl Secret {
 
 /// 160 random bits that open a repository when its password is forgotten; shown as 15 words of BIP 39's English list.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
-pub struct RecoveryKey([u8; RECOVERY_LEN]);
+pub struct RecoveryKey(pub(crate) [u8; RECOVERY_LEN]);
 
 impl RecoveryKey {
     pub(crate) fn random() -> Result<RecoveryKey> {
@@ -87,7 +87,8 @@ impl FromStr for RecoveryKey {
     fn from_str(words: &str) -> Result<RecoveryKey> {
         let bad = |what: String| Error::BadRecoveryKey { what };
         let words = words.to_lowercase();
-        let mnemonic = bip39::Mnemonic::parse_in(bip39::Language::English, words).map_err(|error| bad(error.to_string()))?;
+        let mnemonic =
+            bip39::Mnemonic::parse_in(bip39::Language::English, words).map_err(|error| bad(error.to_string()))?;
         let entropy = Zeroizing::new(mnemonic.to_entropy());
         let bytes = entropy.as_slice().try_into().map_err(|_| bad("it has 15 words".into()))?;
         Ok(RecoveryKey(bytes))
@@ -103,6 +104,17 @@ pub enum Unlock<'a> {
     Recovery(&'a RecoveryKey),
     /// Nothing: for a repository without a password.
     Open,
+}
+
+impl Unlock<'_> {
+    /// The kind of the slots that it may open.
+    pub(crate) fn kind(&self) -> SlotKind {
+        match self {
+            Unlock::Password(_) => SlotKind::Password,
+            Unlock::Recovery(_) => SlotKind::Recovery,
+            Unlock::Open => SlotKind::Open,
+        }
+    }
 }
 
 /// One way to the secret: a line of JSON in `keys/<slot>-1` and `-2`.
@@ -167,7 +179,12 @@ impl Slot {
         };
         let key = slot.key(unlock, &salt)?.expect("the slot is of the kind of what opens it");
         let mut sealed = Vec::with_capacity(SEALED_LEN);
-        config.cipher.key(&key).seal(FrameNumber::Inner(0), blake3::hash(slot.config.as_bytes()).as_bytes(), &secret.0, &mut sealed);
+        config.cipher.key(&key).seal(
+            FrameNumber::Inner(0),
+            blake3::hash(slot.config.as_bytes()).as_bytes(),
+            &secret.0,
+            &mut sealed,
+        );
         slot.sealed = encode_hex(&sealed);
         Ok(slot)
     }
@@ -186,7 +203,11 @@ impl Slot {
         let damaged = |what: &str| Error::damaged(self.file(1), what);
         let mut secret = Secret([0; SECRET_LEN]);
         if let (Unlock::Open, SlotKind::Open) = (unlock, self.kind) {
-            return if decode_hex(&self.secret, &mut secret.0) { Ok(Some(secret)) } else { Err(damaged("it holds no secret")) };
+            return if decode_hex(&self.secret, &mut secret.0) {
+                Ok(Some(secret))
+            } else {
+                Err(damaged("it holds no secret"))
+            };
         }
         let (mut salt, mut sealed) = ([0; SALT_LEN], vec![0; SEALED_LEN]);
         if self.kind == SlotKind::Open || self.kind == SlotKind::Unknown {
@@ -197,7 +218,9 @@ impl Slot {
         }
         let Some(key) = self.key(unlock, &salt)? else { return Ok(None) };
         let associated = blake3::hash(self.config.as_bytes());
-        let Some(opened) = cipher.key(&key).open(FrameNumber::Inner(0), associated.as_bytes(), sealed) else { return Ok(None) };
+        let Some(opened) = cipher.key(&key).open(FrameNumber::Inner(0), associated.as_bytes(), sealed) else {
+            return Ok(None);
+        };
         secret.0.copy_from_slice(&Zeroizing::new(opened));
         Ok(Some(secret))
     }
@@ -215,6 +238,9 @@ impl Slot {
             (Unlock::Recovery(recovery), SlotKind::Recovery, _) => {
                 let material = Zeroizing::new([recovery.0.as_slice(), salt].concat());
                 *key = blake3::derive_key("heirloom 1 recovery", &material);
+            }
+            (Unlock::Password(_), SlotKind::Password, None) => {
+                return Err(Error::damaged(self.file(1), "it does not say what its password costs"));
             }
             _ => return Ok(None),
         }
@@ -252,7 +278,9 @@ pub(crate) fn read_slots(storage: &dyn Storage) -> Result<(Vec<Slot>, Vec<Proble
     for name in &files {
         let file = format!("{KEYS_FOLDER}/{name}");
         match read_slot(storage, &file) {
-            Ok(slot) if slot.slot != name[..16] => problems.push(Problem::new(file, "it holds another slot than its name says")),
+            Ok(slot) if slot.slot != name[..16] => {
+                problems.push(Problem::new(file, "it holds another slot than its name says"))
+            }
             Ok(slot) if slots.contains(&slot) => {}
             Ok(slot) => slots.push(slot),
             Err(error) => problems.push(Problem::from_error(&file, error)),
@@ -268,7 +296,11 @@ pub(crate) fn read_slots(storage: &dyn Storage) -> Result<(Vec<Slot>, Vec<Proble
 fn read_slot(storage: &dyn Storage, file: &str) -> Result<Slot> {
     let text = storage.read_whole(file, TEXT_MAX_LEN)?;
     let line = config::checked_line(&text, file)?;
-    serde_json::from_str(line).map_err(|error| Error::damaged(file, format!("it is not a slot: {error}")))
+    parse_slot(line).map_err(|error| Error::damaged(file, format!("it is not a slot: {error}")))
+}
+
+pub(crate) fn parse_slot(line: &str) -> serde_json::Result<Slot> {
+    serde_json::from_str(line)
 }
 
 fn is_slot_name(name: &str) -> bool {

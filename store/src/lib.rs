@@ -62,6 +62,13 @@ mod positioned;
 mod seal;
 mod storage;
 
+#[cfg(test)]
+mod vectors;
+
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use check::{CheckReport, Depth, OnEvent, check, check_packs_without_key};
 pub use editor::{SnapshotEditor, Stat};
 pub use entry::{Content, Entry, Kind, PhoneMetadata};

@@ -163,7 +163,9 @@ mod tests {
     fn hostile_paths_are_refused() {
         let long_part = "x".repeat(256);
         let long_path = "x/".repeat(2049);
-        for bad in ["", "/", "/a", "a/", "a//b", ".", "..", "../../etc/passwd", "a/../b", "a\0b", &long_part, &long_path] {
+        for bad in
+            ["", "/", "/a", "a/", "a//b", ".", "..", "../../etc/passwd", "a/../b", "a\0b", &long_part, &long_path]
+        {
             assert!(TreePath::new(bad).is_err(), "{bad:?}");
             assert!(bad.is_empty() || Name::new("HomeDomain", bad).is_err(), "{bad:?}");
         }

@@ -79,6 +79,7 @@ impl Repository {
         options: &Options,
     ) -> Result<(Repository, Option<RecoveryKey>)> {
         check_empty(&*storage)?;
+        delete_leftover_slots(&*storage)?;
         let id = RepositoryId(random().map_err(Error::Random)?);
         let pack_bytes = options.pack_bytes.clamp(1, PACK_BYTES_MAX);
         let config = Config::new(id, options.cipher, pack_bytes, unix_seconds());
@@ -116,14 +117,21 @@ impl Repository {
             Unlock::Open => Error::PasswordNeeded,
             _ => Error::WrongPassword,
         };
+        let mut is_wrong = false;
         for slot in &slots {
             match slot.open(unlock, config.cipher) {
                 Ok(Some(secret)) => {
                     let cache_dir = cache_dir.map(|dir| dir.join(config.id.to_string()));
                     return Ok(Repository::with(storage, config, &secret, cache_dir, problems));
                 }
+                Ok(None) if slot.kind() == unlock.kind() => {
+                    is_wrong = true;
+                    failure = Error::WrongPassword;
+                }
                 Ok(None) => {}
-                Err(error) => failure = error,
+                // What one slot says of the password counts more than that another cannot be asked.
+                Err(error) if !is_wrong => failure = error,
+                Err(_) => {}
             }
         }
         Err(failure)
@@ -245,7 +253,7 @@ fn is_missing(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
 }
 
-/// An interrupted `create` leaves slots and no config: those may be joined by others.
+/// Refuses what is a repository, and any folder but one that an interrupted `create` left: slots, and no config.
 fn check_empty(storage: &dyn Storage) -> Result<()> {
     match storage.read_whole(CONFIG_FILE, TEXT_MAX_LEN) {
         Err(Error::Storage { source, .. }) if is_missing(&source) => {}
@@ -259,4 +267,10 @@ fn check_empty(storage: &dyn Storage) -> Result<()> {
         Some((found, _)) => Err(Error::NotEmpty { found }),
         None => Ok(()),
     }
+}
+
+/// Slots without a config open nothing, and beside a new one each would be reported for ever.
+fn delete_leftover_slots(storage: &dyn Storage) -> Result<()> {
+    let slots = storage.list_folder(KEYS_FOLDER)?;
+    slots.into_iter().try_for_each(|(name, _)| storage.delete_file(&format!("{KEYS_FOLDER}/{name}")))
 }

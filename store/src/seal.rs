@@ -187,11 +187,14 @@ impl Sealer {
                 None => return Err(Error::damaged(file, format!("block {number} is not what was written"))),
             }
         }
+        if count > 1 && sealed.len() % (BLOCK_LEN + TAG_LEN) == TAG_LEN {
+            return Err(Error::damaged(file, "it ends in an empty block"));
+        }
         Ok(payload)
     }
 }
 
-fn seal_blocks(header: &[u8; HEADER_LEN], key: &FrameKey, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn seal_blocks(header: &[u8; HEADER_LEN], key: &FrameKey, payload: &[u8]) -> Vec<u8> {
     let blocks = payload.len().div_ceil(BLOCK_LEN).max(1);
     let mut bytes = Vec::with_capacity(HEADER_LEN + payload.len() + blocks * TAG_LEN);
     bytes.extend_from_slice(header);

@@ -117,7 +117,7 @@ impl SnapshotRecord {
         Ok(id)
     }
 
-    fn parse(payload: &[u8], file: &str) -> Result<SnapshotRecord> {
+    pub(crate) fn parse(payload: &[u8], file: &str) -> Result<SnapshotRecord> {
         #[derive(Deserialize)]
         struct Needs {
             #[serde(default)]

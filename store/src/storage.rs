@@ -11,7 +11,10 @@ mod memory;
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    id::FileHash,
+};
 
 /// Where a repository's files lie.
 pub trait Storage: Send + Sync {
@@ -47,14 +50,31 @@ impl dyn Storage + '_ {
         if bytes.len() == len {
             Ok(bytes)
         } else {
-            Err(Error::damaged(name, format!("it ends at {}, before {}", offset + bytes.len() as u64, offset + len as u64)))
+            Err(Error::damaged(
+                name,
+                format!("it ends at {}, before {}", offset + bytes.len() as u64, offset + len as u64),
+            ))
         }
     }
 
     /// The whole file, if it is at most `limit` bytes long.
     pub(crate) fn read_whole(&self, name: &str, limit: usize) -> Result<Vec<u8>> {
         let bytes = self.read(name, 0, limit + 1).map_err(storage_error("read", name))?;
-        if bytes.len() > limit { Err(Error::damaged(name, format!("it is longer than {limit} bytes"))) } else { Ok(bytes) }
+        if bytes.len() > limit {
+            Err(Error::damaged(name, format!("it is longer than {limit} bytes")))
+        } else {
+            Ok(bytes)
+        }
+    }
+
+    /// The name that the first `len` bytes of a file have.
+    pub(crate) fn hash(&self, name: &str, len: u64) -> Result<FileHash> {
+        const PART_LEN: u64 = 4 << 20;
+        let mut hasher = blake3::Hasher::new();
+        for offset in (0..len).step_by(PART_LEN as usize) {
+            hasher.update(&self.read_exactly(name, offset, PART_LEN.min(len - offset) as usize)?);
+        }
+        Ok(FileHash(*hasher.finalize().as_bytes()))
     }
 
     pub(crate) fn list_folder(&self, folder: &str) -> Result<Vec<(String, u64)>> {

@@ -135,7 +135,7 @@ impl OpenNode {
 }
 
 /// Whether an item with `key` begins a new node at `level`.
-fn begins_node(tree_key: &[u8; 32], key: &[u8], level: usize) -> bool {
+pub(crate) fn begins_node(tree_key: &[u8; 32], key: &[u8], level: usize) -> bool {
     let hash = blake3::keyed_hash(tree_key, key);
     let number = u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash is longer than eight bytes"));
     number.trailing_zeros() >= FANOUT_BITS * (level as u32 + 1)
@@ -233,7 +233,8 @@ impl<'a, S: ChunkSource> TreeIter<'a, S> {
     fn descend(&mut self, id: &ChunkId, above: Option<(u8, &[u8])>) -> Result<()> {
         let node = read_node(self.source, id, above)?;
         let at = node.lower_bound(&self.start);
-        let at = if node.level > 0 && (at == node.len() || node.key(at) != self.start) { at.saturating_sub(1) } else { at };
+        let at =
+            if node.level > 0 && (at == node.len() || node.key(at) != self.start) { at.saturating_sub(1) } else { at };
         self.stack.push((node, at));
         Ok(())
     }

@@ -213,7 +213,8 @@ impl SnapshotWriter {
     pub fn commit(mut self, details: Details) -> Result<(Snapshot, WriteStats)> {
         let (mut files, mut bytes) = (0, 0);
         let entries = std::mem::take(&mut self.entries);
-        let mut builder = TreeBuilder::new(self.chunks.core.keys.tree, |node: &[u8]| self.put_chunk(ChunkKind::Node, node));
+        let mut builder =
+            TreeBuilder::new(self.chunks.core.keys.tree, |node: &[u8]| self.put_chunk(ChunkKind::Node, node));
         for (key, entry) in entries.sorted() {
             let content = Entry::parse(entry).ok().and_then(|entry| entry.content);
             files += u64::from(content.is_some());

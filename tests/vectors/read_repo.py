@@ -7,15 +7,14 @@ How to get your data out:
 
     python3 -m venv venv && venv/bin/pip install -r requirements.txt
     export HEIRLOOM_PASSWORD='the password'   # or HEIRLOOM_RECOVERY='the fifteen words'; neither, if the repository has no password
-    venv/bin/python read_repo.py REPO list           # one line of JSON for each snapshot, oldest first
+    venv/bin/python read_repo.py REPO list                # one line of JSON for each snapshot, oldest first
     venv/bin/python read_repo.py REPO extract latest DIR
     venv/bin/python read_repo.py REPO extract 3fa9 DIR    # ... or an id, or the first digits of one
-    venv/bin/python read_repo.py REPO check          # reads everything, writes nothing
 
 DIR must be new or empty. Afterwards it is the backup folder, as Finder or iTunes left it: files lie at their places
 (`3d/3d0d7e5f...`) with their modification times, and Manifest.db says which file of the phone each of them was.
-With --no-index, the index is not read at all; every pack is asked what it holds. If the repository is damaged, --keep-going writes
-what is whole and says what is not.
+What is damaged is reported and left out; the exit status is 1 then. With --no-index, the index is not read at all; every pack is asked
+what it holds.
 
 If the packages are gone one day: Argon2id (RFC 9106), AES-256-GCM, ChaCha20-Poly1305 (RFC 8439), BLAKE3, and Zstandard (RFC 8878) are
 all it takes. The sections named below are those of SPEC.md.
@@ -29,8 +28,7 @@ import re
 import struct
 import sys
 import unicodedata
-from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import argon2.low_level
 import zstandard
@@ -38,21 +36,16 @@ from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
-MAGIC = b"heirloom"
-END_MAGIC = b"heir-end"
-HEADER = 64
-TAG = 16
-BLOCK = 1 << 20
-DATA_PACK, TREE_PACK, SEGMENT, SNAPSHOT, SESSION = 1, 2, 3, 4, 5
+MAGIC, END_MAGIC = b"heirloom", b"heir-end"
+HEADER, TAG, BLOCK = 64, 16, 1 << 20
+DATA_PACK, TREE_PACK, SEGMENT, SNAPSHOT = 1, 2, 3, 4
 DATA, NODE, LIST = 1, 2, 3
 RAW, ZSTD, DELTA = 0, 1, 2
+FILE, DIRECTORY, LINK = 1, 2, 3
 DIRECTORY_FRAME = 0xFFFF_FFFF
-MAX_CHUNK = MAX_FRAME = 16 << 20
-MAX_PACK, MAX_PACK_CHUNKS, MAX_DIRECTORY = 2**31 - 1, 65_535, 4 << 20
-MAX_ENTRIES = 1 << 28
-MAX_TEXT = 64 << 10
-MAX_NODE = 1 << 20
-MAX_DEPTH = 8
+MAX_PACK, MAX_PACK_CHUNKS, MAX_DIRECTORY, MAX_FRAME = 2**31 - 1, 65_535, 4 << 20, 16 << 20
+MAX_ENTRIES, MAX_TEXT, MAX_NODE, MAX_SNAPSHOT = 1 << 28, 64 << 10, 1 << 20, 1 << 20
+MAX_DELTAS, MAX_TREE_LEVELS, MAX_LIST_LEVELS, MAX_LIST_ITEMS, MAX_ENTRY_CHUNKS = 8, 16, 4, 4096, 32
 CIPHERS = {"aes-256-gcm": AESGCM, "chacha20-poly1305": ChaCha20Poly1305}
 KNOWN_NEEDS = frozenset()
 
@@ -91,7 +84,7 @@ class Cursor:
         return self.take(1)[0]
 
     def varint(self):
-        """LEB128 of at most ten bytes and 64 bits."""
+        """LEB128 of at most ten bytes and 64 bits (section 6)."""
         value = 0
         for i in range(10):
             byte = self.u8()
@@ -154,6 +147,14 @@ def parse_config(line):
     return config
 
 
+def parse_slot(name, data):
+    """A slot from the file of that name in `keys`."""
+    slot = parse_json_object(read_line_file(data))
+    require(slot.get("slot") == name[:16], "it is another slot's")
+    require(isinstance(slot.get("config"), str), "it has no copy of config")
+    return slot
+
+
 def unhex(slot, name, size):
     require(is_hex(slot.get(name), 2 * size), f"{name} is not {2 * size} hexadecimal digits")
     return bytes.fromhex(slot[name])
@@ -169,10 +170,8 @@ def password_key(slot, password):
     lanes = cost(slot, "lanes", 1, 16)
     passes = cost(slot, "passes", 1, 64)
     memory = cost(slot, "memory_kib", 8 * lanes, 2_097_152)
-    secret = unicodedata.normalize("NFC", password).encode("utf-8")
-    return argon2.low_level.hash_secret_raw(
-        secret, unhex(slot, "salt", 16), passes, memory, lanes, 32, argon2.low_level.Type.ID, version=0x13
-    )
+    secret, kind = unicodedata.normalize("NFC", password).encode("utf-8"), argon2.low_level.Type.ID
+    return argon2.low_level.hash_secret_raw(secret, unhex(slot, "salt", 16), passes, memory, lanes, 32, kind, version=0x13)
 
 
 def recovery_key(slot, entropy):
@@ -197,7 +196,6 @@ def recovery_entropy(text):
 
 def open_slot(slot, config_line, password=None, entropy=None):
     """The secret in a slot; None if it is not of a kind that the given password or entropy opens."""
-    require(isinstance(slot.get("config"), str), "it has no copy of config")
     require(slot["config"].encode() == config_line, "its copy of config is another one")
     kind = slot.get("kind")
     if kind == "open" and password is None and entropy is None:
@@ -238,6 +236,10 @@ class Keys:
 # ---- sealed files (section 5)
 
 
+def nonce(number, last=False):
+    return struct.pack("<IB7x", number, last)
+
+
 class Sealed:
     """The header of a sealed file, checked, and the key of its frames."""
 
@@ -248,13 +250,12 @@ class Sealed:
         require(header[9] in kinds, f"kind {header[9]} does not belong here")
         require(header[10:16] == bytes(6), "bytes 10 to 15 are not zero")
         require(header[16:32] == keys.repository, "of another repository")
-        self.kind = header[9]
         self.aead = CIPHERS[keys.cipher](keyed(keys.seal, header))
 
-    def open(self, number, sealed):
+    def open(self, number, sealed, last=False):
         require(len(sealed) >= TAG, f"frame {number} is shorter than its tag")
         try:
-            return self.aead.decrypt(struct.pack("<IQ", number, 0), sealed, None)
+            return self.aead.decrypt(nonce(number, last), sealed, None)
         except InvalidTag:
             raise Refused(f"the tag of frame {number} does not verify") from None
 
@@ -262,10 +263,9 @@ class Sealed:
 def open_payload(keys, data, kind):
     """The payload of a sealed file that is not a pack."""
     sealed = Sealed(keys, data[:HEADER], {kind})
-    require(len(data) > HEADER, "has no frame")
-    blocks = [
-        sealed.open(number, data[at : at + BLOCK + TAG]) for number, at in enumerate(range(HEADER, len(data), BLOCK + TAG))
-    ]
+    starts = range(HEADER, len(data), BLOCK + TAG)
+    require(starts, "has no frame")
+    blocks = [sealed.open(n, data[at : at + BLOCK + TAG], n == len(starts) - 1) for n, at in enumerate(starts)]
     require(len(blocks) == 1 or blocks[-1], "an empty block after others")
     return b"".join(blocks)
 
@@ -298,11 +298,10 @@ def parse_directory(plain, end):
         frame = parse_frame(cursor, number, at)
         at += frame.sealed_length
         ordinals += len(frame.chunks)
-        require(at <= end, f"frame {number} reaches past the frames of the pack")
         require(ordinals <= MAX_PACK_CHUNKS, "more than 65535 chunks")
         frames.append(frame)
-    require(at == end, "there are bytes between the last frame and the directory")
-    require(not any(cursor.take(cursor.left())), "padding is not zero")
+    require(at == end, "the frames do not end where the directory begins")
+    require(not any(cursor.take(cursor.left())), "something follows the directory's last frame")
     return frames
 
 
@@ -313,14 +312,13 @@ def parse_frame(cursor, number, at):
     sealed_length, count = cursor.varint(), cursor.varint()
     require(sealed_length >= TAG, f"frame {number} is shorter than its tag")
     require(1 <= count <= MAX_PACK_CHUNKS, f"frame {number} holds {count} chunks")
-    require(encoding != DELTA or count == 1, "a delta frame with several chunks")
-    chunks = [(cursor.take(16), cursor.varint()) for _ in range(count)]
-    frame = Frame(number, at, sealed_length, encoding, kind, chunks)
+    frame = Frame(number, at, sealed_length, encoding, kind, [(cursor.take(16), cursor.varint()) for _ in range(count)])
     require(frame.length() <= MAX_FRAME, f"frame {number} decodes to more than 16 MiB")
     require(encoding != RAW or sealed_length == frame.length() + TAG, f"frame {number} is raw, but its lengths differ")
     if encoding == DELTA:
+        require(count == 1, "a delta frame with several chunks")
         frame.base, frame.depth = cursor.take(16), cursor.u8()
-        require(1 <= frame.depth <= MAX_DEPTH, f"depth {frame.depth}")
+        require(1 <= frame.depth <= MAX_DELTAS, f"depth {frame.depth}")
     return frame
 
 
@@ -333,13 +331,12 @@ def decode_frame(frame, plain, base=None):
     if frame.encoding == RAW:
         require(len(plain) == length, "a raw frame of another length")
         return plain
-    prefix = base and zstandard.ZstdCompressionDict(base, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    prefix = zstandard.ZstdCompressionDict(base, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if base else None
     try:
         declared = zstandard.frame_content_size(plain)
         require(declared in (-1, length), "a zstd frame of another length")
-        text = zstandard.ZstdDecompressor(dict_data=prefix or None).decompress(
-            plain, max_output_size=length, allow_extra_data=False
-        )
+        zstd = zstandard.ZstdDecompressor(dict_data=prefix)
+        text = zstd.decompress(plain, max_output_size=length, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise Refused(f"zstd: {error}") from None
     require(len(text) == length, "a zstd frame of another length")
@@ -390,36 +387,31 @@ def parse_segment(payload):
     require(e <= MAX_ENTRIES, "more than 2^28 entries")
     require(b == -(-e // 170), f"{b} entry blocks for {e} entries")
     require(f == -(-e * 10 // 512), f"{f} filter blocks for {e} entries")
-    require(d <= e, "more deltas than entries")
     tables = 32 + 40 * p + 32 * s + 24 * d + 64 * f + 8 * b
     blocks_at = -(-tables // 4096) * 4096
     require(len(payload) == blocks_at + 4096 * b, f"{len(payload)} bytes instead of {blocks_at + 4096 * b}")
-    packs = [(cursor.take(32), struct.unpack("<Q", cursor.take(8))[0]) for _ in range(p)]
+    packs = [struct.unpack("<32sQ", cursor.take(40)) for _ in range(p)]
     superseded = [cursor.take(32) for _ in range(s)]
-    delta_list = [(struct.unpack("<Q", cursor.take(8))[0], cursor.take(16)) for _ in range(d)]
+    deltas = [struct.unpack("<Q16s", cursor.take(24)) for _ in range(d)]
     filters = cursor.take(64 * f)
     fences = [cursor.take(8) for _ in range(b)]
     require(not any(cursor.take(blocks_at - tables)), "padding before the entries is not zero")
     entries = []
     for block in range(b):
-        part = cursor.take(4096)
-        used = min(170, e - 170 * block)
-        require(not any(part[24 * used :]), "padding after the entries is not zero")
-        entries += struct.iter_unpack("<16sIHBB", part[: 24 * used])
+        part, used = cursor.take(4096), 24 * min(170, e - 170 * block)
+        entries += struct.iter_unpack("<16sIHBB", part[:used])
         require(fences[block] == part[:8], f"fence {block} is not the first id of its block")
+        require(not any(part[used:]), "padding after the entries is not zero")
     check_entries(entries, p, filters, f)
-    numbers = [number for number, _ in delta_list]
-    require(
-        numbers == [i for i, entry in enumerate(entries) if entry[4] & 1], "the delta list does not match the entries' flags"
-    )
-    return Segment(packs, superseded, dict(delta_list), entries)
+    numbers = [i for i, entry in enumerate(entries) if entry[4] & 1]
+    require(numbers == [number for number, _ in deltas], "the delta list does not match the entries' flags")
+    return Segment(packs, superseded, dict(deltas), entries)
 
 
 def check_entries(entries, packs, filters, blocks):
-    before = None
+    places = [entry[:3] for entry in entries]
+    require(all(a < b for a, b in zip(places, places[1:])), "entries do not ascend")
     for chunk_id, pack, ordinal, _size, flags in entries:
-        require(before is None or before < (chunk_id, pack, ordinal), "entries do not ascend")
-        before = (chunk_id, pack, ordinal)
         require(pack < packs, f"pack {pack} is not in the table")
         require(ordinal < MAX_PACK_CHUNKS, f"ordinal {ordinal}")
         require(flags < 8 and flags >> 1 in (DATA, NODE, LIST), f"flags {flags}")
@@ -429,16 +421,18 @@ def check_entries(entries, packs, filters, blocks):
 # ---- trees (section 9)
 
 
-def check_path(path, what, may_be_empty):
-    """A relative path of SPEC.md, as text."""
+def decode_text(data, what):
     try:
-        text = path.decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError:
         raise Refused(f"a {what} that is not UTF-8") from None
+
+
+def check_path(path, what):
+    """A relative path of at least one part, as text."""
+    text = decode_text(path, what)
     require(len(path) <= 4096, f"a {what} of more than 4096 bytes")
     require(b"\0" not in path, f"a {what} with a zero byte")
-    if may_be_empty and not path:
-        return text
     for part in path.split(b"/"):
         require(part not in (b"", b".", b".."), f"{what} {text!r} has a part that is empty, `.` or `..`")
         require(len(part) <= 255, f"a {what} with a part of more than 255 bytes")
@@ -450,10 +444,9 @@ def parse_key(key):
     require(b"\0" in key, "a key without a zero byte")
     domain, path = key.split(b"\0", 1)
     require(len(domain) <= 255, "a domain of more than 255 bytes")
-    try:
-        return domain.decode("utf-8"), check_path(path, "path", True)
-    except UnicodeDecodeError:
-        raise Refused("a domain that is not UTF-8") from None
+    if domain and not path:
+        return decode_text(domain, "domain"), ""
+    return decode_text(domain, "domain"), check_path(path, "path")
 
 
 def parse_node(data):
@@ -461,7 +454,7 @@ def parse_node(data):
     require(len(data) <= MAX_NODE, "a node of more than 1 MiB")
     cursor = Cursor(data)
     level, count = cursor.u8(), cursor.varint()
-    require(level < 16, f"a node at level {level}")
+    require(level < MAX_TREE_LEVELS, f"a node at level {level}")
     items, key = [], None
     for _ in range(count):
         shared = cursor.varint()
@@ -476,72 +469,44 @@ def parse_node(data):
     return level, items
 
 
-@dataclass
-class Entry:
-    kind: int = 0
-    place: str = None
-    mtime: int = None
-    hash: bytes = None
-    length: int = None
-    chunks: list = None  # of (id, length)
-    rule: int = None
-    chunk_list: bytes = None
-    target: bytes = None
-    other: dict = field(default_factory=dict)  # tag -> value
-
-
 SIGNED = {2, 18, 20, 22}
-FIELDS = {0: "kind", 1: "place", 2: "mtime", 3: "hash", 4: "length", 5: "chunks", 6: "rule", 7: "chunk_list", 9: "target"}
-NUMBERS = {
-    8: "mode",
-    10: "user",
-    12: "group",
-    14: "inode",
-    16: "phone_length",
-    18: "phone_modified",
-    20: "phone_changed",
-    22: "phone_born",
-    24: "protection_class",
-    26: "flags",
-}
+FIELDS = {0: "kind", 1: "place", 2: "mtime", 3: "hash", 4: "length", 5: "chunks", 6: "rule", 7: "chunk_list", 8: "mode"}
+FIELDS |= {9: "target", 10: "user", 12: "group", 14: "inode", 16: "phone_length", 18: "phone_modified", 20: "phone_changed"}
+FIELDS |= {22: "phone_born", 24: "protection_class", 26: "flags"}
 
 
 def parse_entry(data):
-    cursor, entry, before = Cursor(data), Entry(), -1
+    """name of the field -> value, None if it is absent."""
+    cursor, entry, before = Cursor(data), dict.fromkeys(FIELDS.values()), -1
     while cursor.left():
         tag = cursor.u8()
         require(tag > before, "tags do not ascend")
+        require(tag in FIELDS or tag < 128, f"unknown tag {tag}")
         before = tag
         value = cursor.take(cursor.varint()) if tag % 2 else cursor.varint()
-        if tag in SIGNED:
-            value = unzigzag(value)
         if tag in FIELDS:
-            setattr(entry, FIELDS[tag], value)
-        elif tag in NUMBERS:
-            entry.other[tag] = value
-        else:
-            require(tag < 128, f"unknown tag {tag}")
-    check_entry(entry)
+            entry[FIELDS[tag]] = unzigzag(value) if tag in SIGNED else value
+    require(entry["kind"] in (FILE, DIRECTORY, LINK), f"an entry of kind {entry['kind']}")
+    if entry["place"] is not None:
+        entry["place"] = check_path(entry["place"], "place")
+    check_content(entry)
     return entry
 
 
-def check_entry(entry):
-    require(entry.kind in (1, 2, 3), f"an entry of kind {entry.kind}")
-    if entry.place is not None:
-        entry.place = check_path(entry.place, "place", False)
-    if entry.chunks is not None:
-        entry.chunks = parse_items(entry.chunks)
-        require(len(entry.chunks) <= 32, "more than 32 chunks in an entry")
-    require(entry.hash is None or len(entry.hash) == 32, "a content's BLAKE3 that is not 32 bytes")
-    require(entry.chunk_list is None or len(entry.chunk_list) == 16, "a chunk list's id that is not 16 bytes")
-    require(entry.chunks is None or entry.chunk_list is None, "an entry with both chunks and a chunk list")
-    if entry.length is None:
-        require(entry.chunks is None and entry.chunk_list is None, "content without a length")
-    else:
-        require(entry.kind == 1, "content of something that is no file")
-        require(entry.hash is not None, "content without its BLAKE3")
-        if entry.chunk_list is None:
-            require(sum(n for _, n in entry.chunks or []) == entry.length, "chunks that do not add up to the content's length")
+def check_content(entry):
+    content, chunks, chunk_list = entry["hash"], entry["chunks"], entry["chunk_list"]
+    if entry["length"] is None:
+        require(content is None and chunks is None and chunk_list is None, "content without its length")
+        return
+    require(entry["kind"] == FILE, "content of something that is no file")
+    require(content is not None and len(content) == 32, "content without a BLAKE3 of 32 bytes")
+    require((chunks is None) != (chunk_list is None), "content without chunks, or with both chunks and a chunk list")
+    if chunks is None:
+        require(len(chunk_list) == 16, "a chunk list's id that is not 16 bytes")
+        return
+    entry["chunks"] = parse_items(chunks)
+    require(len(entry["chunks"]) <= MAX_ENTRY_CHUNKS, "more than 32 chunks in an entry")
+    require(sum(n for _, n in entry["chunks"]) == entry["length"], "chunks that do not add up to the content's length")
 
 
 def parse_items(data):
@@ -556,28 +521,28 @@ def parse_list(data):
     """(level, [(id, length)]) of a chunk list."""
     cursor = Cursor(data)
     level, count = cursor.u8(), cursor.varint()
-    require(level < 4, f"a chunk list at level {level}")
-    require(count <= 4096, f"a chunk list of {count} items")
+    require(level < MAX_LIST_LEVELS, f"a chunk list at level {level}")
+    require(count <= MAX_LIST_ITEMS, f"a chunk list of {count} items")
     items = parse_items(cursor.take(cursor.left()))
     require(len(items) == count, f"{len(items)} items in a chunk list of {count}")
     return level, items
 
 
 def place_of(domain, path, entry):
-    """Where the file lies in the backup folder."""
-    if entry.place is not None:
-        return entry.place
-    if domain == "":
-        return check_path(path.encode(), "place", False)
+    """Where the file or directory lies in the backup folder; None if it does not."""
+    if entry["kind"] == LINK or entry["kind"] == DIRECTORY and domain or entry["kind"] == FILE and entry["length"] is None:
+        return None
+    if entry["place"] is not None:
+        return entry["place"]
     digits = hashlib.sha1(f"{domain}-{path}".encode()).hexdigest()
-    return f"{digits[:2]}/{digits}"
+    return f"{digits[:2]}/{digits}" if domain else path
 
 
 # ---- snapshots (section 10)
 
 
 def parse_snapshot(payload):
-    require(len(payload) <= 1 << 20, "a snapshot of more than 1 MiB")
+    require(len(payload) <= MAX_SNAPSHOT, "a snapshot of more than 1 MiB")
     snapshot = parse_json_object(payload)
     check_needs(snapshot.get("needs", []), "needs")
     require(is_hex(snapshot.get("root"), 32), "root is not 32 hexadecimal digits")
@@ -592,112 +557,28 @@ def parse_snapshot(payload):
 
 
 class Repository:
+    """An open repository. `report` is told, line by line, what is damaged; the rest is read all the same."""
+
     def __init__(self, path, password=None, recovery=None, use_index=True, report=lambda line: None):
         self.path, self.report = path, report
-        self.reports = 0
         slots = self.read_slots()
         line = self.read_config(slots)
         self.config = parse_config(line)
-        secret = self.open_slots(slots, line, password, recovery)
-        self.keys = Keys.of(secret, self.config)
+        self.keys = Keys.of(self.open_slots(slots, line, password, recovery), self.config)
         self.packs = {}  # name -> Pack, or None if it is absent
-        self.frames = OrderedDict()  # the last few decoded frames
-        self.where = {}  # chunk id -> [(name of the pack, ordinal, id of the delta's base)]
+        self.frame = None, None  # name of the pack and number of the frame that was decoded last, and its plaintext
+        self.where = {}  # chunk id -> {(name of the pack, ordinal)}
         self.load_index(use_index)
-
-    def tell(self, line):
-        self.reports += 1
-        self.report(line)
 
     def file(self, *parts):
         return os.path.join(self.path, *parts)
 
-    def names(self, folder, digits=64):
+    def names(self, folder, form="[0-9a-f]{64}"):
         """The names in a folder that have the right form; any other is ignored."""
         try:
-            return sorted(name for name in os.listdir(self.file(folder)) if is_hex(name, digits))
+            return sorted(name for name in os.listdir(self.file(folder)) if re.fullmatch(form, name))
         except FileNotFoundError:
             return []
-
-    def read_text(self, *parts):
-        with open(self.file(*parts), "rb") as file:
-            return read_line_file(file.read(MAX_TEXT + 1))
-
-    def read_slots(self):
-        slots = {}
-        try:
-            names = sorted(os.listdir(self.file("keys")))
-        except FileNotFoundError:
-            raise Refused("not a repository: it has no folder `keys`") from None
-        for name in names:
-            if not re.fullmatch(r"[0-9a-f]{16}-[12]", name):
-                continue
-            try:
-                slot = parse_json_object(self.read_text("keys", name))
-                require(slot.get("slot") == name[:16], "it is another slot's")
-                slots.setdefault(name[:16], slot)
-            except (Refused, OSError) as error:
-                self.tell(f"keys/{name}: {error}")
-        return list(slots.values())
-
-    def read_config(self, slots):
-        try:
-            return self.read_text("config")
-        except FileNotFoundError:
-            raise Refused("not a repository: it has no `config`") from None
-        except Refused as error:
-            self.tell(f"config: {error}; taken from a slot")
-        for slot in slots:
-            if isinstance(slot.get("config"), str):
-                return slot["config"].encode()
-        raise Refused("config is broken, and no slot has a copy")
-
-    def open_slots(self, slots, line, password, recovery):
-        entropy = recovery_entropy(recovery) if recovery is not None else None
-        why = None
-        for slot in slots:
-            try:
-                secret = open_slot(slot, line, password, entropy)
-                if secret is not None:
-                    return secret
-            except Refused as error:
-                why = why if isinstance(why, WrongPassword) else error
-        raise why or Refused("no slot opens with what was given; set HEIRLOOM_PASSWORD or HEIRLOOM_RECOVERY, or neither")
-
-    # index
-
-    def pack_names(self):
-        for xx in self.names("packs", 2):
-            for name in self.names(os.path.join("packs", xx)):
-                if name[:2] == xx:
-                    yield name
-
-    def load_index(self, use_index):
-        named = set()
-        for segment in self.segments() if use_index else []:
-            packs = [name.hex() for name, _ in segment.packs]
-            named.update(packs)
-            for number, (chunk_id, pack, ordinal, _size, _flags) in enumerate(segment.entries):
-                self.add(chunk_id, packs[pack], ordinal, segment.deltas.get(number))
-        for name in self.pack_names():
-            pack = self.pack(name) if name not in named else None
-            if pack:
-                for ordinal, (frame, i) in enumerate(pack.places):
-                    self.add(frame.chunks[i][0], name, ordinal, frame.base)
-
-    def add(self, chunk_id, *place):
-        places = self.where.setdefault(chunk_id, [])
-        if place not in places:
-            places.append(place)
-
-    def segments(self):
-        whole = {}
-        for name in self.names("index"):
-            payload = self.read_sealed("index", name, SEGMENT)
-            if payload is not None:
-                whole[name] = self.named(f"index/{name}", parse_segment, payload)
-        superseded = {name.hex() for segment in whole.values() for name in segment.superseded}
-        return [segment for name, segment in whole.items() if name not in superseded]
 
     def named(self, name, parse, *args):
         try:
@@ -705,35 +586,101 @@ class Repository:
         except Refused as error:
             raise Refused(f"{name}: {error}") from None
 
-    def read_sealed(self, folder, name, kind):
-        """The payload of a sealed file; None if the file is broken."""
+    def whole(self, name, parse, *args):
+        """What `parse` makes of a file; None, and a report, if that is broken."""
+        try:
+            return parse(*args)
+        except Refused as error:
+            self.report(f"{name}: {error}")
+            return None
+
+    # config and slots
+
+    def read_text(self, *parts):
+        with open(self.file(*parts), "rb") as file:
+            return file.read(MAX_TEXT + 1)
+
+    def read_slots(self):
+        """The first whole copy of each slot."""
+        slots = {}
+        for name in self.names("keys", "[0-9a-f]{16}-[12]"):
+            slot = self.whole(f"keys/{name}", parse_slot, name, self.read_text("keys", name))
+            if slot:
+                slots.setdefault(name[:16], slot)
+        return list(slots.values())
+
+    def read_config(self, slots):
+        try:
+            line = self.whole("config", read_line_file, self.read_text("config"))
+        except FileNotFoundError:
+            raise Refused("not a repository: it has no `config`") from None
+        require(line is not None or slots, "config is broken, and no slot has a copy")
+        return slots[0]["config"].encode() if line is None else line
+
+    def open_slots(self, slots, line, password, recovery):
+        entropy = recovery_entropy(recovery) if recovery is not None else None
+        wrong = None
+        for slot in slots:
+            try:
+                secret = self.whole(f"keys/{slot['slot']}", open_slot, slot, line, password, entropy)
+            except WrongPassword as error:
+                wrong = error
+                continue
+            if secret is not None:
+                return secret
+        raise wrong or Refused("no slot opens with what was given; set HEIRLOOM_PASSWORD or HEIRLOOM_RECOVERY, or neither")
+
+    # index
+
+    def load_index(self, use_index):
+        named = set()
+        for segment in self.segments() if use_index else []:
+            packs = [name.hex() for name, _ in segment.packs]
+            named.update(packs)
+            for chunk_id, pack, ordinal, _size, _flags in segment.entries:
+                self.where.setdefault(chunk_id, set()).add((packs[pack], ordinal))
+        for xx in self.names("packs", "[0-9a-f]{2}"):
+            for name in self.names(f"packs/{xx}", xx + "[0-9a-f]{62}"):
+                pack = self.pack(name) if name not in named else None
+                for ordinal, (frame, i) in enumerate(pack.places if pack else []):
+                    self.where.setdefault(frame.chunks[i][0], set()).add((name, ordinal))
+
+    def segments(self):
+        """The whole segments that no other whole one supersedes."""
+        whole = self.sealed_files("index", SEGMENT, parse_segment)
+        superseded = {name.hex() for segment in whole.values() for name in segment.superseded}
+        return [segment for name, segment in whole.items() if name not in superseded]
+
+    def sealed_files(self, folder, kind, parse):
+        """name -> meaning of the whole files in a folder."""
+        found = {}
+        for name in self.names(folder):
+            meaning = self.whole(f"{folder}/{name}", self.read_sealed, folder, name, kind, parse)
+            if meaning is not None:
+                found[name] = meaning
+        return found
+
+    def read_sealed(self, folder, name, kind, parse):
         with open(self.file(folder, name), "rb") as file:
             data = file.read()
-        if blake3(data).hexdigest() != name:
-            self.tell(f"{folder}/{name}: broken: its bytes do not match its name")
-            return None
-        return self.named(f"{folder}/{name}", open_payload, self.keys, data, kind)
+        require(blake3(data).hexdigest() == name, "broken: its bytes do not match its name")
+        return parse(open_payload(self.keys, data, kind))
 
     # chunks
 
     def pack(self, name):
         """A pack; None if it is absent or broken."""
         if name not in self.packs:
-            self.packs[name] = self.load_pack(name)
+            exists = os.path.exists(self.file("packs", name[:2], name))
+            self.packs[name] = self.whole(f"packs/{name[:2]}/{name}", self.open_pack, name) if exists else None
         return self.packs[name]
 
-    def load_pack(self, name):
-        path = self.file("packs", name[:2], name)
-        hasher = blake3()
-        try:
-            with open(path, "rb") as file:
-                while part := file.read(BLOCK):
-                    hasher.update(part)
-        except FileNotFoundError:
-            return None
-        if hasher.hexdigest() != name:
-            self.tell(f"packs/{name[:2]}/{name}: broken: its bytes do not match its name")
-            return None
+    def open_pack(self, name):
+        path, hasher = self.file("packs", name[:2], name), blake3()
+        with open(path, "rb") as file:
+            while part := file.read(BLOCK):
+                hasher.update(part)
+        require(hasher.hexdigest() == name, "broken: its bytes do not match its name")
 
         def read(at, n):
             with open(path, "rb") as file:
@@ -742,93 +689,87 @@ class Repository:
             require(len(data) == n, "ends too early")
             return data
 
-        return self.named(f"packs/{name[:2]}/{name}", Pack, self.keys, read, os.path.getsize(path))
+        return Pack(self.keys, read, os.path.getsize(path))
 
     def chunk(self, chunk_id, kind, deltas=0):
         """The plaintext of a chunk, its id verified. If there are several copies of it, the first whole one."""
         why = "it is nowhere"
-        for name, ordinal, base in self.where.get(chunk_id, []):
+        for name, ordinal in self.where.get(chunk_id, ()):
             try:
-                text = self.copy(chunk_id, kind, name, ordinal, base, deltas)
+                text = self.copy(kind, name, ordinal, deltas)
                 require(self.keys.id_of(text, kind) == chunk_id, "its bytes do not match its id")
                 return text
             except Refused as error:
                 why = f"pack {name}: {error}"
         raise Refused(f"chunk {chunk_id.hex()}: {why}")
 
-    def copy(self, chunk_id, kind, name, ordinal, base, deltas):
+    def copy(self, kind, name, ordinal, deltas):
         pack = self.pack(name)
         require(pack, "absent or broken")
         require(ordinal < len(pack.places), f"it has no chunk {ordinal}")
         frame, number = pack.places[ordinal]
-        require(frame.chunks[number][0] == chunk_id, "the index does not match the directory")
-        require(frame.base == base, "the index does not match the directory about a delta")
         require(frame.kind == kind, f"a chunk of kind {frame.kind} instead of {kind}")
         start = sum(length for _, length in frame.chunks[:number])
         return self.decoded(pack, name, frame, deltas)[start : start + frame.chunks[number][1]]
 
     def decoded(self, pack, name, frame, deltas):
-        key = (name, frame.number)
-        if key not in self.frames:
-            base = None
-            if frame.encoding == DELTA:
-                require(deltas < MAX_DEPTH, "a chain of more than 8 deltas")
-                base = self.chunk(frame.base, frame.kind, deltas + 1)
-            self.frames[key] = decode_frame(frame, pack.open_frame(frame), base)
-            if len(self.frames) > 16:
-                self.frames.popitem(last=False)
-        return self.frames[key]
+        if frame.encoding == DELTA:
+            require(deltas < MAX_DELTAS, "a chain of more than eight deltas")
+            return decode_frame(frame, pack.open_frame(frame), self.chunk(frame.base, frame.kind, deltas + 1))
+        if self.frame[0] != (name, frame.number):
+            self.frame = (name, frame.number), decode_frame(frame, pack.open_frame(frame))
+        return self.frame[1]
 
     # snapshots and trees
 
     def snapshots(self):
         """(id, snapshot) of all, oldest first."""
-        found = []
-        for name in self.names("snapshots"):
-            payload = self.read_sealed("snapshots", name, SNAPSHOT)
-            if payload is not None:
-                found.append((name, self.named(f"snapshots/{name}", parse_snapshot, payload)))
-        return sorted(found, key=lambda item: (item[1]["time"], item[1]["created"], item[0]))
+        found = self.sealed_files("snapshots", SNAPSHOT, parse_snapshot)
+        return sorted(found.items(), key=lambda item: (item[1]["time"], item[1]["created"], item[0]))
 
     def snapshot(self, wanted):
         found = self.snapshots()
         if wanted == "latest":
             require(found, "there is no snapshot")
-            return found[-1]
-        matches = [item for item in found if item[0].startswith(wanted)]
+            return found[-1][1]
+        matches = [snapshot for name, snapshot in found if name.startswith(wanted)]
         require(len(matches) == 1, f"{len(matches)} snapshots begin with {wanted!r}")
         return matches[0]
 
     def walk(self, root):
-        """(domain, path, entry) of every name in a tree, in order."""
-        for key, data in self.walk_node(bytes.fromhex(root), None, None):
-            domain, path = parse_key(key)
-            yield domain, path, self.named(f"{domain!r} {path!r}", parse_entry, data)
+        """(place, entry) of everything in a tree that lies in the backup folder, in the order of names."""
+        before = b""
+        for key, data in self.walk_node(bytes.fromhex(root), None):
+            entry = self.whole(repr(key), parse_entry, data)
+            place = place_of(*parse_key(key), entry) if entry and before < key else None
+            before = key
+            if place is not None:
+                yield place, entry
 
-    def walk_node(self, node_id, expected_level, first_key):
+    def walk_node(self, node_id, above):
+        """(key, entry bytes) of what lies below a node; `above` is the level and first key that the node above says."""
+        node = self.whole("a part of the tree", self.read_node, node_id, above)
+        for key, value in node[1] if node else []:
+            if node[0] == 0:
+                yield key, value
+            else:
+                yield from self.walk_node(value, (node[0] - 1, key))
+
+    def read_node(self, node_id, above):
         level, items = self.named(f"node {node_id.hex()}", parse_node, self.chunk(node_id, NODE))
-        if expected_level is not None:
-            require(level == expected_level, "a node at another level than its parent says")
-            require(items and items[0][0] == first_key, "a node that does not begin with its parent's key")
-        if level == 0:
-            yield from items
-            return
-        for i, (key, child) in enumerate(items):
-            limit = items[i + 1][0] if i + 1 < len(items) else None
-            for found in self.walk_node(child, level - 1, key):
-                require(limit is None or found[0] < limit, "a node that reaches into the next one")
-                yield found
+        require(above is None or items and above == (level, items[0][0]), "not the node that the one above it names")
+        return level, items
 
     def content(self, entry):
         """The content of a file, chunk by chunk; whoever takes it all has it verified."""
-        items = self.walk_list(entry.chunk_list, None, entry.length) if entry.chunk_list else entry.chunks or []
+        items = entry["chunks"] if entry["chunk_list"] is None else self.walk_list(entry["chunk_list"], None, entry["length"])
         hasher = blake3()
         for chunk_id, length in items:
             text = self.chunk(chunk_id, DATA)
             require(len(text) == length, "a chunk of another length")
             hasher.update(text)
             yield text
-        require(hasher.digest() == entry.hash, "the content does not match its BLAKE3")
+        require(hasher.digest() == entry["hash"], "the content does not match its BLAKE3")
 
     def walk_list(self, list_id, expected_level, length):
         level, items = parse_list(self.chunk(list_id, LIST))
@@ -850,116 +791,63 @@ def safe_join(folder, place):
     return os.path.join(folder, *place.split("/"))
 
 
-def write_file(repository, target, entry):
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    with open(target, "xb") as file:
-        try:
+def write_entry(repository, folder, place, entry):
+    target = safe_join(folder, place)
+    try:
+        os.makedirs(target if entry["kind"] == DIRECTORY else os.path.dirname(target), exist_ok=True)
+        file = open(target, "xb") if entry["kind"] == FILE else None
+    except (FileExistsError, NotADirectoryError):
+        raise Refused("something else lies there") from None
+    if file is None:
+        return
+    try:
+        with file:
             for text in repository.content(entry):
                 file.write(text)
-        except Refused:
-            os.unlink(target)
-            raise
+    except Refused:
+        os.unlink(target)
+        raise
+    if entry["mtime"] is not None:
+        os.utime(target, ns=(entry["mtime"], entry["mtime"]))
 
 
-def extract(repository, wanted, folder, keep_going=False):
-    """Writes a snapshot. Links are made last and the folder was empty before, so no path leads through a link.
-
-    With `keep_going`, a file that cannot be read is reported and left out.
-    """
-    _, snapshot = repository.snapshot(wanted)
+def extract(repository, wanted, folder):
+    """Writes a snapshot to a new or empty folder."""
+    snapshot = repository.snapshot(wanted)
     os.makedirs(folder, exist_ok=True)
     require(not os.listdir(folder), f"{folder} is not empty")
-    links, times = [], []
-    for domain, path, entry in repository.walk(snapshot["root"]):
-        if entry.kind == 1 and entry.length is not None:
-            place = place_of(domain, path, entry)
-            target = safe_join(folder, place)
-            try:
-                repository.named(place, write_file, repository, target, entry)
-            except Refused as error:
-                if not keep_going:
-                    raise
-                repository.tell(str(error))
-                continue
-        elif domain == "" and entry.kind == 2:
-            target = safe_join(folder, place_of(domain, path, entry)) if path else folder
-            os.makedirs(target, exist_ok=True)
-        elif domain == "" and entry.kind == 3:
-            links.append((safe_join(folder, place_of(domain, path, entry)), entry.target or b""))
-            continue
-        else:
-            continue
-        if entry.mtime is not None:
-            times.append((target, entry.mtime))
-    for target, _ in links:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-    for target, to in links:
-        os.symlink(to, os.fsencode(target))
-    for target, mtime in times:
-        os.utime(target, ns=(mtime, mtime), follow_symlinks=False)
-
-
-def check(repository):
-    """Reads every chunk of every pack and every file of every snapshot; refuses a repository with anything broken in it."""
-    for name in repository.pack_names():
-        pack = repository.pack(name)
-        require(pack, f"packs/{name[:2]}/{name} is broken")
-        for ordinal, (frame, i) in enumerate(pack.places):
-            chunk_id = frame.chunks[i][0]
-            text = repository.copy(chunk_id, frame.kind, name, ordinal, frame.base, 0)
-            require(repository.keys.id_of(text, frame.kind) == chunk_id, f"chunk {chunk_id.hex()} does not match its id")
-            found = (name, ordinal, frame.base) in repository.where.get(chunk_id, [])
-            require(found, f"chunk {chunk_id.hex()} is not in the index")
-    for snapshot_id, snapshot in repository.snapshots():
-        for domain, path, entry in repository.walk(snapshot["root"]):
-            if entry.length is not None:
-                place_of(domain, path, entry)
-                for _ in repository.content(entry):
-                    pass
-        print(json.dumps({"snapshot": snapshot_id, "verdict": "ok"}))
-    require(repository.reports == 0, f"{repository.reports} things are broken")
+    for place, entry in repository.walk(snapshot["root"]):
+        repository.whole(place, write_entry, repository, folder, place, entry)
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description="Reads a heirloom repository.", epilog="The password is taken from HEIRLOOM_PASSWORD."
-    )
+    parser = argparse.ArgumentParser(description="Reads a heirloom repository.")
     parser.add_argument("repo")
+    parser.add_argument("command", choices=("list", "extract"))
+    parser.add_argument("snapshot", nargs="?", help="to extract: an id, its first digits, or latest")
+    parser.add_argument("dir", nargs="?", help="a new or empty folder")
     parser.add_argument("--no-index", action="store_true", help="read the packs' directories only")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="print the snapshots, one line of JSON each")
-    one = commands.add_parser("extract", help="write the files of a snapshot to a new or empty folder")
-    one.add_argument("snapshot", help="an id, its first digits, or latest")
-    one.add_argument("dir")
-    one.add_argument("--keep-going", action="store_true", help="leave out files that cannot be read")
-    commands.add_parser("check", help="read and verify everything")
-    for command in commands.choices.values():
-        command.add_argument(
-            "--no-index", action="store_true", default=argparse.SUPPRESS, help="read the packs' directories only"
-        )
     args = parser.parse_args()
+    if (args.command == "extract") != (args.dir is not None):
+        parser.error("usage: REPO list, or REPO extract SNAPSHOT DIR")
+    reports = []
+
+    def report(line):
+        reports.append(line)
+        print(f"read_repo: {line}", file=sys.stderr)
+
     try:
-        repository = Repository(
-            args.repo,
-            os.environ.get("HEIRLOOM_PASSWORD"),
-            os.environ.get("HEIRLOOM_RECOVERY"),
-            use_index=not args.no_index,
-            report=lambda line: print(f"read_repo: {line}", file=sys.stderr),
-        )
+        unlock = os.environ.get("HEIRLOOM_PASSWORD"), os.environ.get("HEIRLOOM_RECOVERY")
+        repository = Repository(args.repo, *unlock, not args.no_index, report)
         if args.command == "list":
             for snapshot_id, snapshot in repository.snapshots():
                 print(json.dumps({"id": snapshot_id, **snapshot}))
-        elif args.command == "extract":
-            extract(repository, args.snapshot, args.dir, args.keep_going)
-            require(
-                not args.keep_going or repository.reports == 0, f"{repository.reports} things were broken; the rest was written"
-            )
         else:
-            check(repository)
-    except Exception as error:  # hostile bytes may break anything; a person is told in one line, and nothing goes on
+            extract(repository, args.snapshot, args.dir)
+    except Exception as error:  # hostile bytes may break anything; a person is told in one line
         kind = "" if isinstance(error, (Refused, OSError)) else f"{type(error).__name__}: "
-        print(f"read_repo: {kind}{error}".replace("\n", " "), file=sys.stderr)
-        sys.exit(1)
+        report(f"{kind}{error}".replace("\n", " "))
+    sys.exit(1 if reports else 0)
 
 
 if __name__ == "__main__":

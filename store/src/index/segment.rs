@@ -218,7 +218,7 @@ impl Filter {
 }
 
 /// Roughly the logarithm of `len`, to an eighth of an octave.
-fn size_class(len: u64) -> u8 {
+pub(crate) fn size_class(len: u64) -> u8 {
     let Some(exponent) = len.checked_ilog2() else { return 0 };
     let mantissa = if exponent >= 3 { len >> (exponent - 3) } else { len << (3 - exponent) };
     (8 * exponent + (mantissa & 7) as u32).min(255) as u8
@@ -255,7 +255,7 @@ pub(crate) struct Segment {
     pub(crate) packs: Vec<SegmentPack>,
     pub(crate) superseded: Vec<FileHash>,
     pub(crate) entry_count: u64,
-    deltas: Vec<(u64, ChunkId)>,
+    pub(crate) deltas: Vec<(u64, ChunkId)>,
     filter: Filter,
     fences: Vec<[u8; 8]>,
     payload: Payload,
@@ -341,9 +341,14 @@ impl Segment {
         })
     }
 
+    /// Whether the filter lets `id` pass.
+    pub(crate) fn may_contain(&self, id: &ChunkId) -> bool {
+        self.filter.may_contain(id)
+    }
+
     /// Calls `each` for every entry of `id`.
     pub(crate) fn find(&self, id: &ChunkId, each: &mut dyn FnMut(SegmentEntry)) -> Result<()> {
-        if !self.filter.may_contain(id) {
+        if !self.may_contain(id) {
             return Ok(());
         }
         let prefix = &id.as_bytes()[..8];
@@ -417,7 +422,14 @@ mod tests {
         for (n, id) in ids.enumerate() {
             let base = (n % 5 == 4).then_some(self::id(1_000_000 + n as u64));
             let encoding = if base.is_some() { Encoding::Delta } else { Encoding::Raw };
-            directory.frames.push(Frame { encoding, kind: ChunkKind::Data, offset: 0, sealed_len: 100, decoded_len: 84, base });
+            directory.frames.push(Frame {
+                encoding,
+                kind: ChunkKind::Data,
+                offset: 0,
+                sealed_len: 100,
+                decoded_len: 84,
+                base,
+            });
             directory.chunks.push(PackedChunk { id, frame: n as u32, offset: 0, len: 84 });
         }
         directory

@@ -15,8 +15,8 @@ use std::{
 use super::Storage;
 use crate::{bytes::random, id::encode_hex};
 
-/// Below `packs/`, files lie one folder deep.
-const LIST_MAX_DEPTH: usize = 2;
+/// Packs lie two folders deep.
+const LIST_MAX_DEPTH: usize = 3;
 
 /// A repository in a folder.
 #[derive(Debug)]
@@ -108,13 +108,10 @@ impl Storage for LocalStorage {
         }
         self.create_parent(&path)?;
         let (mut file, temporary) = self.create_temporary()?;
-        let written = file
-            .write_all(content)
-            .and_then(|()| tolerate_unsupported(file.sync_all()))
-            .and_then(|()| {
-                drop(file);
-                rename_into_place(&temporary, &path)
-            });
+        let written = file.write_all(content).and_then(|()| tolerate_unsupported(file.sync_all())).and_then(|()| {
+            drop(file);
+            rename_into_place(&temporary, &path)
+        });
         match written {
             Ok(()) => {
                 self.note_unsynced(&path);
