@@ -18,8 +18,9 @@ Password of the repository, the first that is set:
   HEIRLOOM_PASSWORD_COMMAND    a command; the first line that it prints is the password
   otherwise it is asked for on the terminal. The 15 words of the recovery key do as well.
 
-Results go to stdout, all else to stderr. With --json results are JSON, there is no progress, and each warning and error is
-one JSON object on a line of stderr: {\"message_type\":\"error\",\"code\":12,\"message\":\"…\",\"hint\":\"…\"}.";
+Results go to stdout, all else to stderr. With --json results are JSON, there is no progress,
+and each warning and error is one JSON object on a line of stderr:
+  {\"message_type\":\"error\",\"code\":12,\"message\":\"…\",\"hint\":\"…\"}";
 
 const FIRST_STEPS: &str = "\
 First steps:
@@ -35,10 +36,10 @@ const SNAPSHOT: &str = "\
 SNAP names a snapshot:
   1f3a9c2e               its id, or at least the first 4 digits of it
   latest, latest~2       the newest of all devices; the second before it
-  \"Maria's iPhone\"       the newest of a device, by its name or UDID; ~N as above
-  @2026-05, @2026-05-03  the newest that was taken in that month, on that day, or earlier (local time;
-                         \"@2026-05-03 14:30\" and RFC 3339 do as well)
-  \"Maria's iPhone@2026\"  the same of one device";
+  \"Maria's iPhone\"       the newest of a device, by its name or UDID
+  @2026-05, @2026-05-03  the newest that was taken by the end of that month or day
+  \"@2026-05-03 14:30\"    the same to the minute, in local time; RFC 3339 does as well
+  \"Maria's iPhone@2026\"  the same of one device; ~N goes with all of them";
 
 /// Keeps the whole history of a family's iPhones and iPads
 #[derive(Debug, Parser)]
@@ -156,14 +157,14 @@ pub struct Snapshots {
 
 /// List what is in a snapshot
 ///
-/// Without a domain: the domains, each with its files and size. With one: a folder, one level of it. The domain \"\" (type
-/// it as `:`) holds the files of the backup folder that Manifest.db does not name.
+/// Without a domain: the domains, each with its files and size. With one: a folder, one level of it. The domain `:` holds the
+/// backup's own files, such as Info.plist, and all others of its folder that Manifest.db does not name.
 #[derive(Debug, Args)]
 #[command(after_help = format!("Examples:
   heirloom ls latest
   heirloom ls latest HomeDomain:Library/SMS
   heirloom ls -R latest | grep -i voicemail
-  heirloom ls latest :
+  heirloom ls latest :                   # Info.plist, Manifest.db, ...
 
 {SNAPSHOT}"))]
 pub struct Ls {

@@ -156,7 +156,11 @@ fn same_bytes(one: &mut dyn Read, other: &mut dyn Read) -> io::Result<bool> {
 }
 
 fn copy_folder(from: &Path, to: &Path) -> Result<()> {
-    for (place, _) in read_folder(from)?.into_rest() {
+    let contents = read_folder(from)?;
+    for folder in &contents.empty_folders {
+        fs::create_dir_all(to.join(folder.as_str())).map_err(failed)?;
+    }
+    for (place, _) in contents.into_rest() {
         let (from, to) = (from.join(place.as_str()), to.join(place.as_str()));
         copy_file(&from, &to).map_err(failed)?;
     }
@@ -263,6 +267,7 @@ mod tests {
         fs::create_dir_all(one.join("a")).unwrap();
         fs::write(one.join("a/file"), "x".repeat(3 << 20)).unwrap();
         fs::write(one.join("empty"), "").unwrap();
+        fs::create_dir(one.join("nothing")).unwrap();
         copy_folder(&one, &other).unwrap();
         assert_eq!(compare(&one, &other).unwrap(), 2);
 

@@ -18,7 +18,12 @@ pub fn run(args: &Export, global: &Global, report: &Report) -> Result<Exit> {
     let snapshot = snapshots::find(&repository, &args.snapshot, report)?;
     interrupt::catch();
     let (target, stats) = write(&repository, &snapshot, args.to.clone(), args.force, report)?;
-    let exit = if stats.problems.is_empty() { Exit::Ok } else { Exit::Incomplete };
+    let outcome = if stats.problems.is_empty() {
+        Ok(Exit::Ok)
+    } else {
+        Err(Failure::new(Exit::Damage, "the repository is damaged: not all of the snapshot could be written")
+            .hint("what was written is right; `heirloom check --read-data` names everything that is damaged"))
+    };
     stats.problems.iter().for_each(|problem| report.warn(problem));
     if report.json {
         let problems: Vec<String> = stats.problems.iter().map(ToString::to_string).collect();
@@ -26,7 +31,7 @@ pub fn run(args: &Export, global: &Global, report: &Report) -> Result<Exit> {
             "snapshot": snapshot.id.to_string(), "path": target, "files": stats.files, "bytes": stats.bytes,
             "skipped_files": stats.skipped_files, "missing_files": stats.missing, "problems": problems,
         }))?;
-        return Ok(exit);
+        return outcome;
     }
     report.line(format_args!(
         "exported {} to {}: {}, {}",
@@ -36,7 +41,7 @@ pub fn run(args: &Export, global: &Global, report: &Report) -> Result<Exit> {
         size(stats.bytes)
     ))?;
     say_what_else(&snapshot, &stats, report);
-    Ok(exit)
+    outcome
 }
 
 /// Writes the snapshot to `dir/<UDID>`, and says where that is and what was done.
@@ -65,7 +70,8 @@ fn say_what_else(snapshot: &Snapshot, stats: &ExportStats, report: &Report) {
     if stats.skipped_files > 0 {
         report.note(format_args!("{} of them were there already", count(stats.skipped_files)));
     }
-    if stats.missing > 0 {
+    // An import warns of them.
+    if stats.missing > 0 && snapshot.record.warning_count == 0 {
         report.note(format_args!(
             "{} that Manifest.db names were not in the backup when it was kept",
             files(stats.missing)

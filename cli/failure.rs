@@ -14,7 +14,7 @@ pub enum Exit {
     /// All of it was done.
     #[default]
     Ok,
-    /// It was done, but something was missing or unreadable on the way in or out.
+    /// It was done, but something was missing or unreadable on the way in.
     Incomplete,
     /// It was not done.
     Failed,

@@ -43,11 +43,6 @@ const WARNINGS_RECORDED: usize = 100;
 pub fn run(args: &Import, global: &Global, report: &Report) -> Result<Exit> {
     let mut summary = Summary::default();
     let mut backups = find(&args.paths, report, &mut summary);
-    if backups.is_empty() && summary.rows.is_empty() {
-        return Err(Failure::failed("there is no backup in the given path").hint(
-            "a backup is a folder named by a UDID, with a Manifest.db in it; Finder keeps them in ~/Library/Application Support/MobileSync/Backup",
-        ));
-    }
     if backups.is_empty() {
         return summary.finish(report);
     }
@@ -166,6 +161,9 @@ fn find(paths: &[PathBuf], report: &Report, summary: &mut Summary) -> Vec<Identi
                 summary.exit = summary.exit.max(Exit::Incomplete);
             }
         }
+        if found.backups.is_empty() {
+            summary.fail(path, no_backup_in(path), report);
+        }
         for folder in found.backups {
             match Identity::read(&folder) {
                 // The same folder may have been given twice.
@@ -176,6 +174,12 @@ fn find(paths: &[PathBuf], report: &Report, summary: &mut Summary) -> Vec<Identi
         }
     }
     backups
+}
+
+fn no_backup_in(path: &Path) -> Failure {
+    Failure::failed(format!("{}: there is no backup in it", path.display())).hint(
+        "a backup is a folder named by a UDID, with a Manifest.db in it; Finder keeps them in ~/Library/Application Support/MobileSync/Backup",
+    )
 }
 
 fn time_of(backup: &Identity, contents: &Contents, report: &Report) -> Result<i64> {

@@ -112,10 +112,11 @@ fn list_domains(reader: &SnapshotReader, report: &Report) -> Result<bool> {
     if report.json {
         report.json(&domains)?;
     } else {
-        let mut table = Table::new(&[("DOMAIN", Align::Left), ("FILES", Align::Right), ("SIZE", Align::Right)]);
+        let mut table =
+            Table::new(&[("DOMAIN", Align::Left), ("FILES", Align::Right), ("SIZE", Align::Right), ("", Align::Left)]);
         for DomainRow { domain, files, bytes } in &domains {
-            let typed = if domain.is_empty() { ":" } else { domain };
-            table.row([typed.to_owned(), count(*files), size(*bytes)]);
+            let (typed, remark) = if domain.is_empty() { (":", "the backup's own files") } else { (&**domain, "") };
+            table.row([typed.to_owned(), count(*files), size(*bytes), remark.to_owned()]);
         }
         table.print(report)?;
     }

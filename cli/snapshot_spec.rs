@@ -50,12 +50,12 @@ impl Candidate {
 }
 
 fn resolve(spec: &str, candidates: &[Candidate], zone: &TimeZone) -> Result<usize> {
-    if candidates.is_empty() {
-        return Err(Failure::failed("there are no snapshots yet").hint("`heirloom import PATH` makes some"));
-    }
     let spec = spec.trim();
     if spec.is_empty() {
         return Err(Failure::new(Exit::Usage, "the name of the snapshot is empty").hint("say `latest` for the newest"));
+    }
+    if candidates.is_empty() {
+        return Err(Failure::failed("there are no snapshots yet").hint("`heirloom import PATH` makes some"));
     }
     let parsed = parse(spec, zone, &|who| candidates.iter().any(|candidate| candidate.is_of(who)));
     let fitting = fitting(spec, &parsed, candidates)?;
@@ -67,8 +67,13 @@ fn resolve(spec: &str, candidates: &[Candidate], zone: &TimeZone) -> Result<usiz
     };
     let wanted = in_time.len().checked_sub(1 + parsed.back).map(|at| in_time[at]);
     wanted.ok_or_else(|| {
-        let oldest = in_time.len() - 1;
-        Failure::failed(format!("{spec}: there are only {oldest} snapshots before {}", &candidates[newest].id[..8]))
+        let before = match in_time.len() - 1 {
+            0 => "is no snapshot".to_owned(),
+            1 => "is only 1 snapshot".to_owned(),
+            number => format!("are only {number} snapshots"),
+        };
+        Failure::failed(format!("{spec}: there {before} before {}", &candidates[newest].id[..8]))
+            .hint("`heirloom snapshots` lists them all")
     })
 }
 

@@ -21,7 +21,10 @@ pub fn run(args: &Snapshots, global: &Global, report: &Report) -> Result<Exit> {
         wanted.iter().try_for_each(|snapshot| array.item(&Row::of(snapshot)))?;
         array.finish()?;
     } else if wanted.is_empty() {
-        report.note("no snapshots");
+        match &args.udid {
+            Some(udid) if !list.snapshots.is_empty() => report.note(format_args!("no snapshots of {udid}")),
+            _ => report.note("no snapshots yet"),
+        }
     } else {
         print_table(&wanted, report)?;
     }

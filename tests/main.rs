@@ -1,1 +1,27 @@
-//! End to end tests.
+//! What heirloom promises, asked from outside.
+//!
+//! Each module asks one kind of question, with nothing but the public interface of what it tests.
+
+// What comes in comes out, after any sequence of edits: compared with a plain copy in memory.
+mod roundtrip;
+
+// What is left when a run is cut off anywhere, the disk loses what was not synced, or is full.
+mod crash;
+
+// What every kind of damage to every kind of file does: a table.
+mod damage;
+
+// What the program says, how it ends, how snapshots are named.
+mod cli;
+
+// What an import does with whole, damaged and hostile backup folders.
+mod import;
+
+// Whether the data comes out without this program: a second reader in Python extracts a repository.
+mod second_reader;
+
+// How an export ends: broken off, into a folder that is not empty, past links, from a damaged repository.
+mod export;
+
+// Disks that fail, folders in memory, bytes that do not compress.
+mod support;

@@ -15,7 +15,7 @@ use crate::{
     entry::{Content, Entry, Kind},
     error::{Error, Problem, Result},
     id::{ChunkId, FileHash},
-    index::{INDEX_FOLDER, SegmentPack, list_packs},
+    index::{INDEX_FOLDER, Place, SegmentPack, list_packs},
     name::Name,
     pack::{Pack, chunk_id, pack_file},
     repository::Repository,
@@ -115,13 +115,8 @@ fn check_names(storage: &dyn Storage, folder: &str) -> Result<Vec<Problem>> {
     Ok(problems)
 }
 
-/// Looks at every pack, and returns the places of chunks that cannot be read.
-fn check_packs(
-    chunks: &ChunkReader,
-    depth: Depth,
-    report: &mut CheckReport,
-    on_event: OnEvent,
-) -> Result<HashSet<(FileHash, u16)>> {
+/// Looks at every pack, and returns what cannot be read.
+fn check_packs(chunks: &ChunkReader, depth: Depth, report: &mut CheckReport, on_event: OnEvent) -> Result<Unreadable> {
     let packs: Vec<SegmentPack> = chunks.index.packs().collect();
     let chunk_count = AtomicU64::new(0);
     let findings = each_pack(&packs, on_event, |pack| match check_pack(chunks, depth, pack) {
@@ -136,17 +131,29 @@ fn check_packs(
     if depth > Depth::Structure {
         report.bytes_read = packs.iter().map(|pack| pack.len).sum();
     }
-    let mut unreadable = HashSet::new();
+    let mut unreadable = Unreadable::default();
     for Finding { pack, ordinal, error } in findings {
         match ordinal {
-            Some(ordinal) => drop(unreadable.insert((pack, ordinal))),
+            Some(ordinal) => drop(unreadable.chunks.insert((pack, ordinal))),
             // A pack that no longer has its name may still hold whole chunks: those are judged one by one.
-            None if matches!(&error, Error::Damaged { what, .. } if what == NAME_MISMATCH) => {}
-            None => unreadable.extend((0..=u16::MAX).map(|ordinal| (pack, ordinal))),
+            None if matches!(&error, Error::Damaged { what, .. } if what == NAME_MISMATCH) => {
+                unreadable.misnamed.insert(pack);
+            }
+            None => drop(unreadable.packs.insert(pack)),
         }
         report.problems.push(Problem::from_error(&pack_file(&pack), error));
     }
     Ok(unreadable)
+}
+
+/// What cannot be read, or must be looked at twice.
+#[derive(Default)]
+struct Unreadable {
+    packs: HashSet<FileHash>,
+    /// By pack and ordinal.
+    chunks: HashSet<(FileHash, u16)>,
+    /// Packs that are not what their names say: even their directories may be others than those of the index.
+    misnamed: HashSet<FileHash>,
 }
 
 /// Something wrong with a pack, or with one chunk of it.
@@ -234,7 +241,7 @@ fn each_pack<F: Send>(
 /// Walks trees, nodes that are shared by snapshots once.
 struct Trees<'a> {
     chunks: &'a ChunkReader,
-    unreadable: HashSet<(FileHash, u16)>,
+    unreadable: Unreadable,
     /// Nodes below which nothing is wrong.
     whole: HashSet<ChunkId>,
 }
@@ -313,11 +320,22 @@ impl Trees<'_> {
         let mut lost = 0;
         for_each_chunk(self.chunks, content, &mut |chunk| {
             let places = self.chunks.index.places(&chunk.id)?;
-            let readable = places.iter().any(|place| !self.unreadable.contains(&(place.pack.name, place.ordinal)));
+            let readable = places.iter().any(|place| self.is_readable(&chunk.id, place));
             lost += if readable { 0 } else { chunk.len };
             Ok(())
         })?;
         Ok(lost)
+    }
+
+    fn is_readable(&self, id: &ChunkId, Place { pack, ordinal }: &Place) -> bool {
+        let Unreadable { packs, chunks, misnamed } = &self.unreadable;
+        let is_there = || {
+            let open = self.chunks.pack(pack);
+            open.is_ok_and(|open| open.directory.chunks.get(usize::from(*ordinal)).is_some_and(|chunk| chunk.id == *id))
+        };
+        !packs.contains(&pack.name)
+            && !chunks.contains(&(pack.name, *ordinal))
+            && (!misnamed.contains(&pack.name) || is_there())
     }
 }
 

@@ -1,0 +1,708 @@
+//! The program as a person meets it: what it says word for word, how it ends, and how things are named.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Read},
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use snapbox::{assert_data_eq, str};
+
+use crate::support::{
+    folder::{Thing, folder_at},
+    program::{Home, PASSWORD, Said, SmallBackup, UDID, assert_same, blob, exit_of, only_child, phone_in, write_at},
+};
+
+const FAILED: i32 = 1;
+const VERBS: [&str; 9] = ["init", "import", "snapshots", "ls", "export", "check", "demo", "completions", "man"];
+
+// ---- what it says ------------------------------------------------------------------------------------------------------------
+
+/// Everything that was said and how it ended; stderr comes after stdout.
+fn all(said: &Said) -> String {
+    format!("{}{}exit {}\n", said.stdout, said.stderr, said.exit)
+}
+
+#[test]
+fn the_first_evening() {
+    let home = Home::empty();
+    let (_phone, folder) = phone_in(&home.path("Backup"), 6_000_000);
+    let with_password = [("HEIRLOOM_PASSWORD", PASSWORD)];
+    let say = |args: &[&str]| all(&home.run_with(&with_password, args));
+
+    assert_data_eq!(
+        say(&["snapshots"]),
+        str![[r#"
+error: repo: there is no repository here
+hint: create one with `heirloom --repo PATH init`
+exit 10
+
+"#]]
+    );
+    assert_data_eq!(
+        say(&["init"]),
+        str![[r#"
+created repository [..] in repo
+
+Recovery key. It opens the repository if the password is lost, and is shown this once:
+
+     1 [..]
+     6 [..]
+    11 [..]15 [..]
+
+Write the words on paper, in this order, and keep the paper away from the disk.
+
+Next: heirloom --repo repo import PATH
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        say(&["snapshots"]),
+        str![[r#"
+no snapshots yet
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        say(&["import", "Backup"]),
+        str![[r#"
+kept Noah’s iPhone of 2025-02-02 01:00 as [..]: 140 files, 6.3 MB, [..] MB new
+importing Noah’s iPhone of 2025-02-02 01:00 from [HOME]/Backup/00008101-00960DB2A23A94B0
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        say(&["import", "Backup"]),
+        str![[r#"
+Noah’s iPhone of 2025-02-02 01:00 is already kept as [..]: nothing new
+importing Noah’s iPhone of 2025-02-02 01:00 from [HOME]/Backup/00008101-00960DB2A23A94B0
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        say(&["snapshots"]),
+        str![[r#"
+ID        TIME              DEVICE         IOS     FILES    SIZE   ADDED  FROM    NOTES
+[..]  2025-02-02 01:00  Noah’s iPhone  17.6.1    140  6.3 MB  [..] MB  import
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        say(&["ls", "latest"]),
+        str![[r#"
+DOMAIN                                             FILES    SIZE
+:                                                      4  285 KB  the backup's own files
+AppDomain-com.after.water2                            12  170 KB
+AppDomain-com.apple.mobilesafari                       2   74 KB
+AppDomain-com.call.train3                              8   17 KB
+AppDomain-com.do.about4                                7  206 KB
+AppDomain-com.problem.right1                           6   46 KB
+AppDomain-com.sun.station0                             7  6.5 KB
+AppDomainGroup-group.net.whatsapp.WhatsApp.shared     10  508 KB
+CameraRollDomain                                      52  3.4 MB
+HealthDomain                                           2  242 KB
+HomeDomain                                            19  1.2 MB
+KeychainDomain                                         0     0 B
+ManagedPreferencesDomain                               0     0 B
+MediaDomain                                           10  161 KB
+SystemPreferencesDomain                                1   593 B
+TonesDomain                                            0     0 B
+WirelessDomain                                         0     0 B
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        say(&["ls", "latest", ":"]),
+        str![[r#"
+Info.plist
+Manifest.db
+Manifest.plist
+Status.plist
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        say(&["ls", "-l", "latest", "HomeDomain:Library/SMS"]),
+        str![[r#"
+-rw-r--r--    926 KB  2024-06-30 12:39  sms.db
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        say(&["ls", "-R", "latest", "HomeDomain:Library/SMS"]),
+        str![[r#"
+HomeDomain:Library/SMS
+HomeDomain:Library/SMS/sms.db
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        say(&["ls", "latest", "HomeDomain:Library/Sms"]),
+        str![[r#"
+error: HomeDomain:Library/Sms: there is no such thing in snapshot [..]
+hint: `heirloom ls latest` lists the domains, `heirloom ls -R latest` everything
+exit 1
+
+"#]]
+    );
+    assert_data_eq!(
+        say(&["export", "latest", "--to", "restored"]),
+        str![[r#"
+exported Noah’s iPhone of 2025-02-02 01:00 to restored/00008101-00960DB2A23A94B0: 140 files, 6.3 MB
+exit 0
+
+"#]]
+    );
+    assert_same(&folder_at(&only_child(&home.path("restored"))), &folder_at(&folder));
+    assert_data_eq!(
+        say(&["export", "latest", "--to", "restored"]),
+        str![[r#"
+error: restored/00008101-00960DB2A23A94B0 exists
+hint: give another folder, or --force to write into this one
+exit 1
+
+"#]]
+    );
+    assert_data_eq!(
+        say(&["export", "latest", "--to", "restored", "--force"]),
+        str![[r#"
+exported Noah’s iPhone of 2025-02-02 01:00 to restored/00008101-00960DB2A23A94B0: 140 files, 6.3 MB
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        say(&["check"]),
+        str![[r#"
+no problems: 1 snapshot, 2 packs, [..] chunks in [..] s
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        all(&home.run(&["check", "--packs"])),
+        str![[r#"
+no problems: 2 packs, [..] MB read in [..] s
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        say(&["check", "--read-data"]),
+        str![[r#"
+no problems: 1 snapshot, 2 packs, [..] chunks, [..] MB read in [..] s
+exit 0
+
+"#]]
+    );
+}
+
+#[test]
+fn a_demo_shows_the_main_job() {
+    let home = Home::empty();
+    let said = home.ok(&["demo", "--size", "6M"]);
+    assert_data_eq!(
+        all(&said),
+        str![[r#"
+Three days of backups of a phone that does not exist, kept in heirloom-demo.
+The repository gets no password, so that you can look around in it.
+
+day 1  Hugo’s iPhone: 136 files, 6.3 MB; 6.0 MB new or changed on the phone  ->  snapshot [..], [..] MB added
+day 2  Hugo’s iPhone: 139 files, 6.5 MB; 2.5 MB new or changed on the phone  ->  snapshot [..], [..] MB added
+day 3  Hugo’s iPhone: 140 files, 6.8 MB; 2.7 MB new or changed on the phone  ->  snapshot [..], [..] MB added
+
+Three copies would take 20 MB; the repository takes [..] MB.
+Exported day 2 and compared it with a copy made on that day: 139 files, every byte and time the same.
+That took [..] s. To look around:
+
+  heirloom --repo heirloom-demo snapshots
+  heirloom --repo heirloom-demo ls latest
+  heirloom --repo heirloom-demo ls latest HomeDomain:Library/SMS
+  heirloom --repo heirloom-demo export latest~1 --to restored
+  heirloom --repo heirloom-demo check --read-data
+exit 0
+
+"#]]
+    );
+    assert_eq!(fs::read_dir(home.path("tmp")).unwrap().count(), 0, "it tidies up");
+    let snapshots = home.json(&["--repo", "heirloom-demo", "snapshots"]);
+    assert_eq!(snapshots.as_array().unwrap().len(), 3);
+
+    assert_data_eq!(
+        all(&home.run(&["demo", "--size", "6M"])),
+        str![[r#"
+error: heirloom-demo exists
+hint: the demo overwrites nothing: delete the folder if it is from an earlier demo, or give another with --dir
+exit 1
+
+"#]]
+    );
+}
+
+#[test]
+fn the_help_of_every_verb_has_examples_that_are_understood() {
+    let home = Home::empty();
+    for verb in VERBS {
+        let help = home.ok(&[verb, "--help"]).stdout;
+        let examples = help.split_once("\nExamples:\n").unwrap_or_else(|| panic!("{verb}: {help}")).1;
+        let lines: Vec<&str> = examples.lines().take_while(|line| line.starts_with("  ")).collect();
+        assert!(lines.iter().all(|line| line.contains("heirloom ")), "{verb}: {lines:?}");
+        assert!(lines.iter().any(|line| line.contains(&format!(" {verb}"))), "{verb}: {lines:?}");
+    }
+    for help in VERBS.iter().map(|verb| home.ok(&[verb, "--help"])).chain([home.ok(&["--help"])]) {
+        for line in help.stdout.lines() {
+            assert!(line.chars().count() <= 100 && !line.contains("\\\""), "{line}");
+        }
+    }
+    let help = home.ok(&["--help"]).stdout;
+    for (code, what) in [(2, "usage"), (3, "incomplete"), (10, "no repository"), (12, "password"), (30, "damage")] {
+        assert!(help.lines().any(|line| line.contains(&code.to_string()) && line.contains(what)), "{code}: {help}");
+    }
+}
+
+#[test]
+fn shells_complete_every_verb() {
+    let home = Home::empty();
+    for shell in ["bash", "zsh", "fish", "powershell"] {
+        let script = home.ok(&["completions", shell]);
+        assert_eq!(script.stderr, "");
+        for word in VERBS.iter().chain(&["full-read", "read-data"]) {
+            assert!(script.stdout.contains(word), "{shell}: {word}");
+        }
+    }
+    assert_eq!(home.run(&["completions", "tcsh"]).exit, 2);
+}
+
+#[test]
+fn there_is_a_manual_page_for_every_verb() {
+    let home = Home::empty();
+    home.ok(&["man", "man1"]);
+    for page in VERBS.map(|verb| format!("man1/heirloom-{verb}.1")).iter().chain(&["man1/heirloom.1".to_owned()]) {
+        let page = fs::read_to_string(home.path(page)).unwrap();
+        assert!(page.contains(".SH SYNOPSIS"), "{page}");
+    }
+    let all = home.ok(&["man"]).stdout;
+    assert_eq!(all.matches(".SH SYNOPSIS").count(), VERBS.len() + 1);
+}
+
+#[test]
+fn quiet_says_results_and_what_is_wrong_and_no_more() {
+    let home = Home::new();
+    SmallBackup::default().write(&home.path("phone").join(UDID));
+    let said = home.ok(&["--quiet", "import", "phone"]);
+    assert_eq!(said.stderr, "");
+    assert!(said.stdout.starts_with("kept Maria’s iPhone of 2024-05-03 12:00 as "), "{said:?}");
+
+    fs::remove_file(home.path("phone").join(UDID).join("Info.plist")).unwrap();
+    let said = home.run(&["--quiet", "import", "phone"]);
+    assert_eq!((said.exit, &*said.stderr), (3, "warning: Info.plist is missing\n"));
+}
+
+#[test]
+fn colours_are_for_terminals_without_no_color() {
+    let home = Home::empty();
+    assert!(!home.run(&["snapshots"]).stderr.contains('\x1b'), "a file is no terminal");
+    for words in ["--repo none snapshots", "--nonsense"] {
+        let Some((coloured, _)) = on_a_terminal(&home, &[], words, "") else { return };
+        assert!(coloured.contains("\x1b[1;31m") || coloured.contains("\x1b[1m\x1b[31m"), "{coloured:?}");
+        let (plain, _) = on_a_terminal(&home, &[("NO_COLOR", "1")], words, "").unwrap();
+        assert!(plain.contains("error:") && !plain.contains('\x1b'), "{plain:?}");
+    }
+}
+
+#[test]
+fn on_a_terminal_passwords_are_asked_for() {
+    let home = Home::empty();
+    let ask = |words: &str, answers: &str| on_a_terminal(&home, &[("NO_COLOR", "1")], words, answers);
+    let Some((said, exit)) = ask("init", "one\nother\n") else { return };
+    assert!(said.contains("error: the two passwords are not the same"), "{said:?}");
+    assert_eq!((exit, home.path("repo").exists()), (FAILED, false));
+
+    let (said, exit) = ask("init", "one\none\nwrong\nskip\n").unwrap();
+    assert_eq!(exit, 0, "{said:?}");
+    for words in ["Recovery key.", "Look at the list again.", "skipped"] {
+        assert!(said.contains(words), "{words}: {said:?}");
+    }
+    let (said, exit) = ask("snapshots", "two\none\n").unwrap();
+    assert!(exit == 0 && said.contains("Password of repo: ") && said.contains("that is not the password"), "{said:?}");
+    let (said, exit) = ask("snapshots", "two\ntwo\ntwo\n").unwrap();
+    assert!(exit == 12 && said.contains("error: repo: wrong password"), "{said:?}");
+}
+
+/// What a person sees and how it ends, having typed `answers`; `None` where no terminal can be made.
+fn on_a_terminal(home: &Home, variables: &[(&str, &str)], words: &str, answers: &str) -> Option<(String, i32)> {
+    let program = home.command(&[]).get_program().to_str().unwrap().to_owned();
+    fs::write(home.path("answers"), answers).unwrap();
+    let mut script = Command::new("script");
+    script.args(["-qec", &format!("'{program}' {words}"), "/dev/null"]).current_dir(home.path(""));
+    script.env_clear().envs(["PATH", "SHELL"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    script.envs([("TERM", "xterm"), ("HEIRLOOM_REPOSITORY", "repo"), ("TZ", "UTC")]);
+    script.envs(variables.iter().copied()).stdin(File::open(home.path("answers")).unwrap());
+    match script.output() {
+        // That of util-linux; others take other words.
+        Ok(output) if cfg!(target_os = "linux") => {
+            Some((String::from_utf8(output.stdout).unwrap(), output.status.code().unwrap_or(-1)))
+        }
+        _ => {
+            println!("skipped: there is no script(1) that makes a terminal");
+            None
+        }
+    }
+}
+
+// ---- how it ends -------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn what_cannot_be_understood_ends_with_2() {
+    let home = Home::new();
+    for args in [
+        &["frobnicate"][..],
+        &[],
+        &["import"],
+        &["export", "latest"],
+        &["check", "--packs", "--read-data"],
+        &["-q", "-v", "snapshots"],
+        &["--repo", "", "snapshots"],
+        &["--repo", "s3://bucket/phones", "snapshots"],
+        &["--json", "man"],
+        &["ls", ""],
+        &["demo", "--size", "much"],
+    ] {
+        let said = home.run(args);
+        assert_eq!((said.exit, &*said.stdout), (2, ""), "{args:?}: {said:?}");
+        assert!(!said.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn without_a_repository_it_ends_with_10() {
+    let home = Home::empty();
+    fs::create_dir(home.path("folder")).unwrap();
+    fs::write(home.path("file"), "").unwrap();
+    SmallBackup::default().write(&home.path(UDID));
+    for repository in ["nowhere", "folder", "file"] {
+        for args in [&["snapshots"][..], &["ls", "latest"], &["check"], &["check", "--packs"], &["import", UDID]] {
+            let said = home.run(&[&["--repo", repository], args].concat());
+            assert_eq!(said.exit, 10, "{repository} {args:?}: {said:?}");
+            assert!(said.stderr.contains(repository) && said.stderr.contains("hint: create one"), "{said:?}");
+        }
+    }
+    assert!(!home.path("nowhere").exists(), "nothing was made by asking");
+}
+
+#[test]
+fn passwords_come_from_three_variables_or_are_the_recovery_key() {
+    let home = Home::empty();
+    let said = home.run(&["init"]);
+    assert_eq!(said.exit, 12, "{said:?}");
+    assert!(said.stderr.contains("HEIRLOOM_PASSWORD_FILE") && !home.path("repo").exists(), "{said:?}");
+
+    let created = home.run_with(&[("HEIRLOOM_PASSWORD", PASSWORD)], &["--json", "init"]);
+    let created: Value = serde_json::from_str(&created.stdout).unwrap();
+    let words = created["recovery_key"].as_str().unwrap();
+    assert_eq!(words.split(' ').count(), 15);
+    fs::write(home.path("secret"), format!("{PASSWORD}\nmore")).unwrap();
+    fs::write(home.path("empty"), "\n").unwrap();
+
+    let shouted = words.to_uppercase();
+    let prints = format!("echo {PASSWORD}");
+    for (variables, exit) in [
+        (&[("HEIRLOOM_PASSWORD", PASSWORD)][..], 0),
+        (&[("HEIRLOOM_PASSWORD_FILE", "secret")], 0),
+        (&[("HEIRLOOM_PASSWORD_COMMAND", &*prints)], 0),
+        (&[("HEIRLOOM_PASSWORD", ""), ("HEIRLOOM_PASSWORD_FILE", "secret")], 0),
+        (&[("HEIRLOOM_PASSWORD", words)], 0),
+        (&[("HEIRLOOM_PASSWORD", &*shouted)], 0),
+        (&[], 12),
+        (&[("HEIRLOOM_PASSWORD", "Correct horse")], 12),
+        (&[("HEIRLOOM_PASSWORD", "wrong"), ("HEIRLOOM_PASSWORD_FILE", "secret")], 12),
+        (&[("HEIRLOOM_PASSWORD_FILE", "nowhere")], 12),
+        (&[("HEIRLOOM_PASSWORD_FILE", "empty")], 12),
+        (&[("HEIRLOOM_PASSWORD_COMMAND", "exit 7")], 12),
+    ] {
+        let said = home.run_with(variables, &["snapshots"]);
+        assert_eq!(said.exit, exit, "{variables:?}: {said:?}");
+        assert!(exit == 0 || said.stderr.starts_with("error: "), "{variables:?}: {said:?}");
+        assert!(!said.stderr.contains(PASSWORD), "{said:?}");
+    }
+    assert_eq!(home.run(&["check", "--packs"]).exit, 0, "which needs none");
+}
+
+#[test]
+fn damage_ends_with_30_and_is_named() {
+    let home = Home::new();
+    SmallBackup::default().write(&home.path(UDID));
+    home.ok(&["import", UDID]);
+    let packs = files_below(&home.path("repo/packs"));
+    for pack in &packs {
+        let mut bytes = fs::read(pack).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(pack, bytes).unwrap();
+    }
+    let name = packs[0].rsplit('/').next().unwrap();
+    for args in [&["check", "--packs"][..], &["check", "--read-data"]] {
+        let said = home.run(args);
+        assert_eq!(said.exit, 30, "{args:?}: {said:?}");
+        assert!(said.stdout.contains(name), "{args:?}: {said:?}");
+    }
+    let found = home.json(&["check", "--packs"]);
+    assert_eq!(found["problems"].as_array().unwrap().len(), packs.len(), "{found}");
+    let said = home.run(&["export", "latest", "--to", "out"]);
+    assert_eq!(said.exit, 30, "{said:?}");
+    assert!(said.stderr.contains("hint: "), "{said:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_with_130_and_leaves_a_whole_repository() {
+    let home = Home::new();
+    let folder = home.path(UDID);
+    SmallBackup::default().write(&folder);
+    // Takes minutes to read, and no room.
+    File::create(folder.join("huge")).unwrap().set_len(200 << 30).unwrap();
+
+    let mut child = home.command(&["import", UDID]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    stderr.read_line(&mut said).unwrap();
+    assert!(said.starts_with("importing "), "{said}");
+    thread::sleep(Duration::from_millis(300));
+    let pressed = Instant::now();
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    assert_eq!(exit_of(child), 130);
+    assert!(pressed.elapsed() < Duration::from_secs(10), "{:?}", pressed.elapsed());
+    stderr.read_to_string(&mut said).unwrap();
+    assert!(said.ends_with("error: interrupted\n"), "{said}");
+
+    assert_eq!(home.json(&["snapshots"]), json!([]));
+    home.ok(&["check", "--read-data"]);
+    fs::remove_file(folder.join("huge")).unwrap();
+    home.ok(&["import", UDID]);
+    home.assert_exact("latest", &folder);
+    home.ok(&["check", "--read-data"]);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let home = Home::new();
+    SmallBackup::default().write(&home.path(UDID));
+    home.ok(&["import", UDID]);
+    for args in [&["ls", "-R", "latest"][..], &["snapshots"], &["--json", "ls", "latest"], &["completions", "bash"]] {
+        let mut child = home.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let mut stderr = child.stderr.take().unwrap();
+        assert_eq!(exit_of(child), 0, "{args:?}");
+        let mut said = String::new();
+        stderr.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "", "{args:?}");
+    }
+}
+
+// ---- JSON --------------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn snapshots_in_json_have_these_keys_and_no_others() {
+    let home = Home::new();
+    SmallBackup::default().write(&home.path(UDID));
+    home.ok(&["import", UDID]);
+    let mut snapshots = home.json(&["snapshots"]);
+    let [id, added] = ["id", "added_bytes"].map(|key| snapshots[0][key].take());
+    assert!(id.as_str().is_some_and(|id| id.len() == 64), "{id}");
+    assert!(added.as_u64().is_some_and(|added| added > 0), "{added}");
+    let bytes: u64 = files_below(&home.path(UDID)).iter().map(|file| fs::metadata(file).unwrap().len()).sum();
+    let expected = json!([{
+        "id": null, "time": "2024-05-03T12:00:00Z", "udid": UDID, "device_name": "Maria’s iPhone",
+        "product_type": "iPhone12,1", "product_version": "17.1", "encrypted": false, "sealed": false,
+        "files": 7, "bytes": bytes, "added_bytes": null, "source": "import",
+    }]);
+    assert_eq!(snapshots, expected);
+}
+
+#[test]
+fn every_result_has_a_shape_in_json() {
+    let home = Home::empty();
+    assert_eq!(keys(&home.json(&["init", "--no-password"])), ["id", "path", "recovery_key"]);
+    SmallBackup::default().write(&home.path(UDID));
+    let imported = home.json(&["import", UDID]);
+    assert_eq!(keys(&imported[0]), ["error", "missing_files", "outcome", "path", "snapshot", "warnings"]);
+    assert_eq!(imported[0]["outcome"], "kept");
+    assert_eq!(home.json(&["import", UDID])[0]["outcome"], "known");
+    assert_eq!(imported[0]["snapshot"], home.json(&["snapshots"])[0]);
+
+    let domains = home.json(&["ls", "latest"]);
+    assert_eq!(domains[1], json!({ "domain": "CameraRollDomain", "files": 2, "bytes": 20 }));
+    let file = home.json(&["ls", "latest", "HomeDomain:Library/SMS"]);
+    let place = blob(Path::new(""), "HomeDomain", "Library/SMS/sms.db");
+    assert_eq!(
+        file,
+        json!([{
+            "domain": "HomeDomain", "path": "Library/SMS/sms.db", "kind": "file", "bytes": 8, "place": place,
+            "target": null, "mode": null, "modified": "2024-05-03T12:00:00Z",
+        }])
+    );
+    let everything = home.json(&["ls", "-R", "latest"]);
+    assert!(everything.as_array().unwrap().contains(&file[0]), "{everything}");
+
+    let exported = home.json(&["export", "latest", "--to", "out"]);
+    assert_eq!(keys(&exported), ["bytes", "files", "missing_files", "path", "problems", "skipped_files", "snapshot"]);
+    assert_eq!(exported["path"], json!(format!("out/{UDID}")));
+    assert_eq!(keys(&home.json(&["check"])), ["bytes_read", "chunks", "packs", "problems", "snapshots"]);
+
+    let said = home.run(&["--json", "ls", "nobody"]);
+    let error: Value = serde_json::from_str(&said.stderr).unwrap();
+    assert_eq!(error["message_type"], "error");
+    assert_eq!(error["code"], said.exit);
+    assert_eq!(keys(&error), ["code", "hint", "message", "message_type"]);
+
+    write_at(&home.path(UDID).join("Status.plist"), b"garbage");
+    let said = home.run(&["--json", "import", UDID]);
+    assert_eq!(said.exit, 3);
+    for line in said.stderr.lines() {
+        let warning: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(warning["message_type"], "warning");
+        assert!(warning["message"].as_str().unwrap().contains("Status.plist"), "{warning}");
+    }
+}
+
+fn keys(object: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}
+
+// ---- names of snapshots ------------------------------------------------------------------------------------------------------
+
+#[test]
+fn snapshots_are_named_in_many_ways() {
+    let home = Home::new();
+    let other = "00008101-00AA11BB22CC33DD";
+    for (at, (udid, device_name, date)) in [
+        (UDID, "Maria’s iPhone", "2024-05-03T12:00:00Z"),
+        (other, "iPad", "2024-06-30T08:00:00Z"),
+        (UDID, "Maria’s iPhone", "2025-01-01T09:00:00Z"),
+        (UDID, "Maria’s iPhone", "2025-01-01T21:00:00Z"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let folder = format!("{at}/{udid}");
+        SmallBackup { udid, device_name, date, ..SmallBackup::default() }.write(&home.path(&folder));
+        home.ok(&["import", &folder]);
+    }
+    let snapshots = home.json(&["snapshots"]);
+    let ids: Vec<&str> = (0..4).map(|at| snapshots[at]["id"].as_str().unwrap()).collect();
+    // What an export says is where and of what time the snapshot is.
+    let named = |name: &str| {
+        let export = home.json(&["export", name, "--to", "out", "--force"]);
+        ids.iter().position(|id| export["snapshot"] == *id).unwrap_or_else(|| panic!("{name}: {export}"))
+    };
+    for (name, at) in [
+        (ids[1], 1),
+        (&ids[2][..8], 2),
+        (&ids[0].to_uppercase()[..12], 0),
+        ("latest", 3),
+        ("latest~1", 2),
+        ("latest~3", 0),
+        ("Maria's iPhone", 3),
+        ("maria’s iphone~2", 0),
+        ("iPad", 1),
+        (other, 1),
+        ("@2024", 1),
+        ("@2024-05", 0),
+        ("@2025-01-01 12:00", 2),
+        ("@2025-01-01T09:00:00Z", 2),
+        ("Maria's iPhone@2024", 0),
+    ] {
+        assert_eq!(named(name), at, "{name}");
+    }
+
+    let refused = |name: &str| all(&home.run(&["ls", name]));
+    assert_data_eq!(
+        refused("latest~4"),
+        str![[r#"
+error: latest~4: there are only 3 snapshots before [..]
+hint: `heirloom snapshots` lists them all
+exit 1
+
+"#]]
+    );
+    assert_data_eq!(
+        refused("@2023"),
+        str![[r#"
+error: @2023: no snapshot is as old as that
+hint: `heirloom snapshots` lists them all
+exit 1
+
+"#]]
+    );
+    assert_data_eq!(
+        refused("Nobody's iPhone"),
+        str![[r#"
+error: no snapshot is called Nobody's iPhone
+hint: `heirloom snapshots` lists them all
+exit 1
+
+"#]]
+    );
+    assert_data_eq!(
+        refused("iPad~1"),
+        str![[r#"
+error: iPad~1: there is no snapshot before [..]
+hint: `heirloom snapshots` lists them all
+exit 1
+
+"#]]
+    );
+
+    // A second phone of the same name.
+    let twin = "00008101-00EE11EE22EE33EE";
+    SmallBackup { udid: twin, date: "2024-12-24T18:00:00Z", ..SmallBackup::default() }
+        .write(&home.path("twin").join(twin));
+    home.ok(&["import", "twin"]);
+    assert_data_eq!(
+        refused("Maria's iPhone"),
+        str![[r#"
+error: Maria's iPhone could be any of these:
+  [..]  2024-05-03 12:00  Maria’s iPhone (00008030-001A2B3C4D5E6F70)
+  [..]  2024-12-24 18:00  Maria’s iPhone (00008101-00EE11EE22EE33EE)
+  [..]  2025-01-01 09:00  Maria’s iPhone (00008030-001A2B3C4D5E6F70)
+  [..]  2025-01-01 21:00  Maria’s iPhone (00008030-001A2B3C4D5E6F70)
+hint: type more of the id, or the UDID instead of the name
+exit 1
+
+"#]]
+    );
+    assert_eq!(home.json(&["snapshots", "--udid", "Maria's iPhone"]).as_array().unwrap().len(), 4);
+    assert_eq!(home.json(&["snapshots", "--udid", twin]).as_array().unwrap().len(), 1);
+    assert_data_eq!(
+        all(&home.run(&["snapshots", "--udid", "Nobody's"])),
+        str![[r#"
+no snapshots of Nobody's
+exit 0
+
+"#]]
+    );
+}
+
+fn files_below(dir: &Path) -> Vec<String> {
+    folder_at(dir)
+        .iter()
+        .filter(|(_, thing)| matches!(thing, Thing::File(_)))
+        .map(|(path, _)| dir.join(path).to_str().unwrap().to_owned())
+        .collect()
+}
