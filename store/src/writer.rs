@@ -230,7 +230,7 @@ impl SnapshotWriter {
             series: self.series,
             previous: self.previous,
             time: details.time,
-            created: self.known.iter().map(|known| known.record.created + 1).fold(unix_seconds(), i64::max),
+            created: self.known.iter().map(|known| known.record.created.saturating_add(1)).fold(unix_seconds(), i64::max),
             root,
             files,
             bytes,
