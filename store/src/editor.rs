@@ -220,11 +220,9 @@ impl SnapshotEditor {
     /// # Errors
     /// What is damaged in the base.
     pub fn forget_names(&mut self) -> Result<()> {
+        let nameless = |(place, item): (&TreePath, &Item)| Ok((place.clone(), self.nameless(item)?));
+        self.places = self.places.iter().map(nameless).collect::<Result<_>>()?;
         self.elsewhere.clear();
-        let places = std::mem::take(&mut self.places);
-        for (place, item) in places {
-            self.places.insert(place, self.nameless(&item)?);
-        }
         Ok(())
     }
 

@@ -13,6 +13,8 @@ pub(crate) mod segment;
 
 pub(crate) use segment::{SegmentBuilder, SegmentPack};
 
+use rayon::prelude::*;
+
 use crate::{
     error::{Error, Problem, Result},
     id::{ChunkId, FileHash},
@@ -89,6 +91,24 @@ impl Index {
         Ok(())
     }
 
+    /// Reads the packs that no segment names in full, and leaves out those whose bytes do not match their names: a run that was cut off
+    /// may have left anything, and what the next segment names is relied on.
+    pub(crate) fn verify_unlisted(&mut self, storage: &dyn Storage) -> Result<Vec<Problem>> {
+        let Some(OpenSegment { segment, .. }) = &self.unlisted else { return Ok(Vec::new()) };
+        let hash = |pack: &SegmentPack| Ok((pack.name, storage.hash(&crate::pack::pack_file(&pack.name), pack.len)?));
+        let hashes: Vec<(FileHash, FileHash)> = segment.packs.par_iter().map(hash).collect::<Result<_>>()?;
+        let broken: Vec<FileHash> =
+            hashes.into_iter().filter_map(|(name, found)| (found != name).then_some(name)).collect();
+        for name in &broken {
+            self.packs.remove(name);
+        }
+        if let Some(OpenSegment { segment, .. }) = self.unlisted.take() {
+            self.unlisted = Some(self.open_segment(segment));
+        }
+        let problem = |name| Problem::new(crate::pack::pack_file(name), "its bytes do not match its name");
+        Ok(broken.iter().map(problem).collect())
+    }
+
     fn missing_packs(&self) -> Vec<(FileHash, String)> {
         let named = self.segments.iter().flat_map(|open| open.segment.packs.iter().zip(&open.present));
         let mut missing: Vec<_> = named
@@ -141,7 +161,7 @@ impl Index {
     pub(crate) fn begin_segment(&self) -> Result<SegmentBuilder> {
         let mut builder = SegmentBuilder::default();
         if let Some(OpenSegment { segment, .. }) = &self.unlisted {
-            builder.adopt(segment)?;
+            builder.adopt(segment, |pack| self.packs.contains_key(&pack.name))?;
         }
         Ok(builder)
     }

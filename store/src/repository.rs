@@ -112,9 +112,14 @@ impl Repository {
     /// [`Error::Damaged`] if no slot is left.
     pub fn open(storage: Arc<dyn Storage>, unlock: Unlock, cache_dir: Option<&Path>) -> Result<Repository> {
         let Unopened { config, slots, problems } = Unopened::read(&*storage)?;
-        let mut failure = match unlock {
+        let has_slot = slots.iter().any(|slot| slot.kind() == unlock.kind());
+        let broken = problems.iter().find(|problem| problem.file.starts_with(KEYS_FOLDER));
+        let mut failure = match (unlock, broken) {
             _ if slots.is_empty() => Error::damaged(KEYS_FOLDER, "no slot is left, so nothing can open the repository"),
-            Unlock::Open => Error::PasswordNeeded,
+            (Unlock::Open, _) => Error::PasswordNeeded,
+            (_, Some(problem)) if !has_slot => {
+                Error::damaged(&problem.file, format!("{}, and no other slot is of its kind", problem.what))
+            }
             _ => Error::WrongPassword,
         };
         let mut is_wrong = false;

@@ -21,7 +21,7 @@ use crate::{
     repository::{Core, index_cache},
     session::{Session, unix_seconds},
     snapshot::{Snapshot, SnapshotRecord, Source, read_snapshots},
-    tree::{ENTRY_MAX_LEN, TreeBuilder},
+    tree::{self, ENTRY_MAX_LEN, TreeBuilder},
 };
 
 /// Twice the longest chunk, so that what is left of one read is moved seldom.
@@ -110,7 +110,8 @@ pub struct WriteStats {
 impl SnapshotWriter {
     pub(crate) fn begin(core: &Arc<Core>, cache_dir: Option<&Path>, series: &str) -> Result<SnapshotWriter> {
         let session = Session::begin(core)?;
-        let (index, mut problems) = core.load_index(cache_dir)?;
+        let (mut index, mut problems) = core.load_index(cache_dir)?;
+        problems.extend(index.verify_unlisted(&*core.storage)?);
         let snapshots = read_snapshots(&*core.storage, &core.sealer)?;
         problems.extend(snapshots.problems.iter().cloned());
         let segment = index.begin_segment()?;
@@ -193,7 +194,8 @@ impl SnapshotWriter {
         }
     }
 
-    /// Puts an entry into the snapshot. The last one of a name counts.
+    /// Puts an entry into the snapshot. The last one of a name counts; a file of the same name that lies elsewhere in the folder is then
+    /// known by its place alone.
     ///
     /// # Errors
     /// [`Error::InvalidName`] if the entry is too long to be kept.
@@ -212,6 +214,7 @@ impl SnapshotWriter {
     /// Whatever failed, here or behind; there is no snapshot then.
     pub fn commit(mut self, details: Details) -> Result<(Snapshot, WriteStats)> {
         let (mut files, mut bytes) = (0, 0);
+        self.entries.keep_overridden();
         let entries = std::mem::take(&mut self.entries);
         let mut builder =
             TreeBuilder::new(self.chunks.core.keys.tree, |node: &[u8]| self.put_chunk(ChunkKind::Node, node));
@@ -230,7 +233,11 @@ impl SnapshotWriter {
             series: self.series,
             previous: self.previous,
             time: details.time,
-            created: self.known.iter().map(|known| known.record.created.saturating_add(1)).fold(unix_seconds(), i64::max),
+            created: self
+                .known
+                .iter()
+                .map(|known| known.record.created.saturating_add(1))
+                .fold(unix_seconds(), i64::max),
             root,
             files,
             bytes,
@@ -353,12 +360,65 @@ impl Entries {
         bytes[..(span.key_len + span.entry_len) as usize].split_at(span.key_len as usize)
     }
 
-    /// Keys and entries in order, of equal keys the last.
-    fn sorted(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    /// Gives every file whose name another entry has taken the name of its place.
+    fn keep_overridden(&mut self) {
+        let order = self.order();
+        let key = |&at: &u32| self.get(&self.spans[at as usize]).0;
+        let mut kept = Vec::new();
+        for same in order.chunk_by(|one, other| key(one) == key(other)).filter(|same| same.len() > 1) {
+            let entry = |at: &u32| tree::parse_item(key(at), self.get(&self.spans[*at as usize]).1).ok();
+            let place = |at: &u32| entry(at).and_then(|(name, entry)| Some((entry.place_for(&name)?, entry)));
+            let mut taken = HashSet::from([place(&same[0]).map(|(place, _)| place)]);
+            for (place, entry) in same[1..].iter().filter_map(place) {
+                if taken.insert(Some(place.clone())) {
+                    kept.push((Name::of_place(&place), Entry { place: None, ..entry }));
+                }
+            }
+        }
+        for (name, entry) in kept {
+            self.push(name.key(), &entry.emit());
+        }
+    }
+
+    /// The numbers of all entries by key, of equal keys the last first.
+    fn order(&self) -> Vec<u32> {
         let mut order: Vec<u32> = (0..self.spans.len() as u32).collect();
         let key = |&at: &u32| self.get(&self.spans[at as usize]).0;
-        order.sort_by(|a, b| key(a).cmp(key(b)).then(b.cmp(a)));
+        order.sort_unstable_by(|a, b| key(a).cmp(key(b)).then(b.cmp(a)));
+        order
+    }
+
+    /// Keys and entries in order, of equal keys the last.
+    fn sorted(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut order = self.order();
+        let key = |&at: &u32| self.get(&self.spans[at as usize]).0;
         order.dedup_by(|later, first| key(later) == key(first));
         order.into_iter().map(|at| self.get(&self.spans[at as usize]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Kind, Prefix, Repository, TreePath, storage::MemoryStorage};
+
+    #[test]
+    fn of_two_files_with_one_name_none_is_lost() {
+        let storage = Arc::new(MemoryStorage::default());
+        let (repository, _) = Repository::create(storage, None, &crate::Options::default()).unwrap();
+        let mut writer = repository.write("phone").unwrap();
+        let name = Name::new("HomeDomain", "notes").unwrap();
+        for place in ["aa/one", "bb/two", "aa/one"] {
+            let content = Some(writer.store(&mut place.as_bytes()).unwrap());
+            let place = Some(TreePath::new(place).unwrap());
+            writer.put(&name, &Entry { content, place, ..Entry::new(Kind::File) }).unwrap();
+        }
+        writer.put(&name, &Entry::new(Kind::Directory)).unwrap();
+        let (snapshot, _) = writer.commit(Details::new(0, Source::Import)).unwrap();
+        let reader = repository.read(&snapshot).unwrap();
+        let kept: Vec<String> =
+            reader.entries(&Prefix::all()).map(|item| item.map(|(name, _)| name.to_string()).unwrap()).collect();
+        assert_eq!(kept, ["aa/one", "bb/two", "HomeDomain:notes"]);
+        assert_eq!(snapshot.record.files, 2);
     }
 }

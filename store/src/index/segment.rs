@@ -122,9 +122,9 @@ impl SegmentBuilder {
         self.copy_from(segment, keep)
     }
 
-    /// Adds all of a segment that is in no repository.
-    pub(crate) fn adopt(&mut self, segment: &Segment) -> Result<()> {
-        self.copy_from(segment, |_| true)
+    /// Adds a segment that is in no repository; packs for which `keep` is false are left out.
+    pub(crate) fn adopt(&mut self, segment: &Segment, keep: impl Fn(&SegmentPack) -> bool) -> Result<()> {
+        self.copy_from(segment, keep)
     }
 
     fn copy_from(&mut self, segment: &Segment, keep: impl Fn(&SegmentPack) -> bool) -> Result<()> {
