@@ -316,8 +316,7 @@ F  FS FS FS | part  part  | ok      | whole whole whole | F  | cut or grown
 -  FS FS FS | part  part  | ok      | whole whole whole | F  | deleted
 a data pack of the run that was cut off
 F  F  F  F  | whole whole | ok      | whole whole whole | F  | first byte, last byte, cut or grown, header, directory, directory's length
-F  -  F  F  | whole whole | ok      | part  whole whole | FS | middle, first frame
-F  -  F  F  | whole whole | ok      | whole whole whole | F  | replaced
+F  -  F  F  | whole whole | ok      | whole whole whole | F  | middle, replaced, first frame
 -  -  -  -  | whole whole | ok      | whole whole whole | -  | deleted
 the tree pack of the second snapshot, the next backup being the same
 F  FS FS FS | whole none  | damaged | none  whole none  | FS | first byte, middle, last byte, header, directory, directory's length
