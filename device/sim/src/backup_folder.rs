@@ -31,9 +31,7 @@ pub struct WriteStats {
 /// A content whose size and modification time are those on the phone is not touched. Others are written into `Snapshot/`
 /// and moved over the old file, so that they get a new inode. Nothing else may have written into the folder.
 pub fn write_backup(phone: &Phone, dir: &Path) -> io::Result<WriteStats> {
-    let folder = Folder {
-        root: &dir.join(phone.udid()),
-    };
+    let folder = Folder { root: &dir.join(phone.udid()) };
     let mut stats = WriteStats::default();
     fs::create_dir_all(folder.root.join("Snapshot"))?;
     let mut ids = HashSet::new();
@@ -51,22 +49,10 @@ pub fn write_backup(phone: &Phone, dir: &Path) -> io::Result<WriteStats> {
         ids.insert(id);
     }
     stats.removed = folder.remove_all_but(&ids)?;
-    folder.replace(
-        "Manifest.db",
-        &mut fs::File::open(phone.manifest_db())?,
-        phone.now(),
-    )?;
-    folder.replace(
-        "Manifest.plist",
-        &mut &*binary(manifest_plist(phone))?,
-        phone.now(),
-    )?;
+    folder.replace("Manifest.db", &mut fs::File::open(phone.manifest_db())?, phone.now())?;
+    folder.replace("Manifest.plist", &mut &*binary(manifest_plist(phone))?, phone.now())?;
     folder.replace("Info.plist", &mut &*xml(info_plist(phone))?, phone.now())?;
-    folder.replace(
-        "Status.plist",
-        &mut &*binary(status_plist(phone))?,
-        phone.now(),
-    )?;
+    folder.replace("Status.plist", &mut &*binary(status_plist(phone))?, phone.now())?;
     fs::remove_dir_all(folder.root.join("Snapshot"))?;
     Ok(stats)
 }
@@ -77,21 +63,16 @@ struct Folder<'a> {
 
 impl Folder<'_> {
     fn holds(&self, name: &str, file: &File) -> bool {
-        fs::metadata(self.root.join(name)).is_ok_and(|held| {
-            held.len() == file.size && held.modified().is_ok_and(|at| at == unix(file.modified))
-        })
+        fs::metadata(self.root.join(name))
+            .is_ok_and(|held| held.len() == file.size && held.modified().is_ok_and(|at| at == unix(file.modified)))
     }
 
     fn replace(&self, name: &str, content: &mut dyn Read, modified: SystemTime) -> io::Result<()> {
-        let new = self
-            .root
-            .join("Snapshot")
-            .join(name.rsplit('/').next().unwrap_or(name));
+        let new = self.root.join("Snapshot").join(name.rsplit('/').next().unwrap_or(name));
         let mut file = BufWriter::with_capacity(64 << 10, fs::File::create(&new)?);
         io::copy(content, &mut file)?;
         file.flush()?;
-        file.get_ref()
-            .set_times(FileTimes::new().set_modified(modified))?;
+        file.get_ref().set_times(FileTimes::new().set_modified(modified))?;
         fs::rename(new, self.root.join(name))
     }
 
@@ -128,17 +109,8 @@ fn manifest_plist(phone: &Phone) -> Dictionary {
         (app.bundle_id.clone(), Value::Dictionary(fields))
     });
     let told = phone.lockdown_values();
-    let known = [
-        "DeviceName",
-        "ProductType",
-        "ProductVersion",
-        "BuildVersion",
-        "SerialNumber",
-        "UniqueDeviceID",
-    ];
-    let lockdown = known
-        .iter()
-        .filter_map(|key| Some(((*key).to_owned(), told.get(key)?.clone())));
+    let known = ["DeviceName", "ProductType", "ProductVersion", "BuildVersion", "SerialNumber", "UniqueDeviceID"];
+    let lockdown = known.iter().filter_map(|key| Some(((*key).to_owned(), told.get(key)?.clone())));
     dictionary([
         ("Version", "10.0".into()),
         ("Date", Value::Date(phone.now().into())),
@@ -164,11 +136,7 @@ fn status_plist(phone: &Phone) -> Dictionary {
 /// The keys that idevicebackup2 writes.
 fn info_plist(phone: &Phone) -> Dictionary {
     let told = phone.lockdown_values();
-    let apps: Vec<_> = phone
-        .apps()
-        .iter()
-        .map(|app| Value::from(app.bundle_id.as_str()))
-        .collect();
+    let apps: Vec<_> = phone.apps().iter().map(|app| Value::from(app.bundle_id.as_str())).collect();
     let mut info = dictionary([
         ("Applications", Value::Dictionary(Dictionary::new())),
         ("Display Name", phone.name().into()),
@@ -193,10 +161,7 @@ fn info_plist(phone: &Phone) -> Dictionary {
         ("MEID", "MobileEquipmentIdentifier"),
         ("Phone Number", "PhoneNumber"),
     ] {
-        info.extend(
-            told.get(source)
-                .map(|value| (key.to_owned(), value.clone())),
-        );
+        info.extend(told.get(source).map(|value| (key.to_owned(), value.clone())));
     }
     info.sort_keys();
     info
@@ -204,31 +169,19 @@ fn info_plist(phone: &Phone) -> Dictionary {
 
 /// An identifier of this backup, for each purpose another.
 fn identifier(phone: &Phone, purpose: &str) -> String {
-    let now = phone
-        .now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
-    text::uuid(&mut text::rng(
-        now,
-        &format!("{purpose} {}", phone.udid()),
-        0,
-    ))
+    let now = phone.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    text::uuid(&mut text::rng(now, &format!("{purpose} {}", phone.udid()), 0))
 }
 
 fn binary(dictionary: Dictionary) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    Value::Dictionary(dictionary)
-        .to_writer_binary(&mut bytes)
-        .map_err(io::Error::other)?;
+    Value::Dictionary(dictionary).to_writer_binary(&mut bytes).map_err(io::Error::other)?;
     Ok(bytes)
 }
 
 fn xml(dictionary: Dictionary) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    Value::Dictionary(dictionary)
-        .to_writer_xml(&mut bytes)
-        .map_err(io::Error::other)?;
+    Value::Dictionary(dictionary).to_writer_xml(&mut bytes).map_err(io::Error::other)?;
     Ok(bytes)
 }
 
@@ -268,13 +221,7 @@ mod tests {
 
     fn contents(dir: &Path) -> BTreeMap<String, (Vec<u8>, SystemTime)> {
         let with_content = |(name, path): (String, PathBuf)| {
-            (
-                name,
-                (
-                    fs::read(&path).unwrap(),
-                    fs::metadata(&path).unwrap().modified().unwrap(),
-                ),
-            )
+            (name, (fs::read(&path).unwrap(), fs::metadata(&path).unwrap().modified().unwrap()))
         };
         files(dir).into_iter().map(with_content).collect()
     }
@@ -306,15 +253,8 @@ mod tests {
 
     #[test]
     fn does_another_seed_or_size_give_another_phone() {
-        let udids = [
-            Phone::new(1, 5_000_000),
-            Phone::new(2, 5_000_000),
-            Phone::new(1, 5_000_001),
-        ];
-        let udids: BTreeSet<_> = udids
-            .into_iter()
-            .map(|phone| phone.unwrap().udid())
-            .collect();
+        let udids = [Phone::new(1, 5_000_000), Phone::new(2, 5_000_000), Phone::new(1, 5_000_001)];
+        let udids: BTreeSet<_> = udids.into_iter().map(|phone| phone.unwrap().udid()).collect();
         assert_eq!(udids.len(), 3);
     }
 
@@ -324,51 +264,29 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
         let dir = tempfile::tempdir().unwrap();
         let inodes = |root: &Path| -> BTreeMap<String, (u64, i64)> {
-            let inode = |path: PathBuf| {
-                fs::metadata(path)
-                    .map(|file| (file.ino(), file.ctime_nsec()))
-                    .unwrap()
-            };
-            files(root)
-                .into_iter()
-                .map(|(name, path)| (name, inode(path)))
-                .collect()
+            let inode = |path: PathBuf| fs::metadata(path).map(|file| (file.ino(), file.ctime_nsec())).unwrap();
+            files(root).into_iter().map(|(name, path)| (name, inode(path))).collect()
         };
         let mut phone = phone_after(0, 20_000_000);
         let root = dir.path().join(phone.udid());
         let first = written(&phone, dir.path());
         let (old_files, old_inodes, old) = (files(&root), inodes(&root), contents(&root));
         let again = written(&phone, dir.path());
-        assert_eq!(
-            again,
-            WriteStats {
-                unchanged: first.written,
-                ..WriteStats::default()
-            }
-        );
+        assert_eq!(again, WriteStats { unchanged: first.written, ..WriteStats::default() });
 
         phone.live_one_day().unwrap();
         let stats = written(&phone, dir.path());
         let (new_inodes, new) = (inodes(&root), contents(&root));
         let blobs: Vec<_> = old_files.keys().filter(|name| name.contains('/')).collect();
-        let kept = blobs
-            .iter()
-            .filter(|name| new_inodes.get(**name) == old_inodes.get(**name))
-            .count();
+        let kept = blobs.iter().filter(|name| new_inodes.get(**name) == old_inodes.get(**name)).count();
         assert_eq!(kept as u64, stats.unchanged);
         for name in blobs.iter().filter(|name| new.contains_key(**name)) {
             let is_same = old[*name].0 == new[*name].0;
-            assert!(
-                is_same || old_inodes[*name].0 != new_inodes[*name].0,
-                "{name} changed in place"
-            );
+            assert!(is_same || old_inodes[*name].0 != new_inodes[*name].0, "{name} changed in place");
         }
         assert!(stats.removed >= 2, "a photo and its thumbnail are gone");
         assert!(stats.unchanged > first.written / 10 * 7, "{stats:?}");
-        assert!(
-            (30..first.written / 2).contains(&stats.written),
-            "{stats:?}"
-        );
+        assert!((30..first.written / 2).contains(&stats.written), "{stats:?}");
     }
 
     #[test]
@@ -393,17 +311,14 @@ mod tests {
                 fs::copy(blob(log.file_id()), format!("{}-wal", copy.display())).unwrap();
                 logs += 1;
             }
-            let verdict: String = Connection::open(&copy)
-                .unwrap()
-                .query_row("PRAGMA integrity_check", [], |row| row.get(0))
-                .unwrap();
+            let verdict: String =
+                Connection::open(&copy).unwrap().query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
             assert_eq!(verdict, "ok", "{location}");
             checked += 1;
         }
         assert_eq!((checked, logs), (9, 3));
-        let verdict: String = manifest(&root, copy.path())
-            .query_row("PRAGMA integrity_check", [], |row| row.get(0))
-            .unwrap();
+        let verdict: String =
+            manifest(&root, copy.path()).query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(verdict, "ok");
     }
 
@@ -416,26 +331,18 @@ mod tests {
         written(&phone, dir.path());
         let root = dir.path().join(phone.udid());
         let db = manifest(&root, copy.path());
-        let mut rows = db
-            .prepare("SELECT fileID, domain, relativePath, flags, file FROM Files")
-            .unwrap();
+        let mut rows = db.prepare("SELECT fileID, domain, relativePath, flags, file FROM Files").unwrap();
         let mut rows = rows.query([]).unwrap();
         let mut named = BTreeSet::new();
         let mut count = 0;
         while let Some(row) = rows.next().unwrap() {
             let id: String = row.get(0).unwrap();
-            let location = crate::Location::new(
-                row.get::<_, String>(1).unwrap(),
-                row.get::<_, String>(2).unwrap(),
-            );
+            let location = crate::Location::new(row.get::<_, String>(1).unwrap(), row.get::<_, String>(2).unwrap());
             assert_eq!(id, location.file_id());
             let archive: Value = plist::from_bytes(&row.get::<_, Vec<u8>>(4).unwrap()).unwrap();
-            let objects = archive.as_dictionary().unwrap()["$objects"]
-                .as_array()
-                .unwrap();
+            let objects = archive.as_dictionary().unwrap()["$objects"].as_array().unwrap();
             let mb_file = objects[1].as_dictionary().unwrap();
-            let referred =
-                |key: &str| objects[mb_file[key].as_uid().unwrap().get() as usize].as_string();
+            let referred = |key: &str| objects[mb_file[key].as_uid().unwrap().get() as usize].as_string();
             assert_eq!(referred("RelativePath"), Some(&*location.path));
             let flags: u8 = row.get(3).unwrap();
             if flags == 1 {
@@ -446,24 +353,10 @@ mod tests {
             assert_eq!(flags == 4, mb_file.contains_key("Target"));
             count += 1;
         }
-        let contents: BTreeSet<_> = files(&root)
-            .into_keys()
-            .filter(|name| name.contains('/'))
-            .collect();
+        let contents: BTreeSet<_> = files(&root).into_keys().filter(|name| name.contains('/')).collect();
         assert_eq!(named, contents);
         assert_eq!(count, phone.files().count());
-        let others: Vec<_> = files(&root)
-            .into_keys()
-            .filter(|name| !name.contains('/'))
-            .collect();
-        assert_eq!(
-            others,
-            [
-                "Info.plist",
-                "Manifest.db",
-                "Manifest.plist",
-                "Status.plist"
-            ]
-        );
+        let others: Vec<_> = files(&root).into_keys().filter(|name| !name.contains('/')).collect();
+        assert_eq!(others, ["Info.plist", "Manifest.db", "Manifest.plist", "Status.plist"]);
     }
 }

@@ -64,11 +64,7 @@ impl Content {
             Content::Media { size, .. } => Ok(*size),
             Content::Stored(path) => Ok(fs::metadata(path)?.len()),
             Content::Log { key, blocks } => Ok(log_size(*key, 0, *blocks)),
-            Content::Plist {
-                key,
-                revision,
-                binary,
-            } => Ok(settings(*key, *revision, *binary)?.len() as u64),
+            Content::Plist { key, revision, binary } => Ok(settings(*key, *revision, *binary)?.len() as u64),
         }
     }
 
@@ -76,24 +72,12 @@ impl Content {
         Ok(match self {
             Content::Empty => Box::new(io::empty()),
             Content::Stored(path) => Box::new(fs::File::open(path)?),
-            Content::Plist {
-                key,
-                revision,
-                binary,
-            } => Box::new(Cursor::new(settings(*key, *revision, *binary)?)),
-            Content::Media { format, key, size } => {
-                Box::new(format.magic().chain(noise(*key)).take(*size))
-            }
+            Content::Plist { key, revision, binary } => Box::new(Cursor::new(settings(*key, *revision, *binary)?)),
+            Content::Media { format, key, size } => Box::new(format.magic().chain(noise(*key)).take(*size)),
             Content::Log { key, blocks } => {
                 let (key, mut numbers) = (*key, 0..*blocks);
                 Box::new(Blocks::new(move |block| {
-                    block.extend(
-                        numbers
-                            .next()
-                            .map(|number| log_block(key, number))
-                            .unwrap_or_default()
-                            .bytes(),
-                    );
+                    block.extend(numbers.next().map(|number| log_block(key, number)).unwrap_or_default().bytes());
                 }))
             }
         })
@@ -102,9 +86,7 @@ impl Content {
 
 /// Bytes that `blocks` of a log take from block `first` on.
 pub(crate) fn log_size(key: u64, first: u64, blocks: u64) -> u64 {
-    (first..first + blocks)
-        .map(|number| log_block(key, number).len() as u64)
-        .sum()
+    (first..first + blocks).map(|number| log_block(key, number).len() as u64).sum()
 }
 
 /// Reads what `next` puts into an empty block, until it puts nothing there.
@@ -116,11 +98,7 @@ struct Blocks<F> {
 
 impl<F: FnMut(&mut Vec<u8>)> Blocks<F> {
     fn new(next: F) -> Blocks<F> {
-        Blocks {
-            next,
-            block: Vec::new(),
-            read: 0,
-        }
+        Blocks { next, block: Vec::new(), read: 0 }
     }
 }
 
@@ -151,10 +129,7 @@ fn log_block(key: u64, number: u64) -> String {
     let mut block = String::new();
     while block.len() < 4000 {
         let time = 1_700_000_000_000 + number * 60_000 + rng.random_range(0..60_000);
-        let (level, source) = (
-            ["debug", "info", "info", "warn"][rng.random_range(0..4)],
-            text::word(&mut rng),
-        );
+        let (level, source) = (["debug", "info", "info", "warn"][rng.random_range(0..4)], text::word(&mut rng));
         let (count, id) = (rng.random_range(2..8), rng.random::<u32>());
         let message = text::sentence(&mut rng, count);
         let _ = writeln!(
@@ -172,11 +147,8 @@ fn settings(key: u64, revision: u64, binary: bool) -> io::Result<Vec<u8>> {
     let count = 6 + (size.powi(4) * 130.0) as usize;
     let mut entries = Dictionary::new();
     for number in 0..count {
-        let name = format!(
-            "{}{}{number}",
-            text::capitalized(text::word(&mut rng)),
-            text::capitalized(text::word(&mut rng))
-        );
+        let name =
+            format!("{}{}{number}", text::capitalized(text::word(&mut rng)), text::capitalized(text::word(&mut rng)));
         entries.insert(name, setting(&mut rng));
     }
     // Later revisions keep what earlier ones changed.
@@ -192,11 +164,7 @@ fn settings(key: u64, revision: u64, binary: bool) -> io::Result<Vec<u8>> {
     entries.insert("LaunchCount".into(), revision.into());
     let mut bytes = Vec::new();
     let value = Value::Dictionary(entries);
-    let written = if binary {
-        value.to_writer_binary(&mut bytes)
-    } else {
-        value.to_writer_xml(&mut bytes)
-    };
+    let written = if binary { value.to_writer_binary(&mut bytes) } else { value.to_writer_xml(&mut bytes) };
     written.map_err(io::Error::other)?;
     Ok(bytes)
 }
@@ -233,43 +201,19 @@ mod tests {
     fn does_every_content_have_the_size_it_tells() {
         for content in [
             Content::Empty,
-            Content::Media {
-                format: Media::Heic,
-                key: 1,
-                size: 200_001,
-            },
-            Content::Media {
-                format: Media::Amr,
-                key: 1,
-                size: 3,
-            },
+            Content::Media { format: Media::Heic, key: 1, size: 200_001 },
+            Content::Media { format: Media::Amr, key: 1, size: 3 },
             Content::Log { key: 2, blocks: 5 },
-            Content::Plist {
-                key: 3,
-                revision: 2,
-                binary: true,
-            },
-            Content::Plist {
-                key: 3,
-                revision: 0,
-                binary: false,
-            },
+            Content::Plist { key: 3, revision: 2, binary: true },
+            Content::Plist { key: 3, revision: 0, binary: false },
         ] {
-            assert_eq!(
-                content.size().unwrap(),
-                bytes(&content).len() as u64,
-                "{content:?}"
-            );
+            assert_eq!(content.size().unwrap(), bytes(&content).len() as u64, "{content:?}");
         }
     }
 
     #[test]
     fn is_media_the_same_in_reads_of_any_length() {
-        let content = Content::Media {
-            format: Media::Jpeg,
-            key: 7,
-            size: 150_000,
-        };
+        let content = Content::Media { format: Media::Jpeg, key: 7, size: 150_000 };
         let (mut reader, mut pieces) = (content.open().unwrap(), Vec::<u8>::new());
         let mut buffer = [0; 777];
         loop {
@@ -283,10 +227,7 @@ mod tests {
 
     #[test]
     fn does_a_longer_log_begin_with_the_shorter_one() {
-        let (short, long) = (
-            Content::Log { key: 9, blocks: 3 },
-            Content::Log { key: 9, blocks: 4 },
-        );
+        let (short, long) = (Content::Log { key: 9, blocks: 3 }, Content::Log { key: 9, blocks: 4 });
         assert!(bytes(&long).starts_with(&bytes(&short)));
         assert!(bytes(&long).len() > bytes(&short).len());
     }
@@ -294,22 +235,11 @@ mod tests {
     #[test]
     fn does_a_revision_change_little() {
         let [old, new] = [0, 1].map(|revision| {
-            let bytes = bytes(&Content::Plist {
-                key: 12,
-                revision,
-                binary: false,
-            });
+            let bytes = bytes(&Content::Plist { key: 12, revision, binary: false });
             plist::from_bytes::<Dictionary>(&bytes).unwrap()
         });
         assert!(old.keys().eq(new.keys()));
-        let changed = old
-            .iter()
-            .filter(|(name, value)| new[name] != **value)
-            .count();
-        assert!(
-            (1..=4).contains(&changed),
-            "{changed} of {} entries changed",
-            old.len()
-        );
+        let changed = old.iter().filter(|(name, value)| new[name] != **value).count();
+        assert!((1..=4).contains(&changed), "{changed} of {} entries changed", old.len());
     }
 }

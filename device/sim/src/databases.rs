@@ -75,20 +75,14 @@ impl Database {
         let mut at = now - 4 * 365 * 86_400;
         loop {
             for _ in 0..50 {
-                (self.insert)(&mut Row {
-                    db: &db,
-                    rng: &mut rng,
-                    at,
-                    key,
-                })?;
+                (self.insert)(&mut Row { db: &db, rng: &mut rng, at, key })?;
                 // Approaches `now`, however many records it takes.
                 at += (now - at) / 500;
             }
-            let bytes = db.query_row(
-                "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
-                [],
-                |row| row.get::<_, i64>(0).map(|bytes| bytes as u64),
-            )?;
+            let bytes =
+                db.query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| {
+                    row.get::<_, i64>(0).map(|bytes| bytes as u64)
+                })?;
             if bytes >= size {
                 break;
             }
@@ -97,12 +91,7 @@ impl Database {
         if self.leaves_wal {
             db.execute_batch("PRAGMA journal_mode = WAL; BEGIN")?;
             for _ in 0..5 {
-                (self.insert)(&mut Row {
-                    db: &db,
-                    rng: &mut rng,
-                    at,
-                    key,
-                })?;
+                (self.insert)(&mut Row { db: &db, rng: &mut rng, at, key })?;
             }
             db.execute_batch("COMMIT")?;
         }
@@ -116,25 +105,16 @@ impl Database {
             db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         }
         let mut rng = text::rng(key, self.path, now as u64);
-        let rows: i64 = db.query_row(
-            &format!("SELECT coalesce(max(rowid), 0) FROM {}", self.table),
-            [],
-            |row| row.get(0),
-        )?;
+        let rows: i64 =
+            db.query_row(&format!("SELECT coalesce(max(rowid), 0) FROM {}", self.table), [], |row| row.get(0))?;
         let inserts = ((rows as f64 * DAILY_SHARE) as i64).max(3);
         db.execute_batch("BEGIN")?;
         for number in 0..inserts {
             let at = now - 80_000 + 80_000 * number / inserts;
-            (self.insert)(&mut Row {
-                db: &db,
-                rng: &mut rng,
-                at,
-                key,
-            })?;
+            (self.insert)(&mut Row { db: &db, rng: &mut rng, at, key })?;
         }
         for _ in 0..(inserts / 3).max(1) {
-            db.prepare_cached(self.touch)?
-                .execute(params![rng.random_range(1..=rows.max(1)), now])?;
+            db.prepare_cached(self.touch)?.execute(params![rng.random_range(1..=rows.max(1)), now])?;
         }
         for _ in 0..(inserts / 20).max(1) {
             let row = rng.random_range(1..=rows.max(1));
@@ -147,11 +127,7 @@ impl Database {
     }
 
     /// Runs `change` in one transaction.
-    pub(crate) fn change<T>(
-        &self,
-        directory: &Path,
-        change: impl FnOnce(&Connection) -> Result<T>,
-    ) -> Result<T> {
+    pub(crate) fn change<T>(&self, directory: &Path, change: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let db = self.open(directory)?;
         db.execute_batch("BEGIN")?;
         let made = change(&db)?;
@@ -163,9 +139,7 @@ impl Database {
     fn open(&self, directory: &Path) -> Result<Connection> {
         let db = Connection::open(directory.join(self.file_name()))?;
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.leaves_wal)?;
-        db.execute_batch(
-            "PRAGMA synchronous = OFF; PRAGMA cache_size = -64000; PRAGMA temp_store = MEMORY",
-        )?;
+        db.execute_batch("PRAGMA synchronous = OFF; PRAGMA cache_size = -64000; PRAGMA temp_store = MEMORY")?;
         if !self.leaves_wal {
             db.query_row("PRAGMA journal_mode = MEMORY", [], |_| Ok(()))?;
         }
@@ -176,8 +150,7 @@ impl Database {
         db.close().map_err(|(_, error)| error)?;
         if self.leaves_wal {
             let file = directory.join(self.file_name());
-            let settled = settle_wal(&beside(&file, "-wal"))
-                .and_then(|()| fs::remove_file(beside(&file, "-shm")));
+            let settled = settle_wal(&beside(&file, "-wal")).and_then(|()| fs::remove_file(beside(&file, "-shm")));
             settled.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
         }
         Ok(())
@@ -218,18 +191,11 @@ fn settle_wal(path: &Path) -> io::Result<()> {
 fn checksum(sum: [u32; 2], bytes: &[u8], big_endian: bool) -> [u32; 2] {
     let number = |bytes: &[u8]| {
         let bytes = [bytes[0], bytes[1], bytes[2], bytes[3]];
-        if big_endian {
-            u32::from_be_bytes(bytes)
-        } else {
-            u32::from_le_bytes(bytes)
-        }
+        if big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
     };
     bytes.chunks_exact(8).fold(sum, |[first, second], pair| {
         let first = first.wrapping_add(number(&pair[..4])).wrapping_add(second);
-        [
-            first,
-            second.wrapping_add(number(&pair[4..])).wrapping_add(first),
-        ]
+        [first, second.wrapping_add(number(&pair[4..])).wrapping_add(first)]
     })
 }
 
@@ -278,28 +244,21 @@ pub(crate) const MESSAGES: Database = Database {
 fn insert_message(row: &mut Row, has_attachment: bool) -> Result<i64> {
     let (index, person) = Person::close(row.key, row.rng);
     let handle = index as i64 + 1;
-    run(
-        row.db,
-        "INSERT OR IGNORE INTO handle VALUES (?1, ?2, 'de', 'iMessage', ?2)",
-        params![handle, person.phone],
-    )?;
+    run(row.db, "INSERT OR IGNORE INTO handle VALUES (?1, ?2, 'de', 'iMessage', ?2)", params![handle, person.phone])?;
     let account = "P:+491700000000";
     run(
         row.db,
         "INSERT OR IGNORE INTO chat VALUES (?1, 'iMessage;-;' || ?2, 45, 3, ?3, ?2, 'iMessage', '')",
         params![handle, person.phone, account],
     )?;
-    run(
-        row.db,
-        "INSERT OR IGNORE INTO chat_handle_join VALUES (?1, ?1)",
-        [handle],
-    )?;
+    run(row.db, "INSERT OR IGNORE INTO chat_handle_join VALUES (?1, ?1)", [handle])?;
     let length: f64 = row.rng.random();
     let text = text::sentence(row.rng, 2 + (length * length * 38.0) as usize);
     let from_me = row.rng.random_bool(0.45);
     let read = from_me || row.rng.random_bool(0.97);
     let date = row.cocoa() * 1_000_000_000 + row.rng.random_range(0..1_000_000_000);
-    let message = run(row.db,
+    let message = run(
+        row.db,
         "INSERT INTO message (guid, text, handle_id, attributedBody, service, account, date, date_read, date_delivered,
             is_delivered, is_from_me, is_read, is_sent, cache_has_attachments)
          VALUES (?1, ?2, ?3, ?4, 'iMessage', ?5, ?6, ?7, ?8, 1, ?9, ?10, ?9, ?11)",
@@ -317,20 +276,15 @@ fn insert_message(row: &mut Row, has_attachment: bool) -> Result<i64> {
             has_attachment,
         ],
     )?;
-    run(
-        row.db,
-        "INSERT INTO chat_message_join VALUES (?1, ?2, ?3)",
-        [handle, message, date],
-    )?;
+    run(row.db, "INSERT INTO chat_message_join VALUES (?1, ?2, ?3)", [handle, message, date])?;
     Ok(message)
 }
 
 /// An `NSAttributedString` as a typedstream, with the one attribute that every message part has.
 fn attributed_body(text: &str) -> Vec<u8> {
-    let mut body =
-        b"\x04\x0bstreamtyped\x81\xe8\x03\x84\x01\x40\x84\x84\x84\x12NSAttributedString\0\
+    let mut body = b"\x04\x0bstreamtyped\x81\xe8\x03\x84\x01\x40\x84\x84\x84\x12NSAttributedString\0\
         \x84\x84\x08NSObject\0\x85\x92\x84\x84\x84\x08NSString\x01\x94\x84\x01+"
-            .to_vec();
+        .to_vec();
     push_length(&mut body, text.len());
     body.extend(text.as_bytes());
     body.extend(b"\x86\x84\x02iI\x01");
@@ -371,8 +325,7 @@ pub(crate) fn add_attachment(
     )?;
     insert.execute(params![guid, cocoa(at), path, name, size as i64])?;
     let attachment = db.last_insert_rowid();
-    db.prepare_cached("INSERT INTO message_attachment_join VALUES (?1, ?2)")?
-        .execute([message, attachment])?;
+    db.prepare_cached("INSERT INTO message_attachment_join VALUES (?1, ?2)")?.execute([message, attachment])?;
     Ok(())
 }
 
@@ -426,16 +379,8 @@ pub(crate) struct Asset {
 }
 
 pub(crate) fn add_asset(db: &Connection, rng: &mut ChaCha8Rng, asset: &Asset) -> Result<()> {
-    let style = if asset.is_film {
-        4
-    } else {
-        1 + 2 * i64::from(asset.is_live)
-    };
-    let (width, height) = if asset.is_film {
-        (1920, 1080)
-    } else {
-        (4032, 3024)
-    };
+    let style = if asset.is_film { 4 } else { 1 + 2 * i64::from(asset.is_live) };
+    let (width, height) = if asset.is_film { (1920, 1080) } else { (4032, 3024) };
     let uti = match asset.file_name.rsplit('.').next() {
         Some("HEIC") => "public.heic",
         Some("MOV") => "com.apple.quicktime-movie",
@@ -465,10 +410,7 @@ pub(crate) fn add_asset(db: &Connection, rng: &mut ChaCha8Rng, asset: &Asset) ->
 }
 
 pub(crate) fn remove_asset(db: &Connection, file_name: &str) -> Result<()> {
-    db.execute(
-        "DELETE FROM ZADDITIONALASSETATTRIBUTES WHERE ZORIGINALFILENAME = ?1",
-        [file_name],
-    )?;
+    db.execute("DELETE FROM ZADDITIONALASSETATTRIBUTES WHERE ZORIGINALFILENAME = ?1", [file_name])?;
     db.execute("DELETE FROM ZASSET WHERE ZFILENAME = ?1", [file_name])?;
     Ok(())
 }
@@ -681,86 +623,51 @@ pub(crate) const VOICEMAIL: Database = Database {
 };
 
 /// Adds a voicemail of `seconds` and returns its row.
-pub(crate) fn add_voicemail(
-    db: &Connection,
-    rng: &mut ChaCha8Rng,
-    key: u64,
-    at: i64,
-    seconds: u64,
-) -> Result<i64> {
+pub(crate) fn add_voicemail(db: &Connection, rng: &mut ChaCha8Rng, key: u64, at: i64, seconds: u64) -> Result<i64> {
     let (_, person) = Person::close(key, rng);
     db.execute(
         "INSERT INTO voicemail VALUES (NULL, ?1, ?2, 'Complete', ?3, ?3, ?4, 0, 0, 2, NULL, ?5)",
-        params![
-            rng.random_range(1..100_000),
-            at,
-            person.phone,
-            seconds as i64,
-            text::uuid(rng)
-        ],
+        params![rng.random_range(1..100_000), at, person.phone, seconds as i64, text::uuid(rng)],
     )?;
     Ok(db.last_insert_rowid())
 }
 
 /// Every database of a phone.
-pub(crate) const ALL: [&Database; 9] = [
-    &MESSAGES, &PHOTOS, &CHATS, &HEALTH, &CALLS, &CONTACTS, &CALENDAR, &BROWSING, &VOICEMAIL,
-];
+pub(crate) const ALL: [&Database; 9] =
+    [&MESSAGES, &PHOTOS, &CHATS, &HEALTH, &CALLS, &CONTACTS, &CALENDAR, &BROWSING, &VOICEMAIL];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn changed_pages(old: &[u8], new: &[u8]) -> usize {
-        old.chunks(4096)
-            .zip(new.chunks(4096))
-            .filter(|(old, new)| old != new)
-            .count()
+        old.chunks(4096).zip(new.chunks(4096)).filter(|(old, new)| old != new).count()
     }
 
     #[test]
     fn does_a_day_change_few_pages_of_messages() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join(MESSAGES.file_name());
-        MESSAGES
-            .create(directory.path(), 8 << 20, 1_700_000_000, 1)
-            .unwrap();
+        MESSAGES.create(directory.path(), 8 << 20, 1_700_000_000, 1).unwrap();
         let old = fs::read(&file).unwrap();
-        MESSAGES
-            .live_one_day(directory.path(), 1_700_086_400, 1)
-            .unwrap();
+        MESSAGES.live_one_day(directory.path(), 1_700_086_400, 1).unwrap();
         let changed = changed_pages(&old, &fs::read(&file).unwrap());
-        assert!(
-            (5..200).contains(&changed),
-            "{changed} of {} pages changed",
-            old.len() / 4096
-        );
+        assert!((5..200).contains(&changed), "{changed} of {} pages changed", old.len() / 4096);
     }
 
     #[test]
     fn does_sqlite_read_a_settled_log() {
         let [directory, copy] = [(); 2].map(|()| tempfile::tempdir().unwrap());
-        CALLS
-            .create(directory.path(), 40_000, 1_700_000_000, 1)
-            .unwrap();
-        let (file, copy) = (
-            directory.path().join(CALLS.file_name()),
-            copy.path().join("copy"),
-        );
+        CALLS.create(directory.path(), 40_000, 1_700_000_000, 1).unwrap();
+        let (file, copy) = (directory.path().join(CALLS.file_name()), copy.path().join("copy"));
         fs::copy(&file, &copy).unwrap();
         let count = || {
             let db = Connection::open(&copy).unwrap();
-            db.query_row("SELECT count(*) FROM ZCALLRECORD", [], |row| {
-                row.get::<_, i64>(0)
-            })
-            .unwrap()
+            db.query_row("SELECT count(*) FROM ZCALLRECORD", [], |row| row.get::<_, i64>(0)).unwrap()
         };
         let without_log = count();
         fs::copy(beside(&file, "-wal"), beside(&copy, "-wal")).unwrap();
-        assert_eq!(
-            &fs::read(beside(&copy, "-wal")).unwrap()[16..24],
-            b"heirloom"
-        );
+        assert_eq!(&fs::read(beside(&copy, "-wal")).unwrap()[16..24], b"heirloom");
         assert_eq!(count(), without_log + 5);
     }
 }

@@ -50,19 +50,12 @@ pub enum Kind {
 impl Location {
     /// The place at `path` of `domain`.
     pub fn new(domain: impl Into<String>, path: impl Into<String>) -> Location {
-        Location {
-            domain: domain.into(),
-            path: path.into(),
-        }
+        Location { domain: domain.into(), path: path.into() }
     }
 
     /// Name of the content in a backup: SHA-1 of `domain-path` in lower-case hex.
     pub fn file_id(&self) -> String {
-        let digest = Sha1::new()
-            .chain_update(&self.domain)
-            .chain_update("-")
-            .chain_update(&self.path)
-            .finalize();
+        let digest = Sha1::new().chain_update(&self.domain).chain_update("-").chain_update(&self.path).finalize();
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 

@@ -27,10 +27,7 @@ struct Options {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments
-        .iter()
-        .any(|argument| argument == "--help" || argument == "-h")
-    {
+    if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
         print!("{HELP}");
         return ExitCode::SUCCESS;
     }
@@ -41,10 +38,7 @@ fn main() -> ExitCode {
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!(
-                "heirloom-sim: cannot write the backup in {}: {error}",
-                options.dir.display()
-            );
+            eprintln!("heirloom-sim: cannot write the backup in {}: {error}", options.dir.display());
             ExitCode::FAILURE
         }
     }
@@ -69,9 +63,7 @@ fn run(options: &Options) -> std::io::Result<()> {
 }
 
 fn parse(arguments: &[String]) -> Option<Options> {
-    let (command, mut arguments) = arguments
-        .split_first()
-        .map(|(command, rest)| (command, rest.iter()))?;
+    let (command, mut arguments) = arguments.split_first().map(|(command, rest)| (command, rest.iter()))?;
     let (mut seed, mut size, mut days, mut dir) = (1, 300_000_000, 0, None);
     if command != "write" {
         return None;
@@ -85,19 +77,12 @@ fn parse(arguments: &[String]) -> Option<Options> {
             argument => dir = Some(PathBuf::from(argument)),
         }
     }
-    Some(Options {
-        seed,
-        size,
-        days,
-        dir: dir?,
-    })
+    Some(Options { seed, size, days, dir: dir? })
 }
 
 fn parse_size(text: &str) -> Option<u64> {
     let units = [('K', 1_000), ('M', 1_000_000), ('G', 1_000_000_000)];
-    let unit = units
-        .iter()
-        .find_map(|(letter, unit)| Some((text.strip_suffix(*letter)?, *unit)));
+    let unit = units.iter().find_map(|(letter, unit)| Some((text.strip_suffix(*letter)?, *unit)));
     let (number, unit) = unit.unwrap_or((text, 1));
     number.parse::<u64>().ok()?.checked_mul(unit)
 }

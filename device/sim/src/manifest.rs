@@ -9,10 +9,7 @@ use rusqlite::{Connection, Result, params};
 use crate::file::{File, Kind, Location};
 
 /// Writes `changes` into the Manifest.db at `path`, making it if it is not there. A place without a file is removed.
-pub(crate) fn update<'a>(
-    path: &Path,
-    changes: impl Iterator<Item = (&'a Location, Option<&'a File>)>,
-) -> Result<()> {
+pub(crate) fn update<'a>(path: &Path, changes: impl Iterator<Item = (&'a Location, Option<&'a File>)>) -> Result<()> {
     let db = Connection::open(path)?;
     db.execute_batch(
         "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA synchronous = OFF; PRAGMA cache_size = -64000;
@@ -25,8 +22,7 @@ pub(crate) fn update<'a>(
     )?;
     for (location, file) in changes {
         let Some(file) = file else {
-            db.prepare_cached("DELETE FROM Files WHERE fileID = ?1")?
-                .execute([location.file_id()])?;
+            db.prepare_cached("DELETE FROM Files WHERE fileID = ?1")?.execute([location.file_id()])?;
             continue;
         };
         db.prepare_cached(
@@ -54,11 +50,7 @@ fn flags(kind: &Kind) -> u8 {
 }
 
 fn mb_file(location: &Location, file: &File) -> Result<Vec<u8>> {
-    let mut objects = vec![
-        Value::from("$null"),
-        Value::Boolean(false),
-        Value::from(location.path.as_str()),
-    ];
+    let mut objects = vec![Value::from("$null"), Value::Boolean(false), Value::from(location.path.as_str())];
     let mut fields = dictionary([
         ("LastModified", file.modified.into()),
         ("Flags", 0.into()),
@@ -79,19 +71,13 @@ fn mb_file(location: &Location, file: &File) -> Result<Vec<u8>> {
     fields.insert("$class".into(), Value::Uid(Uid::new(objects.len() as u64)));
     objects.push(Value::Dictionary(dictionary([
         ("$classname", "MBFile".into()),
-        (
-            "$classes",
-            Value::Array(vec!["MBFile".into(), "NSObject".into()]),
-        ),
+        ("$classes", Value::Array(vec!["MBFile".into(), "NSObject".into()])),
     ])));
     objects[1] = Value::Dictionary(fields);
     let archive = dictionary([
         ("$version", 100_000.into()),
         ("$archiver", "NSKeyedArchiver".into()),
-        (
-            "$top",
-            Value::Dictionary(dictionary([("root", Value::Uid(Uid::new(1)))])),
-        ),
+        ("$top", Value::Dictionary(dictionary([("root", Value::Uid(Uid::new(1)))]))),
         ("$objects", Value::Array(objects)),
     ]);
     let mut bytes = Vec::new();
@@ -101,8 +87,5 @@ fn mb_file(location: &Location, file: &File) -> Result<Vec<u8>> {
 }
 
 pub(crate) fn dictionary<const N: usize>(entries: [(&str, Value); N]) -> Dictionary {
-    entries
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), value))
-        .collect()
+    entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }

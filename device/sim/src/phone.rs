@@ -89,11 +89,8 @@ impl Phone {
     /// What lockdown tells without a domain: `DeviceName`, `ProductVersion`, `SerialNumber` and so on.
     pub fn lockdown_values(&self) -> Dictionary {
         let mut rng = text::rng(self.key, "identity", 0);
-        let mut digits = |count: usize| -> String {
-            (0..count)
-                .map(|_| char::from(b'0' + rng.random_range(0..10)))
-                .collect()
-        };
+        let mut digits =
+            |count: usize| -> String { (0..count).map(|_| char::from(b'0' + rng.random_range(0..10))).collect() };
         dictionary([
             ("DeviceName", self.name.as_str().into()),
             ("DeviceClass", "iPhone".into()),
@@ -103,18 +100,9 @@ impl Phone {
             ("BuildVersion", "21G93".into()),
             ("UniqueDeviceID", self.udid().into()),
             ("SerialNumber", format!("F17{}Q6L4", digits(5)).into()),
-            (
-                "InternationalMobileEquipmentIdentity",
-                format!("35{}", digits(13)).into(),
-            ),
-            (
-                "MobileEquipmentIdentifier",
-                format!("35{}", digits(12)).into(),
-            ),
-            (
-                "IntegratedCircuitCardIdentity",
-                format!("8949{}", digits(15)).into(),
-            ),
+            ("InternationalMobileEquipmentIdentity", format!("35{}", digits(13)).into()),
+            ("MobileEquipmentIdentifier", format!("35{}", digits(12)).into()),
+            ("IntegratedCircuitCardIdentity", format!("8949{}", digits(15)).into()),
             ("PhoneNumber", format!("+49 151 {}", digits(8)).into()),
         ])
     }
@@ -134,10 +122,7 @@ impl Phone {
             size: total_bytes,
             day: 0,
             now: 1_709_254_800 + rng.random_range(0..365) * DAY,
-            name: format!(
-                "{}’s iPhone",
-                text::FIRST_NAMES[rng.random_range(0..text::FIRST_NAMES.len())]
-            ),
+            name: format!("{}’s iPhone", text::FIRST_NAMES[rng.random_range(0..text::FIRST_NAMES.len())]),
             files: BTreeMap::new(),
             bytes: 0,
             next_inode: 41_000,
@@ -166,58 +151,37 @@ impl Phone {
         for number in 0..count {
             let (maker, name) = (text::word(rng), text::word(rng));
             let version = format!("{}.{}", rng.random_range(1..20), rng.random_range(0..30));
-            self.apps.push(App {
-                bundle_id: format!("com.{maker}.{name}{number}"),
-                version,
-            });
+            self.apps.push(App { bundle_id: format!("com.{maker}.{name}{number}"), version });
         }
     }
 
     fn create_databases(&mut self) -> io::Result<()> {
         for database in databases::ALL {
             let size = self.size as f64 * 0.3 * database.share;
-            database
-                .create(self.directory.path(), size as u64, self.now, self.key)
-                .map_err(io::Error::other)?;
+            database.create(self.directory.path(), size as u64, self.now, self.key).map_err(io::Error::other)?;
         }
         self.note_databases()
     }
 
     /// Empty files, empty folders and links.
     fn add_oddities(&mut self) -> io::Result<()> {
-        for path in [
-            "Library/Caches/.keep",
-            "Library/Preferences/.GlobalPreferences.lock",
-            "Library/Safari/.lock",
-        ] {
+        for path in ["Library/Caches/.keep", "Library/Preferences/.GlobalPreferences.lock", "Library/Safari/.lock"] {
             self.put(Location::new("HomeDomain", path), Content::Empty)?;
         }
-        for domain in [
-            "KeychainDomain",
-            "WirelessDomain",
-            "ManagedPreferencesDomain",
-            "TonesDomain",
-        ] {
+        for domain in ["KeychainDomain", "WirelessDomain", "ManagedPreferencesDomain", "TonesDomain"] {
             self.put_directory(Location::new(domain, ""));
         }
-        self.put_directory(Location::new(
-            CAMERA_ROLL,
-            "Media/PhotoData/Mutations/DCIM/100APPLE",
-        ));
+        self.put_directory(Location::new(CAMERA_ROLL, "Media/PhotoData/Mutations/DCIM/100APPLE"));
         for number in 0..self.apps.len() {
             let domain = app_domain(&self.apps[number]);
             self.put_directory(Location::new(&*domain, "Documents"));
             self.put_directory(Location::new(&*domain, "Library/Saved Application State"));
             if number % 5 == 0 {
-                self.put(
-                    Location::new(&*domain, "Documents/.initialized"),
-                    Content::Empty,
-                )?;
+                self.put(Location::new(&*domain, "Documents/.initialized"), Content::Empty)?;
                 let link = Location::new(&*domain, "Library/WebKit/WebsiteData/IndexedDB/v0");
                 let container = text::uuid(&mut text::rng(self.key, "container", number as u64));
-                let target = format!(
-                    "/var/mobile/Containers/Data/Application/{container}/Library/WebKit/WebsiteData/IndexedDB"
-                );
+                let target =
+                    format!("/var/mobile/Containers/Data/Application/{container}/Library/WebKit/WebsiteData/IndexedDB");
                 self.put_entry(link, Kind::Symlink(target), Content::Empty, 0);
             }
         }
@@ -227,24 +191,16 @@ impl Phone {
     /// Property lists, until there are ten files to a megabyte; a small phone has more, so that it has some at all.
     fn add_settings(&mut self, rng: &mut ChaCha8Rng) -> io::Result<()> {
         let wanted = (self.size / 100_000) as usize;
-        let files = self
-            .files
-            .values()
-            .filter(|file| file.kind == Kind::File)
-            .count();
+        let files = self.files.values().filter(|file| file.kind == Kind::File).count();
         for number in 0..wanted.saturating_sub(files).max(40) {
             let location = match number % 10 {
                 0 | 1 => {
-                    let name = format!(
-                        "Library/Preferences/com.apple.{}{number}.plist",
-                        text::word(rng)
-                    );
+                    let name = format!("Library/Preferences/com.apple.{}{number}.plist", text::word(rng));
                     Location::new("HomeDomain", name)
                 }
-                2 if number % 40 == 2 => Location::new(
-                    "SystemPreferencesDomain",
-                    format!("SystemConfiguration/com.apple.{number}.plist"),
-                ),
+                2 if number % 40 == 2 => {
+                    Location::new("SystemPreferencesDomain", format!("SystemConfiguration/com.apple.{number}.plist"))
+                }
                 _ => {
                     let app = &self.apps[rng.random_range(0..self.apps.len())];
                     let (folder, name) = (text::word(rng), text::word(rng));
@@ -256,11 +212,7 @@ impl Phone {
                     Location::new(app_domain(app), path)
                 }
             };
-            let content = Content::Plist {
-                key: rng.random(),
-                revision: 0,
-                binary: rng.random_bool(0.7),
-            };
+            let content = Content::Plist { key: rng.random(), revision: 0, binary: rng.random_bool(0.7) };
             self.put(location, content)?;
         }
         Ok(())
@@ -273,25 +225,13 @@ impl Phone {
         while self.bytes < self.size {
             let app = &self.apps[rng.random_range(0..self.apps.len())];
             let location = if number % 2 == 0 {
-                Location::new(
-                    app_domain(app),
-                    format!("Library/Logs/{}{number}.log", text::word(rng)),
-                )
+                Location::new(app_domain(app), format!("Library/Logs/{}{number}.log", text::word(rng)))
             } else {
-                Location::new(
-                    app_domain(app),
-                    format!("Documents/Cache/{}{number}.json", text::word(rng)),
-                )
+                Location::new(app_domain(app), format!("Documents/Cache/{}{number}.json", text::word(rng)))
             };
             let rest = (self.size - self.bytes) / 4096 + 1;
             let blocks = (rng.random_range(25.0..500.0) * scale) as u64 + 1;
-            self.put(
-                location,
-                Content::Log {
-                    key: rng.random(),
-                    blocks: blocks.min(rest),
-                },
-            )?;
+            self.put(location, Content::Log { key: rng.random(), blocks: blocks.min(rest) })?;
             number += 1;
         }
         Ok(())
@@ -308,9 +248,7 @@ impl Phone {
         self.now += DAY;
         let mut rng = text::rng(self.key, "day", self.day.into());
         for database in databases::ALL {
-            database
-                .live_one_day(self.directory.path(), self.now, self.key)
-                .map_err(io::Error::other)?;
+            database.live_one_day(self.directory.path(), self.now, self.key).map_err(io::Error::other)?;
         }
         let often = (self.size as f64 / 3e8).sqrt().clamp(0.4, 4.0);
         let photos = (rng.random_range(5.0..11.0) * often) as u32;
@@ -338,9 +276,7 @@ impl Phone {
             }
             let number = self.photos.remove(rng.random_range(0..old));
             let photo = Photo::taken(self.key, self.size, number);
-            self.change(&databases::PHOTOS, |db, _| {
-                databases::remove_asset(db, &photo.file_name())
-            })?;
+            self.change(&databases::PHOTOS, |db, _| databases::remove_asset(db, &photo.file_name()))?;
             for (location, _) in photo.files() {
                 self.remove(&location);
             }
@@ -350,33 +286,22 @@ impl Phone {
 
     fn rewrite_settings(&mut self, rng: &mut ChaCha8Rng) -> io::Result<()> {
         let rewritten = self.pick(|content| match content {
-            Content::Plist {
-                key,
-                revision,
-                binary,
-            } if rng.random_bool(0.025) => Some(Content::Plist {
-                key: *key,
-                revision: revision + 1,
-                binary: *binary,
-            }),
+            Content::Plist { key, revision, binary } if rng.random_bool(0.025) => {
+                Some(Content::Plist { key: *key, revision: revision + 1, binary: *binary })
+            }
             _ => None,
         });
-        rewritten
-            .into_iter()
-            .try_for_each(|(location, content)| self.put(location, content))
+        rewritten.into_iter().try_for_each(|(location, content)| self.put(location, content))
     }
 
     fn append_to_logs(&mut self, rng: &mut ChaCha8Rng) -> io::Result<()> {
         let appended = self.pick(|content| match content {
-            Content::Log { key, blocks } if rng.random_bool(0.4) => Some(Content::Log {
-                key: *key,
-                blocks: blocks + rng.random_range(1..=4),
-            }),
+            Content::Log { key, blocks } if rng.random_bool(0.4) => {
+                Some(Content::Log { key: *key, blocks: blocks + rng.random_range(1..=4) })
+            }
             _ => None,
         });
-        appended
-            .into_iter()
-            .try_for_each(|(location, content)| self.put(location, content))
+        appended.into_iter().try_for_each(|(location, content)| self.put(location, content))
     }
 
     /// An update begins the app's logs and caches anew and writes settings of its own.
@@ -386,48 +311,24 @@ impl Phone {
         let (major, minor) = app.version.split_once('.').unwrap_or((&app.version, "0"));
         app.version = format!("{major}.{}", minor.parse::<u32>().unwrap_or(0) + 1);
         let domain = app_domain(app);
-        let migration = format!(
-            "Library/Application Support/Migration/{}.plist",
-            app.version
-        );
+        let migration = format!("Library/Application Support/Migration/{}.plist", app.version);
         let scale = (self.size as f64 / 1e8).clamp(0.05, 1.0);
         let fresh: Vec<_> = self
             .files
             .iter()
-            .filter(|(location, file)| {
-                location.domain == domain && matches!(file.content, Content::Log { .. })
-            })
+            .filter(|(location, file)| location.domain == domain && matches!(file.content, Content::Log { .. }))
             .map(|(location, _)| location.clone())
             .collect();
         for location in fresh {
             let blocks = (rng.random_range(25.0..200.0) * scale) as u64 + 1;
-            self.put(
-                location,
-                Content::Log {
-                    key: rng.random(),
-                    blocks,
-                },
-            )?;
+            self.put(location, Content::Log { key: rng.random(), blocks })?;
         }
-        self.put(
-            Location::new(domain, migration),
-            Content::Plist {
-                key: rng.random(),
-                revision: 0,
-                binary: true,
-            },
-        )
+        self.put(Location::new(domain, migration), Content::Plist { key: rng.random(), revision: 0, binary: true })
     }
 
     /// The places whose content `change` gives another.
-    fn pick(
-        &self,
-        mut change: impl FnMut(&Content) -> Option<Content>,
-    ) -> Vec<(Location, Content)> {
-        let changed = self
-            .files
-            .iter()
-            .filter_map(|(location, file)| Some((location.clone(), change(&file.content)?)));
+    fn pick(&self, mut change: impl FnMut(&Content) -> Option<Content>) -> Vec<(Location, Content)> {
+        let changed = self.files.iter().filter_map(|(location, file)| Some((location.clone(), change(&file.content)?)));
         changed.collect()
     }
 }
@@ -447,9 +348,7 @@ impl Phone {
             taken.push((photo, self.moment()));
         }
         self.change(&databases::PHOTOS, |db, rng| {
-            taken
-                .iter()
-                .try_for_each(|(photo, at)| databases::add_asset(db, rng, &photo.asset(*at)))
+            taken.iter().try_for_each(|(photo, at)| databases::add_asset(db, rng, &photo.asset(*at)))
         })
     }
 
@@ -460,27 +359,17 @@ impl Phone {
         let mut count = 0;
         while go_on(self, count) {
             let size = (rng.random_range(60_000.0..600_000.0) * scale(self.size)) as u64;
-            let content = Content::Media {
-                format: Media::Jpeg,
-                key: rng.random(),
-                size,
-            };
+            let content = Content::Media { format: Media::Jpeg, key: rng.random(), size };
             let id = text::uuid(&mut rng);
             let (one, two) = (rng.random_range(0..16), rng.random_range(0..16));
             if count % 2 == 0 {
-                let path = format!(
-                    "Library/SMS/Attachments/{one:x}{two:x}/{:02}/{id}/IMG_{:04}.jpeg",
-                    two,
-                    count % 9999
-                );
+                let path =
+                    format!("Library/SMS/Attachments/{one:x}{two:x}/{:02}/{id}/IMG_{:04}.jpeg", two, count % 9999);
                 received.push((path.clone(), size, self.moment()));
                 self.put(Location::new("MediaDomain", path), content)?;
             } else {
                 let (_, person) = text::Person::close(self.key, &mut rng);
-                let path = format!(
-                    "Message/Media/{}@s.whatsapp.net/{one:x}/{two:x}/{id}.jpg",
-                    &person.phone[1..]
-                );
+                let path = format!("Message/Media/{}@s.whatsapp.net/{one:x}/{two:x}/{id}.jpg", &person.phone[1..]);
                 self.put(Location::new(CHATS_DOMAIN, path), content)?;
             }
             count += 1;
@@ -488,9 +377,7 @@ impl Phone {
         let key = self.key;
         self.change(&databases::MESSAGES, |db, rng| {
             let mut received = received.iter();
-            received.try_for_each(|(path, size, at)| {
-                databases::add_attachment(db, rng, key, *at, path, *size)
-            })
+            received.try_for_each(|(path, size, at)| databases::add_attachment(db, rng, key, *at, path, *size))
         })
     }
 
@@ -499,19 +386,14 @@ impl Phone {
         for _ in 0..count {
             let (key, at) = (self.key, self.moment());
             let seconds = rng.random_range(4..60);
-            let row = self.change(&databases::VOICEMAIL, |db, rng| {
-                databases::add_voicemail(db, rng, key, at, seconds)
-            })?;
+            let row =
+                self.change(&databases::VOICEMAIL, |db, rng| databases::add_voicemail(db, rng, key, at, seconds))?;
             // AMR at 12.2 kbit/s has fifty frames of 32 bytes a second.
             let size = 6 + seconds * 50 * 32;
             let path = format!("Library/Voicemail/{row}.amr");
             self.put(
                 Location::new("HomeDomain", path),
-                Content::Media {
-                    format: Media::Amr,
-                    key: rng.random(),
-                    size,
-                },
+                Content::Media { format: Media::Amr, key: rng.random(), size },
             )?;
         }
         Ok(())
@@ -523,25 +405,17 @@ impl Phone {
         change: impl FnOnce(&rusqlite::Connection, &mut ChaCha8Rng) -> rusqlite::Result<T>,
     ) -> io::Result<T> {
         let mut rng = text::rng(self.key, "change", self.next_inode);
-        database
-            .change(self.directory.path(), |db| change(db, &mut rng))
-            .map_err(io::Error::other)
+        database.change(self.directory.path(), |db| change(db, &mut rng)).map_err(io::Error::other)
     }
 
     /// Takes the database files as they are now.
     fn note_databases(&mut self) -> io::Result<()> {
         for database in databases::ALL {
             let file = self.directory.path().join(database.file_name());
-            self.put(
-                Location::new(database.domain, database.path),
-                Content::Stored(file.clone()),
-            )?;
+            self.put(Location::new(database.domain, database.path), Content::Stored(file.clone()))?;
             if database.leaves_wal {
                 let log = Content::Stored(databases::beside(&file, "-wal"));
-                self.put(
-                    Location::new(database.domain, format!("{}-wal", database.path)),
-                    log,
-                )?;
+                self.put(Location::new(database.domain, format!("{}-wal", database.path)), log)?;
             }
         }
         Ok(())
@@ -550,28 +424,16 @@ impl Phone {
     /// Brings Manifest.db up to what has changed.
     fn settle(&mut self) -> io::Result<()> {
         let changed = std::mem::take(&mut self.changed);
-        let changes = changed
-            .iter()
-            .map(|location| (location, self.files.get(location)));
+        let changes = changed.iter().map(|location| (location, self.files.get(location)));
         manifest::update(&self.manifest_db(), changes).map_err(io::Error::other)
     }
 
     fn put(&mut self, location: Location, content: Content) -> io::Result<()> {
-        let before = self
-            .files
-            .get(&location)
-            .map(|file| (&file.content, file.size));
+        let before = self.files.get(&location).map(|file| (&file.content, file.size));
         let size = match (&content, before) {
-            (
-                Content::Log { key, blocks },
-                Some((
-                    Content::Log {
-                        key: same,
-                        blocks: old,
-                    },
-                    size,
-                )),
-            ) if key == same => size + content::log_size(*key, *old, blocks - old),
+            (Content::Log { key, blocks }, Some((Content::Log { key: same, blocks: old }, size))) if key == same => {
+                size + content::log_size(*key, *old, blocks - old)
+            }
             _ => content.size()?,
         };
         self.put_entry(location, Kind::File, content, size);
@@ -586,10 +448,7 @@ impl Phone {
 
     fn put_entry(&mut self, location: Location, kind: Kind, content: Content, size: u64) {
         let modified = self.moment();
-        let before = self
-            .files
-            .get(&location)
-            .map(|file| (file.inode, file.birth, file.size));
+        let before = self.files.get(&location).map(|file| (file.inode, file.birth, file.size));
         if before.is_none() {
             self.note_in_parent(&location, modified);
         }
@@ -598,24 +457,12 @@ impl Phone {
             Some((inode, birth, _)) if in_place => (inode, birth),
             _ => {
                 self.next_inode += 1;
-                (
-                    self.next_inode,
-                    before.map_or(modified, |(_, birth, _)| birth),
-                )
+                (self.next_inode, before.map_or(modified, |(_, birth, _)| birth))
             }
         };
         let protection_class = if kind == Kind::File { 3 } else { 0 };
         self.bytes = self.bytes - before.map_or(0, |(.., size)| size) + size;
-        let file = File {
-            kind,
-            size,
-            inode,
-            birth,
-            modified,
-            status_changed: modified,
-            protection_class,
-            content,
-        };
+        let file = File { kind, size, inode, birth, modified, status_changed: modified, protection_class, content };
         self.files.insert(location.clone(), file);
         self.changed.insert(location);
     }
@@ -644,11 +491,7 @@ impl Phone {
     /// A time of this day, or on the first day one of the two years before it.
     fn moment(&self) -> i64 {
         let mut rng = text::rng(self.key, "moment", self.next_inode);
-        let ago = if self.day == 0 {
-            rng.random_range(0..2 * 365 * DAY)
-        } else {
-            rng.random_range(0..80_000)
-        };
+        let ago = if self.day == 0 { rng.random_range(0..2 * 365 * DAY) } else { rng.random_range(0..80_000) };
         self.now - ago
     }
 }
@@ -664,11 +507,7 @@ mod tests {
     use super::*;
 
     fn bytes_of(phone: &Phone, is_counted: impl Fn(&Content) -> bool) -> u64 {
-        phone
-            .files()
-            .filter(|(_, file)| is_counted(&file.content))
-            .map(|(_, file)| file.size)
-            .sum()
+        phone.files().filter(|(_, file)| is_counted(&file.content)).map(|(_, file)| file.size).sum()
     }
 
     #[test]
@@ -677,28 +516,13 @@ mod tests {
             let phone = Phone::new(3, size).unwrap();
             let total = bytes_of(&phone, |_| true);
             assert_eq!(total, phone.total_bytes());
-            assert!(
-                (size / 10 * 9..size / 10 * 11).contains(&total),
-                "{total} bytes of {size}"
-            );
+            assert!((size / 10 * 9..size / 10 * 11).contains(&total), "{total} bytes of {size}");
             let media = bytes_of(&phone, |content| matches!(content, Content::Media { .. }));
             let databases = bytes_of(&phone, |content| matches!(content, Content::Stored(_)));
-            assert!(
-                (50..65).contains(&(media * 100 / size)),
-                "{media} bytes of media of {size}"
-            );
-            assert!(
-                (25..40).contains(&(databases * 100 / size)),
-                "{databases} bytes of databases of {size}"
-            );
-            let files = phone
-                .files()
-                .filter(|(_, file)| file.kind == Kind::File)
-                .count() as u64;
-            assert!(
-                (size / 110_000..size / 100_000 + 80).contains(&files),
-                "{files} files in {size} bytes"
-            );
+            assert!((50..65).contains(&(media * 100 / size)), "{media} bytes of media of {size}");
+            assert!((25..40).contains(&(databases * 100 / size)), "{databases} bytes of databases of {size}");
+            let files = phone.files().filter(|(_, file)| file.kind == Kind::File).count() as u64;
+            assert!((size / 110_000..size / 100_000 + 80).contains(&files), "{files} files in {size} bytes");
         }
     }
 
@@ -708,25 +532,14 @@ mod tests {
         phone.live_one_day().unwrap();
         for (location, _) in phone.files() {
             if let Some(parent) = location.parent() {
-                let folder = phone
-                    .files
-                    .get(&parent)
-                    .unwrap_or_else(|| panic!("no folder for {location}"));
+                let folder = phone.files.get(&parent).unwrap_or_else(|| panic!("no folder for {location}"));
                 assert_eq!(folder.kind, Kind::Directory, "{parent}");
             }
         }
-        let kinds = [Kind::File, Kind::Directory]
-            .map(|kind| phone.files().filter(|(_, file)| file.kind == kind).count());
-        assert!(
-            phone.files().count() > kinds[0] + kinds[1],
-            "there are links"
-        );
-        assert!(
-            phone
-                .files()
-                .any(|(_, file)| file.kind == Kind::File && file.size == 0),
-            "there are empty files"
-        );
+        let kinds =
+            [Kind::File, Kind::Directory].map(|kind| phone.files().filter(|(_, file)| file.kind == kind).count());
+        assert!(phone.files().count() > kinds[0] + kinds[1], "there are links");
+        assert!(phone.files().any(|(_, file)| file.kind == Kind::File && file.size == 0), "there are empty files");
     }
 
     #[test]
@@ -745,13 +558,8 @@ mod tests {
             let Some(before) = old.get(location) else {
                 continue;
             };
-            if matches!(file.content, Content::Log { .. } | Content::Plist { .. })
-                && read(file) != read(before)
-            {
-                assert!(
-                    file.modified > yesterday && before.modified <= yesterday,
-                    "{location}"
-                );
+            if matches!(file.content, Content::Log { .. } | Content::Plist { .. }) && read(file) != read(before) {
+                assert!(file.modified > yesterday && before.modified <= yesterday, "{location}");
                 changed += 1;
             }
         }

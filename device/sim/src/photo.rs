@@ -25,35 +25,17 @@ impl Photo {
         let scale = scale(phone_size);
         let mut media = |extension, format, sizes: std::ops::Range<f64>| {
             let size = (rng.random_range(sizes) * scale) as u64;
-            (
-                extension,
-                Content::Media {
-                    format,
-                    key: rng.random(),
-                    size,
-                },
-            )
+            (extension, Content::Media { format, key: rng.random(), size })
         };
         let still = ("HEIC", Media::Heic, 1e6..4e6);
         let media = match number % 20 {
             7 | 19 => vec![media("MOV", Media::QuickTime, 2e6..8e6)],
-            3 | 11 => vec![
-                media(still.0, still.1, still.2),
-                media("MOV", Media::QuickTime, 1e6..2e6),
-            ],
+            3 | 11 => vec![media(still.0, still.1, still.2), media("MOV", Media::QuickTime, 1e6..2e6)],
             1 | 9 | 16 => vec![media("JPG", Media::Jpeg, 1e6..3e6)],
             _ => vec![media(still.0, still.1, still.2)],
         };
         let size = (rng.random_range(1e4..4e4) * scale.max(0.1)) as u64;
-        Photo {
-            number,
-            media,
-            thumbnail: Content::Media {
-                format: Media::Jpeg,
-                key: rng.random(),
-                size,
-            },
-        }
+        Photo { number, media, thumbnail: Content::Media { format: Media::Jpeg, key: rng.random(), size } }
     }
 
     fn directory(&self) -> String {
@@ -72,14 +54,9 @@ impl Photo {
     /// All that lies in the camera roll for it.
     pub(crate) fn files(&self) -> Vec<(Location, Content)> {
         let (directory, stem) = (self.directory(), self.stem());
-        let media = self
-            .media
-            .iter()
-            .map(|(extension, content)| (format!("Media/{directory}/{stem}.{extension}"), content));
-        let thumbnail = format!(
-            "Media/PhotoData/Thumbnails/V2/{directory}/{}/5005.JPG",
-            self.file_name()
-        );
+        let media =
+            self.media.iter().map(|(extension, content)| (format!("Media/{directory}/{stem}.{extension}"), content));
+        let thumbnail = format!("Media/PhotoData/Thumbnails/V2/{directory}/{}/5005.JPG", self.file_name());
         media
             .chain([(thumbnail, &self.thumbnail)])
             .map(|(path, content)| (Location::new(CAMERA_ROLL, path), content.clone()))

@@ -6,11 +6,8 @@ use rand_chacha::ChaCha8Rng;
 /// A generator for `purpose`, its own for each `(key, number)`.
 pub(crate) fn rng(key: u64, purpose: &str, number: u64) -> ChaCha8Rng {
     use sha1::{Digest, Sha1};
-    let digest = Sha1::new()
-        .chain_update(key.to_le_bytes())
-        .chain_update(number.to_le_bytes())
-        .chain_update(purpose)
-        .finalize();
+    let digest =
+        Sha1::new().chain_update(key.to_le_bytes()).chain_update(number.to_le_bytes()).chain_update(purpose).finalize();
     let mut seed = [0; 32];
     seed[..20].copy_from_slice(&digest);
     ChaCha8Rng::from_seed(seed)
@@ -45,14 +42,7 @@ pub(crate) fn sentence(rng: &mut impl Rng, count: usize) -> String {
 pub(crate) fn uuid(rng: &mut impl Rng) -> String {
     let bits: u128 = rng.random();
     let hex = format!("{bits:032X}");
-    format!(
-        "{}-{}-4{}-A{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[13..16],
-        &hex[17..20],
-        &hex[20..]
-    )
+    format!("{}-{}-4{}-A{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..])
 }
 
 /// `count` random bytes.
@@ -65,9 +55,7 @@ pub(crate) fn bytes(rng: &mut impl Rng, count: usize) -> Vec<u8> {
 /// `word` with its first letter upper-case.
 pub(crate) fn capitalized(word: &str) -> String {
     let mut letters = word.chars();
-    letters.next().map_or(String::new(), |first| {
-        first.to_uppercase().chain(letters).collect()
-    })
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// Somebody the owner knows: number `index` is the same person in every database of one phone.
@@ -82,19 +70,11 @@ impl Person {
     pub(crate) fn nth(key: u64, index: u64) -> Person {
         let mut rng = rng(key, "person", index);
         let first = FIRST_NAMES[rng.random_range(0..FIRST_NAMES.len())];
-        let last = format!(
-            "{}{}",
-            capitalized(word(&mut rng)),
-            ["son", "er", "well", "mann"][rng.random_range(0..4)]
-        );
+        let last = format!("{}{}", capitalized(word(&mut rng)), ["son", "er", "well", "mann"][rng.random_range(0..4)]);
         Person {
             first,
             phone: format!("+4917{}", rng.random_range(10_000_000..99_999_999)),
-            email: format!(
-                "{}.{}@example.com",
-                first.to_lowercase(),
-                last.to_lowercase()
-            ),
+            email: format!("{}.{}@example.com", first.to_lowercase(), last.to_lowercase()),
             last,
         }
     }
@@ -108,9 +88,8 @@ impl Person {
 }
 
 pub(crate) const FIRST_NAMES: [&str; 24] = [
-    "Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Ida", "Jonas", "Klara",
-    "Leo", "Mia", "Noah", "Olga", "Paul", "Rosa", "Sam", "Tilda", "Umar", "Vera", "Willem", "Yara",
-    "Zoe",
+    "Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Ida", "Jonas", "Klara", "Leo", "Mia", "Noah",
+    "Olga", "Paul", "Rosa", "Sam", "Tilda", "Umar", "Vera", "Willem", "Yara", "Zoe",
 ];
 
 #[rustfmt::skip]

@@ -11,11 +11,7 @@ pub struct FileId(pub [u8; 20]);
 impl FileId {
     /// The id of the file at `relative_path` in `domain`.
     pub fn of(domain: &str, relative_path: &str) -> Self {
-        let hash = Sha1::new()
-            .chain_update(domain)
-            .chain_update(b"-")
-            .chain_update(relative_path)
-            .finalize();
+        let hash = Sha1::new().chain_update(domain).chain_update(b"-").chain_update(relative_path).finalize();
         FileId(hash.into())
     }
 
@@ -72,14 +68,7 @@ mod tests {
 
     #[test]
     fn only_forty_lower_case_digits_parse() {
-        for text in [
-            "",
-            &SMS[1..],
-            &format!("{SMS}0"),
-            &SMS.to_uppercase(),
-            &SMS.replace('d', "g"),
-            &"é".repeat(20),
-        ] {
+        for text in ["", &SMS[1..], &format!("{SMS}0"), &SMS.to_uppercase(), &SMS.replace('d', "g"), &"é".repeat(20)] {
             assert_eq!(FileId::parse(text), None, "{text}");
         }
     }

@@ -50,9 +50,7 @@ pub enum SkipReason {
     #[error("holds none of Manifest.db, Manifest.plist, Info.plist, Status.plist")]
     Empty,
     /// Not named like a backup, and without the pair of files that would make it one.
-    #[error(
-        "holds a manifest without an Info.plist, or the reverse, and is not named like a backup"
-    )]
+    #[error("holds a manifest without an Info.plist, or the reverse, and is not named like a backup")]
     Incomplete,
     /// The operating system refused to look inside.
     #[error("cannot be read")]
@@ -85,14 +83,8 @@ pub fn find_backups(path: &Path) -> Result<Found, Error> {
     let entries = fs::read_dir(&real).map_err(|source| Error::io(path, source))?;
     let itself = BackupFolder::named(&real, real.file_name());
     if itself.verdict() == Ok(true) {
-        let itself = BackupFolder {
-            path: path.to_owned(),
-            ..itself
-        };
-        return Ok(Found {
-            backups: vec![itself],
-            skipped: Vec::new(),
-        });
+        let itself = BackupFolder { path: path.to_owned(), ..itself };
+        return Ok(Found { backups: vec![itself], skipped: Vec::new() });
     }
     let mut names = Vec::new();
     for entry in entries {
@@ -105,10 +97,7 @@ pub fn find_backups(path: &Path) -> Result<Found, Error> {
         match child.verdict() {
             Ok(true) => found.backups.push(child),
             Ok(false) => {}
-            Err(why) => found.skipped.push(Skipped {
-                path: child.path,
-                why,
-            }),
+            Err(why) => found.skipped.push(Skipped { path: child.path, why }),
         }
     }
     Ok(found)
@@ -160,11 +149,7 @@ impl BackupFolder {
             .and_then(OsStr::to_str)
             .and_then(udid_from_folder_name)
             .map_or((None, None), |(udid, archived)| (Some(udid), archived));
-        BackupFolder {
-            path: path.to_owned(),
-            udid,
-            archived,
-        }
+        BackupFolder { path: path.to_owned(), udid, archived }
     }
 
     /// Whether this is a backup; an error if it only looks like one.
@@ -184,23 +169,13 @@ impl BackupFolder {
         if is_named && fs::read_dir(&self.path).is_err() {
             return Err(SkipReason::Unreadable);
         }
-        let has =
-            |file| fs::symlink_metadata(self.path.join(file)).is_ok_and(|file| file.is_file());
+        let has = |file| fs::symlink_metadata(self.path.join(file)).is_ok_and(|file| file.is_file());
         let (db, plist) = (has("Manifest.db"), has("Manifest.plist"));
         let (info, status) = (has("Info.plist"), has("Status.plist"));
         match is_named {
             true if db || plist || info || status => Ok(true),
             true => Err(SkipReason::Empty),
-            false
-                if (db || plist)
-                    && [db, plist, info, status]
-                        .into_iter()
-                        .filter(|&has| has)
-                        .count()
-                        >= 2 =>
-            {
-                Ok(true)
-            }
+            false if (db || plist) && [db, plist, info, status].into_iter().filter(|&has| has).count() >= 2 => Ok(true),
             false if db || plist || (info && status) => Err(SkipReason::Incomplete),
             // Any bundle may have an Info.plist.
             false => Ok(false),
@@ -212,10 +187,7 @@ impl BackupFolder {
         let path = self.path.join(file);
         let bytes = regular_file_bytes(&path)?;
         if bytes > MAX_FILE_BYTES {
-            return Err(Error::Plist {
-                file,
-                source: PlistError::TooLarge { bytes },
-            });
+            return Err(Error::Plist { file, source: PlistError::TooLarge { bytes } });
         }
         let mut content = Vec::new();
         fs::File::open(&path)
@@ -230,9 +202,7 @@ impl BackupFolder {
 pub(super) fn regular_file_bytes(path: &Path) -> Result<u64, Error> {
     let metadata = fs::symlink_metadata(path).map_err(|source| Error::io(path, source))?;
     if !metadata.is_file() {
-        return Err(Error::NotAFile {
-            path: path.to_owned(),
-        });
+        return Err(Error::NotAFile { path: path.to_owned() });
     }
     Ok(metadata.len())
 }
@@ -242,10 +212,7 @@ impl ArchiveTime {
     fn parse(text: &str) -> Option<Self> {
         let digits = |range: std::ops::Range<usize>| {
             let digits = text.get(range)?;
-            digits
-                .bytes()
-                .all(|byte| byte.is_ascii_digit())
-                .then_some(digits)
+            digits.bytes().all(|byte| byte.is_ascii_digit()).then_some(digits)
         };
         let number = |start: usize| digits(start..start + 2)?.parse::<u8>().ok();
         let time = ArchiveTime {
@@ -270,18 +237,8 @@ impl ArchiveTime {
 
 impl fmt::Display for ArchiveTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ArchiveTime {
-            year,
-            month,
-            day,
-            hour,
-            minute,
-            second,
-        } = self;
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}"
-        )
+        let ArchiveTime { year, month, day, hour, minute, second } = self;
+        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
     }
 }
 
@@ -302,32 +259,18 @@ mod tests {
     }
 
     fn names(found: &Found) -> Vec<&str> {
-        found
-            .backups
-            .iter()
-            .map(|backup| backup.path.file_name().unwrap().to_str().unwrap())
-            .collect()
+        found.backups.iter().map(|backup| backup.path.file_name().unwrap().to_str().unwrap()).collect()
     }
 
     fn reasons(found: &Found) -> Vec<(&str, SkipReason)> {
-        found
-            .skipped
-            .iter()
-            .map(|skipped| {
-                (
-                    skipped.path.file_name().unwrap().to_str().unwrap(),
-                    skipped.why,
-                )
-            })
-            .collect()
+        found.skipped.iter().map(|skipped| (skipped.path.file_name().unwrap().to_str().unwrap(), skipped.why)).collect()
     }
 
     #[test]
     fn folder_names_state_device_and_archive_time() {
         for udid in [OLD, NEW, &OLD.to_uppercase()] {
             assert_eq!(udid_from_folder_name(udid), Some((udid.to_owned(), None)));
-            let (read, archived) =
-                udid_from_folder_name(&format!("{udid}-20240229-235958")).unwrap();
+            let (read, archived) = udid_from_folder_name(&format!("{udid}-20240229-235958")).unwrap();
             assert_eq!(read, udid);
             assert_eq!(archived.unwrap().to_string(), "2024-02-29 23:59:58");
         }
@@ -355,11 +298,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         folder(root.path(), OLD, &["Info.plist", "Manifest.db"]);
         folder(root.path(), NEW, &["Status.plist"]);
-        folder(
-            root.path(),
-            &format!("{OLD}-20240229-235958"),
-            &["Manifest.plist"],
-        );
+        folder(root.path(), &format!("{OLD}-20240229-235958"), &["Manifest.plist"]);
         folder(root.path(), "renamed", &["Manifest.db", "Info.plist"]);
         folder(root.path(), "bundle.app", &["Info.plist"]);
         folder(root.path(), "half", &["Manifest.db"]);
@@ -367,20 +306,11 @@ mod tests {
         fs::write(root.path().join(".DS_Store"), b"x").unwrap();
 
         let found = find_backups(root.path()).unwrap();
-        assert_eq!(
-            names(&found),
-            [NEW, OLD, &format!("{OLD}-20240229-235958"), "renamed"]
-        );
+        assert_eq!(names(&found), [NEW, OLD, &format!("{OLD}-20240229-235958"), "renamed"]);
         assert_eq!(found.backups[0].udid.as_deref(), Some(NEW));
         assert_eq!(found.backups[3].udid, None);
         let empty = OLD.replace('1', "2");
-        assert_eq!(
-            reasons(&found),
-            [
-                (&*empty, SkipReason::Empty),
-                ("half", SkipReason::Incomplete)
-            ]
-        );
+        assert_eq!(reasons(&found), [(&*empty, SkipReason::Empty), ("half", SkipReason::Incomplete)]);
     }
 
     #[test]
@@ -388,19 +318,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let backup = folder(root.path(), OLD, &["Status.plist"]);
         folder(&backup, NEW, &["Status.plist"]);
-        for path in [
-            backup.clone(),
-            backup.join("."),
-            backup.join(NEW).join(".."),
-        ] {
+        for path in [backup.clone(), backup.join("."), backup.join(NEW).join("..")] {
             let found = find_backups(&path).unwrap();
             assert_eq!(found.backups.len(), 1);
-            assert_eq!(
-                found.backups[0].udid.as_deref(),
-                Some(OLD),
-                "{}",
-                path.display()
-            );
+            assert_eq!(found.backups[0].udid.as_deref(), Some(OLD), "{}", path.display());
         }
     }
 
@@ -409,10 +330,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("file");
         fs::write(&file, b"x").unwrap();
-        assert!(matches!(
-            find_backups(&root.path().join("none")),
-            Err(Error::Missing { .. })
-        ));
+        assert!(matches!(find_backups(&root.path().join("none")), Err(Error::Missing { .. })));
         assert!(matches!(find_backups(&file), Err(Error::NotAFolder { path }) if path == file));
     }
 
@@ -421,13 +339,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         folder(root.path(), OLD, &["Info.plist"]);
         let backup = find_backups(root.path()).unwrap().backups.remove(0);
-        assert!(matches!(
-            backup.info(),
-            Err(Error::Plist {
-                file: "Info.plist",
-                ..
-            })
-        ));
+        assert!(matches!(backup.info(), Err(Error::Plist { file: "Info.plist", .. })));
         assert!(matches!(backup.status(), Err(Error::Missing { .. })));
         assert!(matches!(backup.manifest_db(), Err(Error::Missing { .. })));
     }
@@ -445,16 +357,8 @@ mod tests {
         let found = find_backups(root.path()).unwrap();
         assert_eq!(names(&found), [OLD]);
         assert_eq!(reasons(&found), [(NEW, SkipReason::SymbolicLink)]);
-        assert!(matches!(
-            found.backups[0].info(),
-            Err(Error::NotAFile { .. })
-        ));
+        assert!(matches!(found.backups[0].info(), Err(Error::NotAFile { .. })));
         // What the user names may be a link.
-        assert_eq!(
-            find_backups(&root.path().join(NEW)).unwrap().backups[0]
-                .udid
-                .as_deref(),
-            Some(OLD)
-        );
+        assert_eq!(find_backups(&root.path().join(NEW)).unwrap().backups[0].udid.as_deref(), Some(OLD));
     }
 }

@@ -30,10 +30,7 @@ pub struct Info {
 impl Info {
     /// Parses the bytes of Info.plist.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        let root = plist::read_dictionary(bytes).map_err(|source| Error::Plist {
-            file: "Info.plist",
-            source,
-        })?;
+        let root = plist::read_dictionary(bytes).map_err(|source| Error::Plist { file: "Info.plist", source })?;
         let string = |key| plist::string(&root, key);
         Ok(Info {
             udid: string("Target Identifier").or_else(|| string("Unique Identifier")),
@@ -57,21 +54,12 @@ mod tests {
         let xml = b"<plist><dict><key>Target Identifier</key><integer>7</integer><key>Unique Identifier</key>\
                     <string>AB</string><key>Device Name</key><array/><key>Product Type</key><string>iPad7,5</string>\
                     <key>Last Backup Date</key><string>yesterday</string></dict></plist>";
-        let expected = Info {
-            udid: Some("AB".into()),
-            product_type: Some("iPad7,5".into()),
-            ..Info::default()
-        };
+        let expected = Info { udid: Some("AB".into()), product_type: Some("iPad7,5".into()), ..Info::default() };
         assert_eq!(Info::parse(xml).unwrap(), expected);
     }
 
     #[test]
     fn an_empty_file_is_an_error_that_names_it() {
-        assert!(
-            Info::parse(b"")
-                .unwrap_err()
-                .to_string()
-                .starts_with("Info.plist: ")
-        );
+        assert!(Info::parse(b"").unwrap_err().to_string().starts_with("Info.plist: "));
     }
 }

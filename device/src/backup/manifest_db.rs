@@ -16,8 +16,7 @@ use std::{
 };
 
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension, Statement, config::DbConfig,
-    limits::Limit, types::ValueRef,
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Statement, config::DbConfig, limits::Limit, types::ValueRef,
 };
 
 use super::{Attributes, Error, FileId, MbFileError, folder::regular_file_bytes};
@@ -50,10 +49,7 @@ pub struct ManifestDb {
 
 /// A row of `Files`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every row is a record, and none is kept as a row"
-)]
+#[expect(clippy::large_enum_variant, reason = "nearly every row is a record, and none is kept as a row")]
 pub enum Row {
     /// A file, folder or link of the phone.
     Record(Record),
@@ -130,18 +126,10 @@ impl ManifestDb {
         let failed = |error| sqlite_error(path, error);
         let connection = connect(path, &instructions).map_err(failed)?;
         if let Some(why) = schema_flaw(&connection).map_err(failed)? {
-            return Err(Error::NotAManifest {
-                path: path.to_owned(),
-                why,
-            });
+            return Err(Error::NotAManifest { path: path.to_owned(), why });
         }
         let readable = survey(&connection, file_bytes).map_err(failed)?;
-        Ok(ManifestDb {
-            path: path.to_owned(),
-            connection,
-            instructions,
-            readable,
-        })
+        Ok(ManifestDb { path: path.to_owned(), connection, instructions, readable })
     }
 
     /// The number of rows that [`ManifestDb::records`] delivers, if the blobs are undamaged.
@@ -167,9 +155,7 @@ impl ManifestDb {
         self.instructions.refill();
         let failed = |error| sqlite_error(&self.path, error);
         let order = sorted_row_ids(&self.connection, self.readable.rows).map_err(failed)?;
-        let sql = format!(
-            "SELECT {DOMAIN}, {PATH}, {FILE_ID}, flags, {BLOB} FROM Files NOT INDEXED WHERE rowid = ?1"
-        );
+        let sql = format!("SELECT {DOMAIN}, {PATH}, {FILE_ID}, flags, {BLOB} FROM Files NOT INDEXED WHERE rowid = ?1");
         Ok(Records {
             db: self,
             row: self.connection.prepare(&sql).map_err(failed)?,
@@ -199,21 +185,12 @@ impl Iterator for Records<'_> {
         }
         let Some(row_id) = self.order.next() else {
             self.is_ended = true;
-            return self
-                .db
-                .damage()
-                .map(|what| Err(damaged(&self.db.path, what.to_owned())));
+            return self.db.damage().map(|what| Err(damaged(&self.db.path, what.to_owned())));
         };
-        let row = self
-            .row
-            .query_row([row_id], |row| Ok(read_row(row, row_id)))
-            .optional();
+        let row = self.row.query_row([row_id], |row| Ok(read_row(row, row_id))).optional();
         match row {
             Ok(Some(row)) => Some(Ok(self.unless_duplicate(row))),
-            Ok(None) => self.end(damaged(
-                &self.db.path,
-                format!("row {row_id} is not where it should be"),
-            )),
+            Ok(None) => self.end(damaged(&self.db.path, format!("row {row_id} is not where it should be"))),
             Err(error) => self.end(sqlite_error(&self.db.path, error)),
         }
     }
@@ -233,10 +210,7 @@ impl Records<'_> {
         let (domain, path) = &mut self.previous;
         if *domain == record.domain && *path == record.relative_path {
             let what = printable(&record.domain, &record.relative_path);
-            return Row::Unusable {
-                what,
-                why: RowFlaw::Duplicate,
-            };
+            return Row::Unusable { what, why: RowFlaw::Duplicate };
         }
         domain.clone_from(&record.domain);
         path.clone_from(&record.relative_path);
@@ -253,13 +227,8 @@ struct Instructions {
 
 impl Instructions {
     fn new(file_bytes: u64) -> Self {
-        let full = file_bytes
-            .saturating_mul(INSTRUCTIONS_PER_BYTE)
-            .saturating_add(BASE_INSTRUCTIONS);
-        Instructions {
-            full,
-            left: Arc::new(AtomicU64::new(full)),
-        }
+        let full = file_bytes.saturating_mul(INSTRUCTIONS_PER_BYTE).saturating_add(BASE_INSTRUCTIONS);
+        Instructions { full, left: Arc::new(AtomicU64::new(full)) }
     }
 
     fn refill(&self) {
@@ -268,10 +237,7 @@ impl Instructions {
 
     /// Whether the budget is used up.
     fn tick(&self) -> bool {
-        let left = self
-            .left
-            .load(Ordering::Relaxed)
-            .saturating_sub(INSTRUCTIONS_PER_TICK as u64);
+        let left = self.left.load(Ordering::Relaxed).saturating_sub(INSTRUCTIONS_PER_TICK as u64);
         self.left.store(left, Ordering::Relaxed);
         left == 0
     }
@@ -282,19 +248,11 @@ fn expect_magic(path: &Path) -> Result<(), Error> {
     fs::File::open(path)
         .and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut start))
         .map_err(|source| Error::io(path, source))?;
-    if start == MAGIC {
-        Ok(())
-    } else {
-        Err(Error::NotADatabase {
-            path: path.to_owned(),
-        })
-    }
+    if start == MAGIC { Ok(()) } else { Err(Error::NotADatabase { path: path.to_owned() }) }
 }
 
 fn connect(path: &Path, instructions: &Instructions) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-        | OpenFlags::SQLITE_OPEN_URI
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(immutable_uri(path), flags)?;
     let budget = instructions.clone();
     connection.progress_handler(INSTRUCTIONS_PER_TICK, Some(move || budget.tick()))?;
@@ -318,9 +276,7 @@ fn connect(path: &Path, instructions: &Instructions) -> rusqlite::Result<Connect
     ] {
         connection.set_db_config(setting, on)?;
     }
-    connection.execute_batch(
-        "PRAGMA query_only = ON; PRAGMA cell_size_check = ON; PRAGMA cache_size = -8192",
-    )?;
+    connection.execute_batch("PRAGMA query_only = ON; PRAGMA cell_size_check = ON; PRAGMA cache_size = -8192")?;
     Ok(connection)
 }
 
@@ -332,9 +288,7 @@ fn immutable_uri(path: &Path) -> String {
     for &byte in absolute.as_os_str().as_encoded_bytes() {
         match byte {
             b'\\' if cfg!(windows) => uri.push('/'),
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => {
-                uri.push(byte.into())
-            }
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => uri.push(byte.into()),
             _ => uri.push_str(&format!("%{byte:02X}")),
         }
     }
@@ -349,9 +303,7 @@ fn schema_flaw(connection: &Connection) -> rusqlite::Result<Option<String>> {
         return Ok(Some(format!("its text is {encoding}")));
     }
     let table = connection
-        .query_row("PRAGMA main.table_list('Files')", [], |row| {
-            Ok((row.get::<_, String>("type")?, row.get("wr")?))
-        })
+        .query_row("PRAGMA main.table_list('Files')", [], |row| Ok((row.get::<_, String>("type")?, row.get("wr")?)))
         .optional()?;
     match table {
         None => return Ok(Some("it has no table Files".into())),
@@ -361,25 +313,15 @@ fn schema_flaw(connection: &Connection) -> rusqlite::Result<Option<String>> {
         Some(_) => {}
     }
     let mut statement = connection.prepare("PRAGMA main.table_xinfo('Files')")?;
-    let columns = statement.query_map([], |row| {
-        Ok((
-            row.get::<_, String>("name")?.to_ascii_lowercase(),
-            row.get::<_, i64>("hidden")?,
-        ))
-    })?;
+    let columns = statement
+        .query_map([], |row| Ok((row.get::<_, String>("name")?.to_ascii_lowercase(), row.get::<_, i64>("hidden")?)))?;
     let columns = columns.collect::<rusqlite::Result<Vec<_>>>()?;
     // A column of this name hides the real row id.
     if columns.iter().any(|(name, _)| name == "rowid") {
         return Ok(Some("its table Files has a column rowid".into()));
     }
-    let is_stored = |wanted: &&str| {
-        columns
-            .iter()
-            .any(|(name, hidden)| name == wanted && *hidden == 0)
-    };
-    let missing = ["fileid", "domain", "relativepath", "flags", "file"]
-        .into_iter()
-        .find(|name| !is_stored(name));
+    let is_stored = |wanted: &&str| columns.iter().any(|(name, hidden)| name == wanted && *hidden == 0);
+    let missing = ["fileid", "domain", "relativepath", "flags", "file"].into_iter().find(|name| !is_stored(name));
     Ok(missing.map(|name| format!("its table Files has no stored column {name}")))
 }
 
@@ -453,13 +395,7 @@ fn read_row(row: &rusqlite::Row<'_>, row_id: i64) -> Row {
         Ok(ValueRef::Blob(blob)) => Attributes::parse(blob),
         _ => Err(MbFileError::Absent),
     };
-    Row::Record(Record {
-        file_id,
-        domain: domain.to_owned(),
-        relative_path: path.to_owned(),
-        kind,
-        attributes,
-    })
+    Row::Record(Record { file_id, domain: domain.to_owned(), relative_path: path.to_owned(), kind, attributes })
 }
 
 fn text<'row>(row: &'row rusqlite::Row<'_>, column: usize) -> Option<&'row str> {
@@ -473,9 +409,7 @@ fn is_domain(domain: &str) -> bool {
     (1..=MAX_DOMAIN_BYTES).contains(&domain.len())
         && domain != "."
         && domain != ".."
-        && !domain
-            .chars()
-            .any(|character| character == '/' || character.is_control())
+        && !domain.chars().any(|character| character == '/' || character.is_control())
 }
 
 fn is_relative_path(path: &str) -> bool {
@@ -490,35 +424,22 @@ fn printable(domain: &str, path: &str) -> String {
 }
 
 fn damaged(path: &Path, what: String) -> Error {
-    Error::Damaged {
-        path: path.to_owned(),
-        what,
-    }
+    Error::Damaged { path: path.to_owned(), what }
 }
 
 fn sqlite_error(path: &Path, error: rusqlite::Error) -> Error {
     match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => Error::NotADatabase {
-            path: path.to_owned(),
-        },
-        Some(
-            ErrorCode::SystemIoFailure
-            | ErrorCode::CannotOpen
-            | ErrorCode::DiskFull
-            | ErrorCode::OutOfMemory,
-        ) => Error::Io {
-            path: path.to_owned(),
-            source: std::io::Error::other(error),
-        },
+        Some(ErrorCode::NotADatabase) => Error::NotADatabase { path: path.to_owned() },
+        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::DiskFull | ErrorCode::OutOfMemory) => {
+            Error::Io { path: path.to_owned(), source: std::io::Error::other(error) }
+        }
         _ => damaged(path, reason(error)),
     }
 }
 
 fn reason(error: rusqlite::Error) -> String {
     match error.sqlite_error_code() {
-        Some(ErrorCode::OperationInterrupted) => {
-            "reading takes far more work than its size allows".to_owned()
-        }
+        Some(ErrorCode::OperationInterrupted) => "reading takes far more work than its size allows".to_owned(),
         _ => error.to_string(),
     }
 }
@@ -547,9 +468,7 @@ mod tests {
 
     impl Made {
         fn with(make: impl FnOnce(&Connection)) -> Self {
-            let made = Made {
-                folder: tempfile::tempdir().unwrap(),
-            };
+            let made = Made { folder: tempfile::tempdir().unwrap() };
             let connection = Connection::open(made.path()).unwrap();
             make(&connection);
             connection.close().unwrap();
@@ -563,20 +482,14 @@ mod tests {
                 for number in 0..rows {
                     // Not in the order of the table.
                     let number = (number * 7919) % rows;
-                    insert(
-                        connection,
-                        &format!("Domain{}", number % 7),
-                        &format!("Library/é{number}/file.db"),
-                    );
+                    insert(connection, &format!("Domain{}", number % 7), &format!("Library/é{number}/file.db"));
                 }
                 connection.execute_batch("COMMIT").unwrap();
             })
         }
 
         fn of_bytes(bytes: &[u8]) -> Self {
-            let made = Made {
-                folder: tempfile::tempdir().unwrap(),
-            };
+            let made = Made { folder: tempfile::tempdir().unwrap() };
             fs::write(made.path(), bytes).unwrap();
             made
         }
@@ -593,11 +506,7 @@ mod tests {
     fn insert(connection: &Connection, domain: &str, path: &str) {
         let id = FileId::of(domain, path).to_string();
         let sql = "INSERT INTO Files VALUES (?1, ?2, ?3, 1, ?4)";
-        connection
-            .prepare_cached(sql)
-            .unwrap()
-            .execute(params![id, domain, path, archive(|_| {})])
-            .unwrap();
+        connection.prepare_cached(sql).unwrap().execute(params![id, domain, path, archive(|_| {})]).unwrap();
     }
 
     fn rows(db: &ManifestDb) -> Vec<Row> {
@@ -608,13 +517,9 @@ mod tests {
     fn flaw(values: [Value; 5]) -> Option<(String, RowFlaw)> {
         let made = Made::with(|connection| {
             // No affinities, so that types stay as they are given.
-            connection
-                .execute_batch("CREATE TABLE Files (fileID, domain, relativePath, flags, file)")
-                .unwrap();
+            connection.execute_batch("CREATE TABLE Files (fileID, domain, relativePath, flags, file)").unwrap();
             let sql = "INSERT INTO Files VALUES (?1, ?2, ?3, ?4, ?5)";
-            connection
-                .execute(sql, rusqlite::params_from_iter(values))
-                .unwrap();
+            connection.execute(sql, rusqlite::params_from_iter(values)).unwrap();
         });
         match rows(&made.open().unwrap()).remove(0) {
             Row::Record(_) => None,
@@ -624,13 +529,7 @@ mod tests {
 
     fn row_of(domain: &str, path: &str) -> [Value; 5] {
         let id = FileId::of(domain, path).to_string();
-        [
-            id.into(),
-            domain.to_owned().into(),
-            path.to_owned().into(),
-            1.into(),
-            Value::Null,
-        ]
+        [id.into(), domain.to_owned().into(), path.to_owned().into(), 1.into(), Value::Null]
     }
 
     /// Reads everything there is, whatever it is.
@@ -662,22 +561,10 @@ mod tests {
             println!("skipped: {} is absent", folder.display());
             return;
         }
-        let backup = crate::backup::find_backups(&folder)
-            .unwrap()
-            .backups
-            .remove(0);
+        let backup = crate::backup::find_backups(&folder).unwrap().backups.remove(0);
         let info = backup.info().unwrap();
-        assert_eq!(
-            info.udid.as_deref(),
-            Some("1cb128eafa77c5be74283e9a3a2130af36a3c059")
-        );
-        assert_eq!(
-            (
-                info.product_type.as_deref(),
-                info.product_version.as_deref()
-            ),
-            (Some("iPhone9,3"), Some("14.3"))
-        );
+        assert_eq!(info.udid.as_deref(), Some("1cb128eafa77c5be74283e9a3a2130af36a3c059"));
+        assert_eq!((info.product_type.as_deref(), info.product_version.as_deref()), (Some("iPhone9,3"), Some("14.3")));
         assert!(info.last_backup.is_some());
 
         let db = backup.manifest_db().unwrap();
@@ -690,21 +577,12 @@ mod tests {
             })
             .collect();
         let count = |kind| records.iter().filter(|record| record.kind == kind).count();
-        assert_eq!(
-            [Kind::File, Kind::Directory, Kind::Symlink].map(count),
-            [1089, 2618, 14]
-        );
-        let blobs = records
-            .iter()
-            .filter(|record| folder.join(record.file_id.place()).is_file())
-            .count();
+        assert_eq!([Kind::File, Kind::Directory, Kind::Symlink].map(count), [1089, 2618, 14]);
+        let blobs = records.iter().filter(|record| folder.join(record.file_id.place()).is_file()).count();
         assert_eq!(blobs, 10);
         assert!(records.is_sorted_by_key(|record| (&record.domain, &record.relative_path)));
         for record in &records {
-            assert_eq!(
-                record.file_id,
-                FileId::of(&record.domain, &record.relative_path)
-            );
+            assert_eq!(record.file_id, FileId::of(&record.domain, &record.relative_path));
             let attributes = record.attributes.as_ref().unwrap();
             let file_type = match record.kind {
                 Kind::File => 0o100000,
@@ -713,24 +591,12 @@ mod tests {
             };
             assert_eq!(attributes.mode & 0o170000, file_type);
             assert_eq!(attributes.target.is_some(), record.kind == Kind::Symlink);
-            assert_eq!(
-                attributes.encryption_key.as_ref().map(Vec::len),
-                (record.kind == Kind::File).then_some(44)
-            );
+            assert_eq!(attributes.encryption_key.as_ref().map(Vec::len), (record.kind == Kind::File).then_some(44));
         }
         let attributes = |has: fn(&Attributes) -> bool| {
-            records
-                .iter()
-                .filter(|record| record.attributes.as_ref().is_ok_and(has))
-                .count()
+            records.iter().filter(|record| record.attributes.as_ref().is_ok_and(has)).count()
         };
-        assert_eq!(
-            attributes(|file| file
-                .digest
-                .as_ref()
-                .is_some_and(|digest| digest.len() == 20)),
-            477
-        );
+        assert_eq!(attributes(|file| file.digest.as_ref().is_some_and(|digest| digest.len() == 20)), 477);
         assert_eq!(attributes(|file| file.has_extended_attributes), 77);
     }
 
@@ -738,15 +604,8 @@ mod tests {
     fn rows_come_in_the_order_of_their_bytes() {
         let made = Made::with(|connection| {
             connection.execute_batch(SCHEMA).unwrap();
-            for (domain, path) in [
-                ("b", "a"),
-                ("B", "z"),
-                ("B", "é"),
-                ("B", "Z"),
-                ("B", ""),
-                ("Ba", "a"),
-                ("a-", ""),
-            ] {
+            for (domain, path) in [("b", "a"), ("B", "z"), ("B", "é"), ("B", "Z"), ("B", ""), ("Ba", "a"), ("a-", "")]
+            {
                 insert(connection, domain, path);
             }
         });
@@ -773,73 +632,24 @@ mod tests {
         let db = ManifestDb::open(&path).unwrap();
         assert_eq!(rows(&db).len(), 10);
         assert!(db.connection.execute("DELETE FROM Files", []).is_err());
-        let names: Vec<_> = fs::read_dir(&odd)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+        let names: Vec<_> = fs::read_dir(&odd).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["Manifest.db"]);
         assert_eq!(fs::read(&path).unwrap(), before);
     }
 
     #[test]
     fn hostile_and_senseless_rows_are_named() {
-        for domain in [
-            "HomeDomain",
-            "AppDomain-com.foo",
-            "AppDomainGroup-group.x",
-            "SysContainerDomain-é é",
-            "-",
-        ] {
+        for domain in ["HomeDomain", "AppDomain-com.foo", "AppDomainGroup-group.x", "SysContainerDomain-é é", "-"] {
             assert_eq!(flaw(row_of(domain, "")), None, "{domain}");
         }
-        for path in [
-            "",
-            "a",
-            "a/b",
-            "...",
-            "..a",
-            "a\nb",
-            "a\\b",
-            "é",
-            "C:",
-            &"x".repeat(4096),
-        ] {
+        for path in ["", "a", "a/b", "...", "..a", "a\nb", "a\\b", "é", "C:", &"x".repeat(4096)] {
             assert_eq!(flaw(row_of("D", path)), None, "{path}");
         }
-        for domain in [
-            "",
-            ".",
-            "..",
-            "a/b",
-            "/",
-            "a\0",
-            "a\u{1b}[2J",
-            &"x".repeat(256),
-        ] {
-            assert_eq!(
-                flaw(row_of(domain, "a")).unwrap().1,
-                RowFlaw::Domain,
-                "{domain}"
-            );
+        for domain in ["", ".", "..", "a/b", "/", "a\0", "a\u{1b}[2J", &"x".repeat(256)] {
+            assert_eq!(flaw(row_of(domain, "a")).unwrap().1, RowFlaw::Domain, "{domain}");
         }
-        for path in [
-            "/",
-            "/etc",
-            "../..",
-            "a/..",
-            "..",
-            ".",
-            "a/./b",
-            "a//b",
-            "a/",
-            "a\0b",
-            &"x".repeat(4097),
-        ] {
-            assert_eq!(
-                flaw(row_of("D", path)).unwrap().1,
-                RowFlaw::RelativePath,
-                "{path}"
-            );
+        for path in ["/", "/etc", "../..", "a/..", "..", ".", "a/./b", "a//b", "a/", "a\0b", &"x".repeat(4097)] {
+            assert_eq!(flaw(row_of("D", path)).unwrap().1, RowFlaw::RelativePath, "{path}");
         }
         assert_eq!(flaw(row_of("D", "../\u{1b}")).unwrap().0, "D:../\\u{1b}");
         assert_eq!(flaw(row_of("D", &"x".repeat(5000))).unwrap().0, "row 1");
@@ -876,28 +686,16 @@ mod tests {
         let made = Made::with(|connection| {
             connection.execute_batch(SCHEMA).unwrap();
             let sql = "INSERT INTO Files VALUES (?1, 'D', CAST(x'61ff' AS TEXT), 1, NULL)";
-            connection
-                .execute(sql, [FileId::of("D", "a").to_string()])
-                .unwrap();
+            connection.execute(sql, [FileId::of("D", "a").to_string()]).unwrap();
         });
         let rows = rows(&made.open().unwrap());
-        assert!(matches!(
-            &rows[..],
-            [Row::Unusable {
-                why: RowFlaw::RelativePath,
-                ..
-            }]
-        ));
+        assert!(matches!(&rows[..], [Row::Unusable { why: RowFlaw::RelativePath, .. }]));
     }
 
     #[test]
     fn a_record_without_a_readable_mb_file_is_still_a_record() {
         let mut rows_made = Vec::new();
-        for (path, blob) in [
-            ("a", Value::Null),
-            ("b", Value::Blob(b"junk".to_vec())),
-            ("c", Value::Text("x".into())),
-        ] {
+        for (path, blob) in [("a", Value::Null), ("b", Value::Blob(b"junk".to_vec())), ("c", Value::Text("x".into()))] {
             let mut values = row_of("D", path);
             values[4] = blob;
             rows_made.push(values);
@@ -906,9 +704,7 @@ mod tests {
             connection.execute_batch(SCHEMA).unwrap();
             for values in rows_made {
                 let sql = "INSERT INTO Files VALUES (?1, ?2, ?3, ?4, ?5)";
-                connection
-                    .execute(sql, rusqlite::params_from_iter(values))
-                    .unwrap();
+                connection.execute(sql, rusqlite::params_from_iter(values)).unwrap();
             }
         });
         let verdicts: Vec<_> = rows(&made.open().unwrap())
@@ -919,30 +715,21 @@ mod tests {
             })
             .collect();
         let not_a_plist = MbFileError::Plist(crate::PlistError::UnknownEncoding);
-        assert_eq!(
-            verdicts,
-            [MbFileError::Absent, not_a_plist, MbFileError::Absent]
-        );
+        assert_eq!(verdicts, [MbFileError::Absent, not_a_plist, MbFileError::Absent]);
     }
 
     #[test]
     fn a_file_listed_twice_is_unusable_the_second_time() {
         let made = Made::with(|connection| {
-            connection
-                .execute_batch("CREATE TABLE Files (fileID, domain, relativePath, flags, file)")
-                .unwrap();
+            connection.execute_batch("CREATE TABLE Files (fileID, domain, relativePath, flags, file)").unwrap();
             for _ in 0..2 {
                 let sql = "INSERT INTO Files VALUES (?1, ?2, ?3, ?4, ?5)";
-                connection
-                    .execute(sql, rusqlite::params_from_iter(row_of("D", "a")))
-                    .unwrap();
+                connection.execute(sql, rusqlite::params_from_iter(row_of("D", "a"))).unwrap();
             }
         });
         let rows = rows(&made.open().unwrap());
         assert!(matches!(rows[0], Row::Record(_)));
-        assert!(
-            matches!(&rows[1], Row::Unusable { why: RowFlaw::Duplicate, what } if what == "D:a")
-        );
+        assert!(matches!(&rows[1], Row::Unusable { why: RowFlaw::Duplicate, what } if what == "D:a"));
     }
 
     #[test]
@@ -951,28 +738,13 @@ mod tests {
             connection.execute_batch(SCHEMA).unwrap();
             insert(connection, "D", "a");
             let sql = "INSERT INTO Files VALUES (?1, 'D', ?2, 1, zeroblob(20000000))";
-            connection
-                .execute(
-                    sql,
-                    [FileId::of("D", "b").to_string(), "x".repeat(20_000_000)],
-                )
-                .unwrap();
-            connection
-                .execute(sql, [FileId::of("D", "c").to_string(), "c".to_owned()])
-                .unwrap();
+            connection.execute(sql, [FileId::of("D", "b").to_string(), "x".repeat(20_000_000)]).unwrap();
+            connection.execute(sql, [FileId::of("D", "c").to_string(), "c".to_owned()]).unwrap();
         });
         let rows = rows(&made.open().unwrap());
         assert_eq!(rows.len(), 3);
-        assert!(
-            matches!(&rows[0], Row::Unusable { why: RowFlaw::RelativePath, what } if what == "row 2")
-        );
-        assert!(matches!(
-            &rows[2],
-            Row::Record(Record {
-                attributes: Err(MbFileError::Absent),
-                ..
-            })
-        ));
+        assert!(matches!(&rows[0], Row::Unusable { why: RowFlaw::RelativePath, what } if what == "row 2"));
+        assert!(matches!(&rows[2], Row::Record(Record { attributes: Err(MbFileError::Absent), .. })));
     }
 
     #[test]
@@ -1018,23 +790,14 @@ mod tests {
     #[test]
     fn what_is_no_database_is_told_from_a_damaged_one() {
         for bytes in [&b""[..], b"SQLite", &[0x5a; 4096], b"bplist00"] {
-            assert!(matches!(
-                Made::of_bytes(bytes).open(),
-                Err(Error::NotADatabase { .. })
-            ));
+            assert!(matches!(Made::of_bytes(bytes).open(), Err(Error::NotADatabase { .. })));
         }
         let whole = fs::read(Made::with_rows(500).path()).unwrap();
         let cut = Made::of_bytes(&whole[..whole.len() / 2]);
         assert!(matches!(cut.open(), Err(Error::Damaged { .. })));
         let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(
-            ManifestDb::open(&folder.path().join("none")),
-            Err(Error::Missing { .. })
-        ));
-        assert!(matches!(
-            ManifestDb::open(folder.path()),
-            Err(Error::NotAFile { .. })
-        ));
+        assert!(matches!(ManifestDb::open(&folder.path().join("none")), Err(Error::Missing { .. })));
+        assert!(matches!(ManifestDb::open(folder.path()), Err(Error::NotAFile { .. })));
     }
 
     #[test]
@@ -1042,10 +805,9 @@ mod tests {
         let made = Made::with_rows(2000);
         // The leaf that holds the middle of the table; `dbstat` lists leaves in the order of their rows.
         let connection = Connection::open(made.path()).unwrap();
-        let sql = "SELECT pageno FROM dbstat WHERE name = 'Files' AND pagetype = 'leaf' ORDER BY path LIMIT 1 OFFSET 100";
-        let page = connection
-            .query_row(sql, [], |row| row.get::<_, u32>(0))
-            .unwrap() as usize;
+        let sql =
+            "SELECT pageno FROM dbstat WHERE name = 'Files' AND pagetype = 'leaf' ORDER BY path LIMIT 1 OFFSET 100";
+        let page = connection.query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap() as usize;
         connection.close().unwrap();
         let mut bytes = fs::read(made.path()).unwrap();
         bytes[(page - 1) * 4096..page * 4096].fill(0xff);
@@ -1092,11 +854,7 @@ mod tests {
             for _ in 0..1 + round % 5 {
                 // Headers of the file and of its pages are where structure is.
                 let page = next(bytes.len() / 4096) * 4096;
-                let place = if next(2) == 0 {
-                    page + next(120)
-                } else {
-                    next(bytes.len())
-                };
+                let place = if next(2) == 0 { page + next(120) } else { next(bytes.len()) };
                 bytes[place] = next(256) as u8;
             }
             exhaust(&Made::of_bytes(&bytes));
@@ -1110,17 +868,14 @@ mod tests {
         let made = Made::with_rows(2000);
         let connection = Connection::open(made.path()).unwrap();
         let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'Files'";
-        let root = connection
-            .query_row(sql, [], |row| row.get::<_, u32>(0))
-            .unwrap() as usize;
+        let root = connection.query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap() as usize;
         connection.close().unwrap();
         let mut bytes = fs::read(made.path()).unwrap();
         let root = (root - 1) * 4096;
         assert_eq!(bytes[root], 5, "an interior page");
         let cells = u16::from_be_bytes([bytes[root + 3], bytes[root + 4]]) as usize;
         let cell = |index: usize| {
-            root + u16::from_be_bytes([bytes[root + 12 + 2 * index], bytes[root + 13 + 2 * index]])
-                as usize
+            root + u16::from_be_bytes([bytes[root + 12 + 2 * index], bytes[root + 13 + 2 * index]]) as usize
         };
         let places: Vec<usize> = (0..cells).map(cell).collect();
         let first: Vec<u8> = bytes[places[0]..places[0] + 4].to_vec();
@@ -1139,14 +894,8 @@ mod tests {
         let made = Made::with_rows(10);
         let db = made.open().unwrap();
         let endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c";
-        let error = db
-            .connection
-            .query_row(endless, [], |row| row.get::<_, i64>(0))
-            .unwrap_err();
-        assert_eq!(
-            error.sqlite_error_code(),
-            Some(ErrorCode::OperationInterrupted)
-        );
+        let error = db.connection.query_row(endless, [], |row| row.get::<_, i64>(0)).unwrap_err();
+        assert_eq!(error.sqlite_error_code(), Some(ErrorCode::OperationInterrupted));
         // The next reading starts with a full budget.
         assert_eq!(rows(&db).len(), 10);
     }

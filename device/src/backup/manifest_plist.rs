@@ -49,14 +49,11 @@ pub struct Lockdown {
 impl ManifestPlist {
     /// Parses the bytes of Manifest.plist.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        let root = property_list::read_dictionary(bytes).map_err(|source| Error::Plist {
-            file: "Manifest.plist",
-            source,
-        })?;
+        let root =
+            property_list::read_dictionary(bytes).map_err(|source| Error::Plist { file: "Manifest.plist", source })?;
         let manifest_key = property_list::data(&root, "ManifestKey");
         Ok(ManifestPlist {
-            is_encrypted: property_list::boolean(&root, "IsEncrypted")
-                .unwrap_or(manifest_key.is_some()),
+            is_encrypted: property_list::boolean(&root, "IsEncrypted").unwrap_or(manifest_key.is_some()),
             date: property_list::date(&root, "Date"),
             version: property_list::string(&root, "Version"),
             was_passcode_set: property_list::boolean(&root, "WasPasscodeSet"),
@@ -111,14 +108,8 @@ mod tests {
     fn encrypted() -> Dictionary {
         let mut lockdown = Dictionary::new();
         lockdown.insert("DeviceName".into(), Value::String("Ada's iPhone".into()));
-        lockdown.insert(
-            "UniqueDeviceID".into(),
-            Value::String("00008030-001A2B3C4D5E6F78".into()),
-        );
-        lockdown.insert(
-            "com.apple.TerminalFlashr".into(),
-            Value::Dictionary(Dictionary::new()),
-        );
+        lockdown.insert("UniqueDeviceID".into(), Value::String("00008030-001A2B3C4D5E6F78".into()));
+        lockdown.insert("com.apple.TerminalFlashr".into(), Value::Dictionary(Dictionary::new()));
         let mut root = Dictionary::new();
         root.insert("IsEncrypted".into(), Value::Boolean(true));
         root.insert("BackupKeyBag".into(), Value::Data(b"VERS".to_vec()));
@@ -129,9 +120,7 @@ mod tests {
 
     fn parse(root: Dictionary) -> ManifestPlist {
         let mut bytes = Vec::new();
-        Value::Dictionary(root)
-            .to_writer_binary(&mut bytes)
-            .unwrap();
+        Value::Dictionary(root).to_writer_binary(&mut bytes).unwrap();
         ManifestPlist::parse(&bytes).unwrap()
     }
 
@@ -141,14 +130,8 @@ mod tests {
         assert!(manifest.is_encrypted);
         assert_eq!(manifest.keybag.as_deref(), Some(&b"VERS"[..]));
         assert_eq!(manifest.manifest_key, Some(vec![3; 44]));
-        assert_eq!(
-            manifest.lockdown.device_name.as_deref(),
-            Some("Ada's iPhone")
-        );
-        assert_eq!(
-            manifest.lockdown.unique_device_id.as_deref(),
-            Some("00008030-001A2B3C4D5E6F78")
-        );
+        assert_eq!(manifest.lockdown.device_name.as_deref(), Some("Ada's iPhone"));
+        assert_eq!(manifest.lockdown.unique_device_id.as_deref(), Some("00008030-001A2B3C4D5E6F78"));
         assert!(!format!("{manifest:?}").contains("3, 3, 3"));
     }
 

@@ -85,13 +85,9 @@ impl Attributes {
                 b"Flags" => attributes.flags = archive.integer(value)?,
                 b"ProtectionClass" => attributes.protection_class = archive.integer(value)?,
                 b"Target" => attributes.target = archive.text(value)?,
-                b"EncryptionKey" => {
-                    attributes.encryption_key = archive.data(value)?.map(<[u8]>::to_vec)
-                }
+                b"EncryptionKey" => attributes.encryption_key = archive.data(value)?.map(<[u8]>::to_vec),
                 b"Digest" => attributes.digest = archive.data(value)?.map(<[u8]>::to_vec),
-                b"ExtendedAttributes" => {
-                    attributes.has_extended_attributes = archive.data(value)?.is_some()
-                }
+                b"ExtendedAttributes" => attributes.has_extended_attributes = archive.data(value)?.is_some(),
                 _ => {}
             }
         }
@@ -141,12 +137,7 @@ impl<'a> Archive<'a> {
         };
         let root = objects.get(root).ok_or(MbFileError::NotAnArchive)?;
         let (keys, values) = members(document.object(root)?)?;
-        Ok(Archive {
-            document,
-            objects,
-            keys,
-            values,
-        })
+        Ok(Archive { document, objects, keys, values })
     }
 
     /// The object itself, or the one its UID names.
@@ -192,11 +183,7 @@ impl<'a> Archive<'a> {
 }
 
 /// The member `name` of a dictionary, if it has one.
-fn member<'a>(
-    document: &Document<'a>,
-    dictionary: Object<'a>,
-    name: &str,
-) -> Result<Option<Object<'a>>, MbFileError> {
+fn member<'a>(document: &Document<'a>, dictionary: Object<'a>, name: &str) -> Result<Option<Object<'a>>, MbFileError> {
     let (keys, values) = members(dictionary)?;
     for (key, value) in keys.iter().zip(values.iter()) {
         if matches!(document.object(key)?, Object::Text(key) if key == name.as_bytes()) {
@@ -222,10 +209,7 @@ pub(super) mod tests {
     use super::*;
 
     fn dictionary<const N: usize>(members: [(&str, Value); N]) -> Dictionary {
-        members
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect()
+        members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
     /// The archive of one MBFile, as a phone would write it, with changes made to the MBFile's own dictionary.
@@ -257,10 +241,7 @@ pub(super) mod tests {
             Value::Dictionary(file),
             Value::String("Library/x".into()),
             Value::Dictionary(key),
-            Value::Dictionary(dictionary([(
-                "$classname",
-                Value::String("NSMutableData".into()),
-            )])),
+            Value::Dictionary(dictionary([("$classname", Value::String("NSMutableData".into()))])),
             Value::String("/var/é".into()),
             Value::Dictionary(dictionary([("$classname", Value::String("MBFile".into()))])),
         ];
@@ -271,9 +252,7 @@ pub(super) mod tests {
             ("$objects", Value::Array(objects)),
         ]);
         let mut bytes = Vec::new();
-        Value::Dictionary(root)
-            .to_writer_binary(&mut bytes)
-            .unwrap();
+        Value::Dictionary(root).to_writer_binary(&mut bytes).unwrap();
         bytes
     }
 
@@ -309,22 +288,8 @@ pub(super) mod tests {
             file.insert("ProtectionClass".into(), Value::Integer(300.into()));
         });
         let attributes = Attributes::parse(&blob).unwrap();
-        assert_eq!(
-            (
-                attributes.btime,
-                attributes.uid,
-                attributes.protection_class
-            ),
-            (None, None, None)
-        );
-        assert_eq!(
-            (
-                attributes.target,
-                attributes.encryption_key,
-                attributes.digest
-            ),
-            (None, None, None)
-        );
+        assert_eq!((attributes.btime, attributes.uid, attributes.protection_class), (None, None, None));
+        assert_eq!((attributes.target, attributes.encryption_key, attributes.digest), (None, None, None));
     }
 
     #[test]
@@ -333,30 +298,15 @@ pub(super) mod tests {
             let blob = archive(|file| drop(file.remove(key)));
             assert_eq!(Attributes::parse(&blob), Err(MbFileError::Without(key)));
         }
-        let negative =
-            archive(|file| drop(file.insert("Size".into(), Value::Integer((-1).into()))));
-        assert_eq!(
-            Attributes::parse(&negative),
-            Err(MbFileError::Without("Size"))
-        );
+        let negative = archive(|file| drop(file.insert("Size".into(), Value::Integer((-1).into()))));
+        assert_eq!(Attributes::parse(&negative), Err(MbFileError::Without("Size")));
     }
 
     #[test]
     fn uids_beyond_the_objects_and_to_themselves_end() {
         for uid in [1, 7, u64::MAX] {
-            let blob = archive(|file| {
-                drop(file.insert("EncryptionKey".into(), Value::Uid(Uid::new(uid))))
-            });
-            assert!(
-                !matches!(
-                    Attributes::parse(&blob),
-                    Ok(Attributes {
-                        encryption_key: Some(_),
-                        ..
-                    })
-                ),
-                "{uid}"
-            );
+            let blob = archive(|file| drop(file.insert("EncryptionKey".into(), Value::Uid(Uid::new(uid)))));
+            assert!(!matches!(Attributes::parse(&blob), Ok(Attributes { encryption_key: Some(_), .. })), "{uid}");
         }
     }
 
@@ -391,11 +341,7 @@ pub(super) mod tests {
             ];
             let started = std::time::Instant::now();
             let refused = Attributes::parse(&binary(&objects)).unwrap_err();
-            let expected = if count == 64 {
-                MbFileError::Without("Mode")
-            } else {
-                MbFileError::NotAnArchive
-            };
+            let expected = if count == 64 { MbFileError::Without("Mode") } else { MbFileError::NotAnArchive };
             assert_eq!(refused, expected);
             assert!(started.elapsed().as_secs() < 2, "{:?}", started.elapsed());
         }

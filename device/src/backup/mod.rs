@@ -14,9 +14,7 @@ mod status;
 
 pub use error::Error;
 pub use file_id::FileId;
-pub use folder::{
-    ArchiveTime, BackupFolder, Found, SkipReason, Skipped, find_backups, udid_from_folder_name,
-};
+pub use folder::{ArchiveTime, BackupFolder, Found, SkipReason, Skipped, find_backups, udid_from_folder_name};
 pub use info::Info;
 pub use manifest_db::{Kind, ManifestDb, Record, Records, Row, RowFlaw};
 pub use manifest_plist::{Lockdown, ManifestPlist};

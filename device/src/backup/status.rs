@@ -26,10 +26,7 @@ pub struct Status {
 impl Status {
     /// Parses the bytes of Status.plist.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        let root = plist::read_dictionary(bytes).map_err(|source| Error::Plist {
-            file: "Status.plist",
-            source,
-        })?;
+        let root = plist::read_dictionary(bytes).map_err(|source| Error::Plist { file: "Status.plist", source })?;
         Ok(Status {
             uuid: plist::string(&root, "UUID"),
             is_full_backup: plist::boolean(&root, "IsFullBackup"),

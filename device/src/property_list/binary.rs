@@ -53,14 +53,10 @@ pub(crate) struct References<'a> {
 impl<'a> Document<'a> {
     /// Checks the frame of the document; objects are checked when they are read.
     pub(crate) fn open(file: &'a [u8]) -> Result<Self, PlistError> {
-        let body = file
-            .strip_prefix(MAGIC)
-            .ok_or(PlistError::UnknownEncoding)?;
-        let trailer_start = body
-            .len()
-            .checked_sub(TRAILER_BYTES)
-            .ok_or(PlistError::Malformed("shorter than its trailer"))?
-            + MAGIC.len();
+        let body = file.strip_prefix(MAGIC).ok_or(PlistError::UnknownEncoding)?;
+        let trailer_start =
+            body.len().checked_sub(TRAILER_BYTES).ok_or(PlistError::Malformed("shorter than its trailer"))?
+                + MAGIC.len();
         let trailer = &file[trailer_start..];
         let (offset_bytes, reference_bytes) = (usize::from(trailer[6]), usize::from(trailer[7]));
         if !(1..=8).contains(&offset_bytes) || !(1..=8).contains(&reference_bytes) {
@@ -69,21 +65,11 @@ impl<'a> Document<'a> {
         let [count, root, table] = [8, 16, 24].map(|at| uint(&trailer[at..at + 8]));
         let table_end = usize::try_from(count)
             .ok()
-            .and_then(|count| {
-                count
-                    .checked_mul(offset_bytes)?
-                    .checked_add(usize::try_from(table).ok()?)
-            })
+            .and_then(|count| count.checked_mul(offset_bytes)?.checked_add(usize::try_from(table).ok()?))
             .filter(|&end| end <= trailer_start)
             .ok_or(PlistError::Malformed("offset table outside the file"))?;
         let (objects, rest) = file.split_at(table as usize);
-        Ok(Document {
-            objects,
-            offsets: &rest[..table_end - table as usize],
-            offset_bytes,
-            reference_bytes,
-            root,
-        })
+        Ok(Document { objects, offsets: &rest[..table_end - table as usize], offset_bytes, reference_bytes, root })
     }
 
     /// The object at the top.
@@ -100,11 +86,7 @@ impl<'a> Document<'a> {
             .and_then(|start| self.offsets.get(start..)?.get(..self.offset_bytes))
             .and_then(|offset| usize::try_from(uint(offset)).ok())
             .ok_or(PlistError::Malformed("reference without an object"))?;
-        let (&marker, rest) = self
-            .objects
-            .get(start..)
-            .and_then(<[u8]>::split_first)
-            .ok_or(OUTSIDE)?;
+        let (&marker, rest) = self.objects.get(start..).and_then(<[u8]>::split_first).ok_or(OUTSIDE)?;
         let (kind, low) = (marker >> 4, marker & 0x0f);
         match (kind, low) {
             (0x0, 0x8) => Ok(Object::Boolean(false)),
@@ -121,14 +103,9 @@ impl<'a> Document<'a> {
 
     fn sized_object(&self, kind: u8, low: u8, rest: &'a [u8]) -> Result<Object<'a>, PlistError> {
         let (length, rest) = length(low, rest)?;
-        let references = |bytes| References {
-            bytes,
-            width: self.reference_bytes,
-        };
+        let references = |bytes| References { bytes, width: self.reference_bytes };
         let run = |width: usize| {
-            let bytes = length
-                .checked_mul(width)
-                .ok_or(PlistError::Malformed("length outside the file"))?;
+            let bytes = length.checked_mul(width).ok_or(PlistError::Malformed("length outside the file"))?;
             take(rest, bytes)
         };
         Ok(match kind {
@@ -137,12 +114,8 @@ impl<'a> Document<'a> {
             0x6 => Object::WideText(run(2)?),
             0xa => Object::Array(references(run(self.reference_bytes)?)),
             _ => {
-                let (keys, values) =
-                    run(2 * self.reference_bytes)?.split_at(length * self.reference_bytes);
-                Object::Dictionary {
-                    keys: references(keys),
-                    values: references(values),
-                }
+                let (keys, values) = run(2 * self.reference_bytes)?.split_at(length * self.reference_bytes);
+                Object::Dictionary { keys: references(keys), values: references(values) }
             }
         })
     }
@@ -151,12 +124,7 @@ impl<'a> Document<'a> {
         self.value(self.root, budget, 0)
     }
 
-    fn value(
-        &self,
-        reference: u64,
-        budget: &mut Budget,
-        depth: usize,
-    ) -> Result<Value, PlistError> {
+    fn value(&self, reference: u64, budget: &mut Budget, depth: usize) -> Result<Value, PlistError> {
         budget.spend_value(depth)?;
         Ok(match self.object(reference)? {
             Object::Boolean(boolean) => Value::Boolean(boolean),
@@ -219,12 +187,8 @@ pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, PlistError> {
 
 /// Text of UTF-16 in big-endian order.
 pub(crate) fn utf16(bytes: &[u8]) -> Result<String, PlistError> {
-    let units = bytes
-        .chunks_exact(2)
-        .map(|unit| u16::from_be_bytes([unit[0], unit[1]]));
-    char::decode_utf16(units)
-        .collect::<Result<_, _>>()
-        .map_err(|_| PlistError::Malformed("text is not UTF-16"))
+    let units = bytes.chunks_exact(2).map(|unit| u16::from_be_bytes([unit[0], unit[1]]));
+    char::decode_utf16(units).collect::<Result<_, _>>().map_err(|_| PlistError::Malformed("text is not UTF-16"))
 }
 
 /// The length of an object: in the marker, or, if that says 15, an integer after it.
@@ -246,9 +210,7 @@ fn length(low: u8, rest: &[u8]) -> Result<(usize, &[u8]), PlistError> {
 fn integer(bytes: &[u8]) -> i128 {
     match bytes.len() {
         8 => i128::from(uint(bytes) as i64),
-        16 => bytes
-            .iter()
-            .fold(0, |number, &byte| number << 8 | i128::from(byte)),
+        16 => bytes.iter().fold(0, |number, &byte| number << 8 | i128::from(byte)),
         _ => i128::from(uint(bytes)),
     }
 }
@@ -262,20 +224,13 @@ fn integer_value(integer: i128) -> Result<Integer, PlistError> {
 
 /// A big-endian number of at most eight bytes.
 fn uint(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0, |number, &byte| number << 8 | u64::from(byte))
+    bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
 fn take(bytes: &[u8], length: usize) -> Result<&[u8], PlistError> {
-    bytes
-        .get(..length)
-        .ok_or(PlistError::Malformed("length outside the file"))
+    bytes.get(..length).ok_or(PlistError::Malformed("length outside the file"))
 }
 
 fn array<const N: usize>(bytes: &[u8]) -> Result<[u8; N], PlistError> {
-    bytes
-        .first_chunk()
-        .copied()
-        .ok_or(PlistError::Malformed("length outside the file"))
+    bytes.first_chunk().copied().ok_or(PlistError::Malformed("length outside the file"))
 }

@@ -53,9 +53,7 @@ pub enum PlistError {
 /// Reads a property list whose root is a dictionary, as all files of a backup are.
 pub(crate) fn read_dictionary(bytes: &[u8]) -> Result<Dictionary, PlistError> {
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(PlistError::TooLarge {
-            bytes: bytes.len() as u64,
-        });
+        return Err(PlistError::TooLarge { bytes: bytes.len() as u64 });
     }
     let mut budget = Budget::new(bytes.len());
     let value = if bytes.starts_with(binary::MAGIC) {
@@ -94,10 +92,7 @@ struct Budget {
 
 impl Budget {
     fn new(file_bytes: usize) -> Self {
-        Budget {
-            values: MAX_VALUES,
-            content_bytes: 2 * file_bytes + SHARED_CONTENT_BYTES,
-        }
+        Budget { values: MAX_VALUES, content_bytes: 2 * file_bytes + SHARED_CONTENT_BYTES }
     }
 
     /// Counts one value at `depth`, before it is built.
@@ -105,19 +100,13 @@ impl Budget {
         if depth > MAX_DEPTH {
             return Err(PlistError::TooDeep);
         }
-        self.values = self
-            .values
-            .checked_sub(1)
-            .ok_or(PlistError::TooManyValues)?;
+        self.values = self.values.checked_sub(1).ok_or(PlistError::TooManyValues)?;
         Ok(())
     }
 
     /// Counts the content of a string or of data, before it is copied.
     fn spend_content(&mut self, bytes: usize) -> Result<(), PlistError> {
-        self.content_bytes = self
-            .content_bytes
-            .checked_sub(bytes)
-            .ok_or(PlistError::Expands)?;
+        self.content_bytes = self.content_bytes.checked_sub(bytes).ok_or(PlistError::Expands)?;
         Ok(())
     }
 }
@@ -129,11 +118,7 @@ fn date_value(unix_seconds: f64) -> Result<Value, PlistError> {
         return Err(UNREPRESENTABLE);
     }
     let distance = Duration::from_secs_f64(unix_seconds.abs());
-    let time = if unix_seconds < 0.0 {
-        UNIX_EPOCH.checked_sub(distance)
-    } else {
-        UNIX_EPOCH.checked_add(distance)
-    };
+    let time = if unix_seconds < 0.0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) };
     Ok(Value::Date(time.ok_or(UNREPRESENTABLE)?.into()))
 }
 
@@ -186,20 +171,11 @@ pub(crate) mod tests {
             ("large", Value::Integer(u64::MAX.into())),
             ("real", Value::Real(1.5)),
             ("yes", Value::Boolean(true)),
-            (
-                "when",
-                Value::Date(plist::Date::from_xml_format("2024-02-29T23:59:58Z").unwrap()),
-            ),
-            (
-                "before",
-                Value::Date(plist::Date::from_xml_format("1969-12-31T00:00:01Z").unwrap()),
-            ),
+            ("when", Value::Date(plist::Date::from_xml_format("2024-02-29T23:59:58Z").unwrap())),
+            ("before", Value::Date(plist::Date::from_xml_format("1969-12-31T00:00:01Z").unwrap())),
             ("escaped", Value::String("<a> & \"b\"\n c ".into())),
             ("empty", Value::String(String::new())),
-            (
-                "list",
-                Value::Array(vec![Value::Dictionary(inner), Value::Array(Vec::new())]),
-            ),
+            ("list", Value::Array(vec![Value::Dictionary(inner), Value::Array(Vec::new())])),
         ] {
             root.insert(key.into(), value);
         }
@@ -233,10 +209,7 @@ pub(crate) mod tests {
         }
         objects.push(b"\x51x".to_vec());
         let started = Instant::now();
-        assert_eq!(
-            read_dictionary(&binary(&objects)),
-            Err(PlistError::TooManyValues)
-        );
+        assert_eq!(read_dictionary(&binary(&objects)), Err(PlistError::TooManyValues));
         assert!(started.elapsed().as_secs() < 5);
     }
 
@@ -245,12 +218,7 @@ pub(crate) mod tests {
         let mut long = vec![0x5f, 0x12];
         long.extend_from_slice(&(1u32 << 20).to_be_bytes());
         long.resize(long.len() + (1 << 20), b'x');
-        let objects = [
-            dictionary_of(1, 2),
-            b"\x51k".to_vec(),
-            array_of(3, 200),
-            long,
-        ];
+        let objects = [dictionary_of(1, 2), b"\x51k".to_vec(), array_of(3, 200), long];
         assert_eq!(read_dictionary(&binary(&objects)), Err(PlistError::Expands));
     }
 
@@ -267,65 +235,36 @@ pub(crate) mod tests {
         for marker in [0x4f, 0x5f, 0x6f, 0xaf, 0xdf] {
             let hostile = [&[marker, 0x13][..], &(u64::MAX / 2).to_be_bytes()].concat();
             let objects = [dictionary_of(1, 2), b"\x51k".to_vec(), hostile];
-            assert!(
-                matches!(
-                    read_dictionary(&binary(&objects)),
-                    Err(PlistError::Malformed(_))
-                ),
-                "{marker:x}"
-            );
+            assert!(matches!(read_dictionary(&binary(&objects)), Err(PlistError::Malformed(_))), "{marker:x}");
         }
         let mut many_objects = binary(&[dictionary_of(1, 1), b"\x51k".to_vec()]);
         let count = many_objects.len() - 24;
         many_objects[count..count + 8].copy_from_slice(&u64::MAX.to_be_bytes());
-        assert!(matches!(
-            read_dictionary(&many_objects),
-            Err(PlistError::Malformed(_))
-        ));
+        assert!(matches!(read_dictionary(&many_objects), Err(PlistError::Malformed(_))));
     }
 
     #[test]
     fn entities_are_never_expanded() {
-        let mut xml =
-            String::from("<?xml version='1.0'?><!DOCTYPE lolz [<!ENTITY lol0 'lollollol'>");
+        let mut xml = String::from("<?xml version='1.0'?><!DOCTYPE lolz [<!ENTITY lol0 'lollollol'>");
         for level in 1..10 {
             let references = format!("&lol{};", level - 1).repeat(10);
             xml.push_str(&format!("<!ENTITY lol{level} '{references}'>"));
         }
         xml.push_str("]><plist><dict><key>k</key><string>&lol9;</string></dict></plist>");
-        assert_eq!(
-            read_dictionary(xml.as_bytes()),
-            Err(PlistError::Malformed("unknown XML entity"))
-        );
+        assert_eq!(read_dictionary(xml.as_bytes()), Err(PlistError::Malformed("unknown XML entity")));
     }
 
     #[test]
     fn dates_out_of_range_are_refused() {
-        for date in [
-            "9999-12-31T23:59:59-23:59",
-            "2024-02-30T00:00:00Z",
-            "2024-01-01T24:00:00Z",
-            "",
-            "-",
-        ] {
+        for date in ["9999-12-31T23:59:59-23:59", "2024-02-30T00:00:00Z", "2024-01-01T24:00:00Z", "", "-"] {
             let xml = format!("<plist><dict><key>k</key><date>{date}</date></dict></plist>");
-            assert!(
-                matches!(
-                    read_dictionary(xml.as_bytes()),
-                    Err(PlistError::Malformed(_))
-                ),
-                "{date}"
-            );
+            assert!(matches!(read_dictionary(xml.as_bytes()), Err(PlistError::Malformed(_))), "{date}");
         }
         for seconds in [f64::NAN, f64::INFINITY, -f64::INFINITY, 1e300, -1e300, 3e11] {
             let date = [&[0x33][..], &seconds.to_be_bytes()].concat();
             let objects = [dictionary_of(1, 2), b"\x51k".to_vec(), date];
             let refused = read_dictionary(&binary(&objects));
-            assert_eq!(
-                refused,
-                Err(PlistError::Malformed("date out of range")),
-                "{seconds}"
-            );
+            assert_eq!(refused, Err(PlistError::Malformed("date out of range")), "{seconds}");
         }
     }
 
@@ -346,17 +285,9 @@ pub(crate) mod tests {
             b"<plist><dict/></plist>trailing",
             b"\xff\xfe<\0p\0",
         ] {
-            assert!(
-                read_dictionary(bytes).is_err(),
-                "{}",
-                String::from_utf8_lossy(bytes)
-            );
+            assert!(read_dictionary(bytes).is_err(), "{}", String::from_utf8_lossy(bytes));
         }
-        assert!(
-            read_dictionary(b"<plist><dict/></plist>\n")
-                .unwrap()
-                .is_empty()
-        );
+        assert!(read_dictionary(b"<plist><dict/></plist>\n").unwrap().is_empty());
     }
 
     proptest! {

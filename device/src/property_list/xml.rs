@@ -14,10 +14,7 @@ pub(super) fn read(bytes: &[u8], budget: &mut Budget) -> Result<Value, PlistErro
     if !text.trim_start().starts_with('<') {
         return Err(PlistError::UnknownEncoding);
     }
-    let mut document = Document {
-        reader: Reader::from_str(text),
-        budget,
-    };
+    let mut document = Document { reader: Reader::from_str(text), budget };
     document.reader.config_mut().expand_empty_elements = true;
     document.root()
 }
@@ -72,11 +69,7 @@ impl<'a> Document<'a, '_> {
             "date" => date_value(unix_seconds(&self.text()?)?),
             "integer" => Ok(Value::Integer(integer(self.text()?.trim())?)),
             "real" => {
-                let real = self
-                    .text()?
-                    .trim()
-                    .parse()
-                    .map_err(|_| PlistError::Malformed("real number"))?;
+                let real = self.text()?.trim().parse().map_err(|_| PlistError::Malformed("real number"))?;
                 Ok(Value::Real(real))
             }
             "true" | "false" => {
@@ -140,14 +133,10 @@ impl<'a> Document<'a, '_> {
                 Event::Text(text) => content.push_str(&text.xml10_content()),
                 Event::CData(text) => content.push_str(&text.xml10_content()),
                 Event::GeneralRef(reference) => {
-                    match reference
-                        .resolve_char_ref()
-                        .map_err(|_| PlistError::Malformed("character reference"))?
-                    {
+                    match reference.resolve_char_ref().map_err(|_| PlistError::Malformed("character reference"))? {
                         Some(character) => content.push(character),
                         None => content.push_str(
-                            resolve_xml_entity(&reference)
-                                .ok_or(PlistError::Malformed("unknown XML entity"))?,
+                            resolve_xml_entity(&reference).ok_or(PlistError::Malformed("unknown XML entity"))?,
                         ),
                     }
                 }
@@ -161,29 +150,20 @@ impl<'a> Document<'a, '_> {
     }
 
     fn event(&mut self) -> Result<Event<'a>, PlistError> {
-        self.reader
-            .read_event()
-            .map_err(|_| PlistError::Malformed("XML is not well-formed"))
+        self.reader.read_event().map_err(|_| PlistError::Malformed("XML is not well-formed"))
     }
 }
 
 /// The known element of this name, so that names need not outlive their event.
 fn element_name(name: &str) -> &'static str {
-    const NAMES: [&str; 11] = [
-        "plist", "array", "dict", "key", "string", "data", "date", "integer", "real", "true",
-        "false",
-    ];
-    NAMES
-        .into_iter()
-        .find(|known| *known == name)
-        .unwrap_or("unknown")
+    const NAMES: [&str; 11] =
+        ["plist", "array", "dict", "key", "string", "data", "date", "integer", "real", "true", "false"];
+    NAMES.into_iter().find(|known| *known == name).unwrap_or("unknown")
 }
 
 fn base64(mut text: String) -> Result<Vec<u8>, PlistError> {
     text.retain(|character| !character.is_ascii_whitespace());
-    BASE64
-        .decode(text)
-        .map_err(|_| PlistError::Malformed("base64 data"))
+    BASE64.decode(text).map_err(|_| PlistError::Malformed("base64 data"))
 }
 
 fn integer(text: &str) -> Result<Integer, PlistError> {
@@ -214,9 +194,7 @@ fn unix_seconds(date: &str) -> Result<f64, PlistError> {
             && second < 60;
         valid.then(|| ((days_since_1970(year, month, day) * 24 + hour) * 60 + minute) * 60 + second)
     };
-    parse()
-        .map(|seconds| seconds as f64)
-        .ok_or(PlistError::Malformed("date"))
+    parse().map(|seconds| seconds as f64).ok_or(PlistError::Malformed("date"))
 }
 
 fn days_in_month(year: i64, month: i64) -> i64 {
