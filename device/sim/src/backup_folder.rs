@@ -99,7 +99,7 @@ fn unix(seconds: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.unsigned_abs())
 }
 
-fn manifest_plist(phone: &Phone) -> Dictionary {
+pub(crate) fn manifest_plist(phone: &Phone) -> Dictionary {
     let apps = phone.apps().iter().map(|app| {
         let fields = dictionary([
             ("CFBundleIdentifier", app.bundle_id.as_str().into()),
@@ -122,7 +122,7 @@ fn manifest_plist(phone: &Phone) -> Dictionary {
     ])
 }
 
-fn status_plist(phone: &Phone) -> Dictionary {
+pub(crate) fn status_plist(phone: &Phone) -> Dictionary {
     dictionary([
         ("UUID", identifier(phone, "status").into()),
         ("Date", Value::Date(phone.now().into())),
@@ -173,7 +173,7 @@ fn identifier(phone: &Phone, purpose: &str) -> String {
     text::uuid(&mut text::rng(now, &format!("{purpose} {}", phone.udid()), 0))
 }
 
-fn binary(dictionary: Dictionary) -> io::Result<Vec<u8>> {
+pub(crate) fn binary(dictionary: Dictionary) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     Value::Dictionary(dictionary).to_writer_binary(&mut bytes).map_err(io::Error::other)?;
     Ok(bytes)

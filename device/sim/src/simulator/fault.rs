@@ -1,0 +1,86 @@
+//! What can be made to go wrong.
+
+/// Something that goes wrong in the next backups or restores, until it is taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The connection breaks once this much was sent or received.
+    Drop(After),
+    /// The phone falls silent once this much was sent or received, with the connection open.
+    Stall(After),
+    /// A message claims a length of nearly 4 GiB and none of it comes.
+    GarbageMessageLength,
+    /// The name of an uploaded file claims nearly 4 GiB.
+    GarbageNameLength,
+    /// A block of an uploaded file claims nearly 4 GiB.
+    GarbageBlockLength,
+    /// A message is not a property list.
+    GarbageMessage,
+    /// A length of zero where a block's is due. The file ends there.
+    ZeroBlock,
+    /// A message of this kind names a path outside the backup, or another device's. The refusal is awaited.
+    Escape(PathIn, String),
+    /// The phone is locked: error 208.
+    Locked,
+    /// The phone finds the computer's drive too small whatever it tells: purge, then error 105.
+    NoSpace,
+    /// The owner cancels on the phone in the middle: a notification, then an error.
+    Cancel,
+    /// A message of no known name in the middle. Any answer but success is taken.
+    UnknownMessage,
+    /// `DLMessageDisconnect` in the middle.
+    Disconnect,
+    /// Every so manieth file breaks off after half its bytes with the phone's error text.
+    FileError(u64),
+    /// Every so manieth file cannot be read at all.
+    MissingFile(u64),
+    /// Every so manieth file grows while it is sent: there is more than its metadata tells.
+    ChangedFile(u64),
+    /// The operation ends with this error and text.
+    FinalError(u32, String),
+    /// The operation ends without an error, but the backup's Status.plist never says `finished`.
+    NeverFinished,
+    /// TLS with a certificate that is not the pair record's.
+    Impostor,
+    /// Services cannot be started: `ServiceLimit`, this often.
+    ServiceLimit(u32),
+}
+
+/// When a fault strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// So many bytes of contents.
+    Bytes(u64),
+    /// So many files.
+    Files(u64),
+}
+
+/// The kind of message that names a hostile path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum PathIn {
+    Upload,
+    Download,
+    Contents,
+    CreateDirectory,
+    MoveFrom,
+    MoveTo,
+    Remove,
+    CopyFrom,
+    CopyTo,
+}
+
+impl PathIn {
+    /// All kinds.
+    pub const ALL: [PathIn; 9] = [
+        PathIn::Upload,
+        PathIn::Download,
+        PathIn::Contents,
+        PathIn::CreateDirectory,
+        PathIn::MoveFrom,
+        PathIn::MoveTo,
+        PathIn::Remove,
+        PathIn::CopyFrom,
+        PathIn::CopyTo,
+    ];
+}
