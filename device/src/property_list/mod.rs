@@ -52,16 +52,20 @@ pub enum PlistError {
 
 /// Reads a property list whose root is a dictionary, as all files of a backup are.
 pub(crate) fn read_dictionary(bytes: &[u8]) -> Result<Dictionary, PlistError> {
+    read_value(bytes)?.into_dictionary().ok_or(PlistError::NotADictionary)
+}
+
+/// Reads a property list of any root, as the messages of the phone's services are.
+pub(crate) fn read_value(bytes: &[u8]) -> Result<Value, PlistError> {
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(PlistError::TooLarge { bytes: bytes.len() as u64 });
     }
     let mut budget = Budget::new(bytes.len());
-    let value = if bytes.starts_with(binary::MAGIC) {
-        binary::Document::open(bytes)?.root_value(&mut budget)?
+    if bytes.starts_with(binary::MAGIC) {
+        binary::Document::open(bytes)?.root_value(&mut budget)
     } else {
-        xml::read(bytes, &mut budget)?
-    };
-    value.into_dictionary().ok_or(PlistError::NotADictionary)
+        xml::read(bytes, &mut budget)
+    }
 }
 
 /// The text under `key`, if there is text.

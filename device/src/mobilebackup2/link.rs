@@ -1,0 +1,188 @@
+//! The connection to mobilebackup2 under time-outs and cancelling: every wait is cut into short ones.
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    time::{Duration, Instant},
+};
+
+use plist::Value;
+
+use super::{Control, DeviceMessage, Event, Progress, Tally, Warning, session};
+use crate::{Error, Result, Stream, frame};
+
+/// How long one wait is, at most; then it is looked whether to go on.
+const TICK: Duration = Duration::from_millis(250);
+/// A message that moves 300 000 files has some 40 MB.
+const MAX_MESSAGE_BYTES: usize = 96 << 20;
+const PROGRESS_BYTES: u64 = 1 << 20;
+
+/// The stream of a client, buffered.
+pub(super) type Wire = BufReader<Box<dyn Stream>>;
+
+/// Buffers a stream. A TLS record holds at most 16 KiB.
+pub(super) fn wire(stream: Box<dyn Stream>) -> Wire {
+    BufReader::with_capacity(64 << 10, stream)
+}
+
+/// A connection for the time of one operation.
+///
+/// Reads and writes fail with an error of the system's, so that they can pass through [`HostDir`](super::HostDir); what
+/// truly happened is kept here, and until it is taken nothing more is read or written.
+pub(super) struct Link<'c, 'a> {
+    wire: &'c mut Wire,
+    control: &'c mut Control<'a>,
+    patience: Duration,
+    failure: Option<Error>,
+    percent: Option<f64>,
+    pub received: Tally,
+    pub sent: Tally,
+    next_progress: u64,
+}
+
+impl<'c, 'a> Link<'c, 'a> {
+    pub fn new(wire: &'c mut Wire, control: &'c mut Control<'a>) -> Result<Self> {
+        wire.get_mut().set_read_timeout(Some(TICK))?;
+        Ok(Link {
+            patience: control.timeouts.transfer,
+            wire,
+            control,
+            failure: None,
+            percent: None,
+            received: Tally::default(),
+            sent: Tally::default(),
+            next_progress: PROGRESS_BYTES,
+        })
+    }
+
+    /// Waits for the next message, for as long as the time-out between messages.
+    pub fn receive(&mut self) -> Result<DeviceMessage> {
+        self.receive_within(self.control.timeouts.message)
+    }
+
+    /// As [`receive`](Link::receive), with the time-out of the handshake.
+    pub fn receive_greeting(&mut self) -> Result<DeviceMessage> {
+        self.receive_within(self.control.timeouts.handshake)
+    }
+
+    fn receive_within(&mut self, patience: Duration) -> Result<DeviceMessage> {
+        self.look_up()?;
+        self.patience = patience;
+        let awaited = self.patiently(|wire| wire.fill_buf().map(<[u8]>::len));
+        self.patience = self.control.timeouts.transfer;
+        let received = awaited.map_err(Error::from).and_then(|_| frame::read_plist(self, MAX_MESSAGE_BYTES));
+        let message = DeviceMessage::parse(received.map_err(|error| self.failure().unwrap_or(error))?)?;
+        if let Some(percent) = message.percent() {
+            self.percent = Some(percent);
+            self.report("");
+        }
+        Ok(message)
+    }
+
+    /// Sends a message.
+    pub fn send(&mut self, message: &Value) -> Result<()> {
+        frame::write_plist(self, message).map_err(|error| self.failure().unwrap_or(error))
+    }
+
+    /// What made a read or a write fail, if one did.
+    pub fn failure(&mut self) -> Option<Error> {
+        self.failure.take()
+    }
+
+    /// Whether a read or a write failed.
+    pub fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// The error of the connection behind one of the system's.
+    pub fn cause(&mut self, error: io::Error) -> Error {
+        self.failure().unwrap_or_else(|| error.into())
+    }
+
+    pub fn emit(&mut self, event: Event<'_>) {
+        (self.control.events)(event);
+    }
+
+    pub fn warn(&mut self, warning: Warning) {
+        self.emit(Event::Warning(warning));
+    }
+
+    /// Reports progress, with the path of the file under way.
+    pub fn report(&mut self, current: &str) {
+        self.next_progress = self.received.bytes + self.sent.bytes + PROGRESS_BYTES;
+        let (percent, received, sent) = (self.percent, self.received, self.sent);
+        self.emit(Event::Progress(Progress { percent, received, sent, current }));
+    }
+
+    /// Reports progress if it is time to.
+    pub fn report_bytes(&mut self, current: &str) {
+        if self.received.bytes + self.sent.bytes >= self.next_progress {
+            self.report(current);
+        }
+    }
+
+    /// Hears the caller and the phone's notifications.
+    fn look_up(&mut self) -> Result<()> {
+        if self.control.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        while let Some(name) = (self.control.notifications)() {
+            match name.as_str() {
+                session::PROMPT_SHOWN => self.emit(Event::PasscodePrompt(true)),
+                session::PROMPT_HIDDEN => self.emit(Event::PasscodePrompt(false)),
+                session::CANCEL_REQUEST => return Err(Error::Cancelled),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Repeats `attempt` while it times out and patience lasts. Nothing at all is the end of the connection.
+    fn patiently(&mut self, mut attempt: impl FnMut(&mut Wire) -> io::Result<usize>) -> io::Result<usize> {
+        let mut waiting_since = None;
+        loop {
+            if self.failure.is_none() && self.control.is_cancelled() {
+                self.failure = Some(Error::Cancelled);
+            }
+            if self.failure.is_some() {
+                return Err(io::Error::other("the connection to the phone has failed"));
+            }
+            match attempt(self.wire) {
+                Ok(0) => self.failure = Some(Error::Disconnected),
+                Ok(count) => return Ok(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    let since = *waiting_since.get_or_insert_with(Instant::now);
+                    self.failure = match self.look_up() {
+                        Ok(()) if since.elapsed() < self.patience => None,
+                        Ok(()) => Some(Error::Timeout),
+                        Err(error) => Some(error),
+                    };
+                }
+                Err(error) => self.failure = Some(error.into()),
+            }
+        }
+    }
+}
+
+impl Read for Link<'_, '_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if into.is_empty() {
+            return Ok(0);
+        }
+        self.patiently(|wire| wire.read(into))
+    }
+}
+
+impl Write for Link<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        self.patiently(|wire| wire.get_mut().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // `patiently` takes 0 for the end of the connection.
+        self.patiently(|wire| wire.get_mut().flush().map(|()| 1)).map(drop)
+    }
+}
