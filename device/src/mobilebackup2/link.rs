@@ -33,6 +33,7 @@ pub(super) struct Link<'c, 'a> {
     control: &'c mut Control<'a>,
     patience: Duration,
     failure: Option<Error>,
+    looked_up: Option<Instant>,
     percent: Option<f64>,
     pub received: Tally,
     pub sent: Tally,
@@ -47,6 +48,7 @@ impl<'c, 'a> Link<'c, 'a> {
             wire,
             control,
             failure: None,
+            looked_up: None,
             percent: None,
             received: Tally::default(),
             sent: Tally::default(),
@@ -125,6 +127,11 @@ impl<'c, 'a> Link<'c, 'a> {
         if self.control.is_cancelled() {
             return Err(Error::Cancelled);
         }
+        // To ask may cost a millisecond, and phones send messages by the thousand.
+        if self.looked_up.is_some_and(|when| when.elapsed() < TICK) {
+            return Ok(());
+        }
+        self.looked_up = Some(Instant::now());
         while let Some(name) = (self.control.notifications)() {
             match name.as_str() {
                 session::PROMPT_SHOWN => self.emit(Event::PasscodePrompt(true)),
