@@ -1,13 +1,14 @@
 //! What is left when a run is cut off anywhere.
 //!
-//! A run makes two snapshots of a phone, the second as an edit of the first. It is cut off at every change that it makes to the disk, in
-//! several ways. Then: is every snapshot that was committed whole, does a check find nothing but the file that was torn, and does
-//! the next run store only what is missing?
+//! A run makes two snapshots of a phone, the second as an edit of the first that is parked on its way. It is cut off at every change that
+//! it makes to the disk, in several ways. Then: is every snapshot that was committed whole, does a check find nothing but the file that
+//! was torn, does what was parked go on, and does the next run store only what is missing?
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use heirloom_store::{
-    Depth, Details, Error, LocalStorage, MemoryStorage, Options, Repository, Result, Snapshot, Source, Storage, Unlock,
+    Depth, Details, Error, LocalStorage, MemoryStorage, Options, Parked, Repository, Result, Snapshot, SnapshotEditor,
+    Source, Storage, Unlock,
 };
 
 use crate::support::{
@@ -54,21 +55,36 @@ impl Story {
     /// Backs up both generations, and notes what was committed when it is.
     fn run(&self, storage: Arc<dyn Storage>, committed: &mut Vec<Snapshot>) -> Result<()> {
         let repository = Repository::open(storage, Unlock::Open, None)?;
-        let (mut base, mut before) = (None, &Folder::new());
-        for (time, folder) in (1..).zip(&self.generations) {
-            let mut editor = repository.edit(SERIES, base.as_ref())?;
-            before.keys().filter(|path| !folder.contains_key(*path)).for_each(|gone| editor.remove(&place(gone)));
-            for (path, thing) in folder.iter().filter(|(path, thing)| before.get(*path) != Some(thing)) {
-                let Thing::File(file) = thing else { continue };
-                editor.write_file(&place(path), file.mtime_ns, &mut file.bytes.as_slice())?;
-                // A phone that reads back makes the editor write a segment in the middle of the run.
-                if path == "db/history.db" {
-                    editor.read_file(&place(path), &mut Vec::new())?;
-                }
+        let mut editor = repository.edit(SERIES, None)?;
+        self.write(&mut editor, 0)?;
+        committed.push(editor.commit(Details::new(1, Source::Import))?.0);
+        let mut editor = repository.edit(SERIES, committed.last())?;
+        editor.write_file(&place("small/99"), 0, &mut noise(103, 20_000).as_slice())?;
+        let parked = editor.park()?;
+        assert_eq!(repository.parked(SERIES)?.as_ref(), Some(&parked));
+        committed.push(self.resume(&repository, &parked)?);
+        Ok(())
+    }
+
+    /// Makes the second generation of what was parked.
+    fn resume(&self, repository: &Repository, parked: &Parked) -> Result<Snapshot> {
+        let mut editor = repository.resume(parked)?;
+        self.write(&mut editor, 1)?;
+        Ok(editor.commit(Details::new(2, Source::Import))?.0)
+    }
+
+    /// Writes what is new in a generation.
+    fn write(&self, editor: &mut SnapshotEditor, generation: usize) -> Result<()> {
+        let (nothing, folder) = (Folder::new(), &self.generations[generation]);
+        let before = generation.checked_sub(1).map_or(&nothing, |before| &self.generations[before]);
+        before.keys().filter(|path| !folder.contains_key(*path)).for_each(|gone| editor.remove(&place(gone)));
+        for (path, thing) in folder.iter().filter(|(path, thing)| before.get(*path) != Some(thing)) {
+            let Thing::File(file) = thing else { continue };
+            editor.write_file(&place(path), file.mtime_ns, &mut file.bytes.as_slice())?;
+            // A phone that reads back makes the editor write a segment in the middle of the run.
+            if path == "db/history.db" {
+                editor.read_file(&place(path), &mut Vec::new())?;
             }
-            let (snapshot, _) = editor.commit(Details::new(time, Source::Import))?;
-            committed.push(snapshot.clone());
-            (base, before) = (Some(snapshot), folder);
         }
         Ok(())
     }
@@ -86,18 +102,35 @@ impl Story {
         (disk, committed)
     }
 
-    /// Asks everything of what a cut left, and gives what the next run made of it.
-    fn verify(&self, wreck: &Wreck, context: &str) {
+    /// Asks everything of what a cut left, and of what the next run makes of it; gives whether something was parked.
+    fn verify(&self, wreck: &Wreck, context: &str) -> bool {
         self.verify_snapshots(&wreck.files, &wreck.committed, context);
         let chunks_left = self.verify_check(wreck, &wreck.files, context);
+        let is_parked = self.verify_parked(wreck, context);
         let disk = Arc::new(FaultyStorage::new(&wreck.files, Fault::None));
         let mut committed = wreck.committed.clone();
         self.run(disk.clone(), &mut committed).unwrap_or_else(|error| panic!("{context}: the next run fails: {error}"));
         self.verify_snapshots(&disk.files(), &committed, context);
+        assert!(!disk.files().keys().any(|name| name.starts_with("parked/")), "{context}: something is still parked");
         assert_eq!(self.verify_check(wreck, &disk.files(), context), self.chunks, "{context}: chunks are stored twice");
         if chunks_left == self.chunks {
             assert_eq!(disk.pack_bytes_put(), 0, "{context}: all packs were there");
         }
+        is_parked
+    }
+
+    /// Whether what is parked, if anything, goes on.
+    fn verify_parked(&self, wreck: &Wreck, context: &str) -> bool {
+        let storage = storage_of(&wreck.files);
+        let repository = Repository::open(storage.clone(), Unlock::Open, None).unwrap();
+        let Some(parked) = repository.parked(SERIES).unwrap() else { return false };
+        let list = repository.snapshots().unwrap();
+        assert_eq!(parked.record.previous, list.newest_of(SERIES).map(|snapshot| snapshot.id), "{context}");
+        let resumed = self.resume(&repository, &parked).unwrap_or_else(|error| panic!("{context}: {error}"));
+        assert_eq!(resumed.record.previous, parked.record.previous, "{context}");
+        let files = storage.files().clone();
+        self.verify_snapshots(&files, &[&wreck.committed[..], &[resumed]].concat(), context);
+        true
     }
 
     /// Whether every snapshot in the list is whole, and all of `committed` are in it.
@@ -120,7 +153,10 @@ impl Story {
         let found: BTreeSet<&str> = report.problems.iter().map(|problem| problem.file.as_str()).collect();
         // Nothing depends on sessions and on what lies in `tmp/`.
         let lasting = |name: &&str| ["packs/", "index/", "snapshots/"].iter().any(|folder| name.starts_with(folder));
-        let torn: BTreeSet<&str> = wreck.torn.iter().map(String::as_str).filter(lasting).collect();
+        // What is parked is gone as soon as there is a snapshot.
+        let parked = |name: &&str| name.starts_with("parked/") && files.contains_key(*name);
+        let torn = wreck.torn.iter().map(String::as_str).filter(|name| lasting(name) || parked(name));
+        let torn: BTreeSet<&str> = torn.collect();
         assert_eq!(found, torn, "{context}: {:?}", report.problems);
         report.chunks
     }
@@ -146,13 +182,15 @@ fn generations() -> [Folder; 2] {
 #[test]
 fn a_run_that_stops_anywhere_loses_nothing_that_was_committed() {
     let story = Story::new();
+    let mut parked = 0;
     for at in 0..story.changes + 3 {
         for torn in Torn::ALL {
             let (disk, committed) = story.stopped_run(&story.empty, at, torn);
             let wreck = Wreck { files: disk.files(), torn: disk.torn_file().into_iter().collect(), committed };
-            story.verify(&wreck, &format!("stopped at {at}, {torn:?}"));
+            parked += u32::from(story.verify(&wreck, &format!("stopped at {at}, {torn:?}")));
         }
     }
+    assert!(parked > 10, "only {parked} cuts left something parked");
 }
 
 #[test]

@@ -213,10 +213,11 @@ fn back_up(mut editor: SnapshotEditor, folder: &Folder, time: i64) -> heirloom_s
         let Thing::File(file) = thing else { continue };
         editor.write_file(&place(path), file.mtime_ns, &mut file.bytes.as_slice())?;
     }
+    let mut naming = editor.name_files()?;
     for n in 0..DIRECTORIES {
-        editor.describe(Name::new("HomeDomain", &format!("Library/{n:04}"))?, None, Entry::new(Kind::Directory))?;
+        naming.describe(&Name::new("HomeDomain", &format!("Library/{n:04}"))?, None, Entry::new(Kind::Directory))?;
     }
-    editor.commit(Details::new(time, Source::Import)).map(|(snapshot, _)| snapshot)
+    naming.commit(Details::new(time, Source::Import)).map(|(snapshot, _)| snapshot)
 }
 
 /// The files that a run added, by what they are; it adds at most one of each kind.

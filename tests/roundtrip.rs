@@ -3,7 +3,10 @@
 //! Random edits of a backup folder are done twice: by [`SnapshotEditor`], and on a plain map in memory. Every so often both are made a
 //! snapshot. In the end every snapshot must be what the map was when it was taken.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use heirloom_store::{
     Cipher, Details, Entry, FileHash, Kind, LocalStorage, MemoryStorage, Name, Options, Outcome, Prefix, Repository,
@@ -105,8 +108,25 @@ enum Edit {
     Rename(String, String),
     Copy(String, String),
     Remove(String),
-    Describe { domain: &'static str, path: &'static str, place: Option<String>, mode: u32 },
-    ForgetNames,
+    /// The run is cut off, and the next one goes on with it.
+    Park,
+}
+
+/// How a run ends.
+#[derive(Debug, Clone)]
+enum Ending {
+    /// Files are called what the base calls them.
+    KeepNames,
+    /// Only these files have names.
+    Name(Vec<Description>),
+}
+
+#[derive(Debug, Clone)]
+struct Description {
+    domain: &'static str,
+    path: &'static str,
+    place: Option<String>,
+    mode: u32,
 }
 
 /// Paths meet often.
@@ -117,8 +137,6 @@ fn path() -> impl Strategy<Value = String> {
 fn edit() -> impl Strategy<Value = Edit> {
     // Times that every file system keeps.
     let mtime = (-1000i64..2_000_000_000).prop_map(|seconds| seconds * 1_000_000_000 + seconds % 1000 * 100);
-    let domain = select(vec!["HomeDomain", "AppDomain-x", "HomeDomain-y"]);
-    let name = select(vec!["", "Library", "Library/SMS/sms.db", "Library/SMS/sms.db-wal", "Library2"]);
     prop_oneof![
         2 => path().prop_map(Edit::CreateDir),
         8 => (path(), mtime, bytes()).prop_map(|(path, mtime_ns, bytes)| Edit::Write(path, mtime_ns, bytes)),
@@ -126,10 +144,16 @@ fn edit() -> impl Strategy<Value = Edit> {
         3 => (path(), path()).prop_map(|(from, to)| Edit::Rename(from, to)),
         3 => (path(), path()).prop_map(|(from, to)| Edit::Copy(from, to)),
         2 => path().prop_map(Edit::Remove),
-        6 => (domain, name, prop::option::weighted(0.8, path()), 0u32..0o200_000)
-            .prop_map(|(domain, path, place, mode)| Edit::Describe { domain, path, place, mode }),
-        1 => Just(Edit::ForgetNames),
+        1 => Just(Edit::Park),
     ]
+}
+
+fn ending() -> impl Strategy<Value = Ending> {
+    let domain = select(vec!["", "HomeDomain", "AppDomain-x", "HomeDomain-y"]);
+    let path_of = select(vec!["a", "Library", "Library/SMS/sms.db", "Library/SMS/sms.db-wal", "Library2"]);
+    let description = (domain, path_of, prop::option::weighted(0.8, path()), 0u32..0o200_000)
+        .prop_map(|(domain, path, place, mode)| Description { domain, path, place, mode });
+    prop_oneof![Just(Ending::KeepNames), prop::collection::vec(description, 0..12).prop_map(Ending::Name)]
 }
 
 /// Place, mode and file of every name.
@@ -142,6 +166,8 @@ struct Model {
     /// By place.
     described: BTreeMap<String, (Name, Entry)>,
     elsewhere: BTreeMap<Name, Entry>,
+    /// The places of which something was told since the names were forgotten.
+    named: BTreeSet<String>,
 }
 
 impl Model {
@@ -190,6 +216,38 @@ impl Model {
         }
     }
 
+    /// How many files with how many bytes.
+    fn size(&self) -> (u64, u64) {
+        let files =
+            self.folder.values().filter_map(|thing| if let Thing::File(file) = thing { Some(file) } else { None });
+        files.fold((0, 0), |(files, bytes), file| (files + 1, bytes + file.bytes.len() as u64))
+    }
+
+    /// A name is the one that was told last. A file that loses its name so, or is told another one after its first, is not lost.
+    fn describe(&mut self, name: Name, place: Option<&str>, about: Entry) -> bool {
+        if name.domain().is_empty() {
+            return false;
+        }
+        let file = place.filter(|place| self.is_file(place) && !self.named.contains(*place)).map(str::to_owned);
+        self.described.retain(|_, (other, _)| *other != name);
+        self.elsewhere.remove(&name);
+        let found = file.is_some();
+        match file {
+            Some(place) => {
+                self.named.insert(place.clone());
+                self.described.insert(place, (name, about));
+            }
+            None => drop(self.elsewhere.insert(name, about)),
+        }
+        found || place.is_none()
+    }
+
+    fn forget_names(&mut self) {
+        self.named.clear();
+        self.described.clear();
+        self.elsewhere.clear();
+    }
+
     /// What the entries of a snapshot of this are.
     fn entries(&self) -> Entries {
         let mut entries = BTreeMap::new();
@@ -213,6 +271,7 @@ impl Model {
 /// Does `edit` to both. Whether it is refused must be the same.
 fn apply(edit: &Edit, editor: &mut SnapshotEditor, model: &mut Model) {
     match edit {
+        Edit::Park => panic!("the repository parks, not the editor alone"),
         Edit::CreateDir(path) => {
             let fits = model.has_room_at(path) && !model.is_file(path);
             assert_eq!(editor.create_dir(&place(path)).is_ok(), fits);
@@ -243,31 +302,34 @@ fn apply(edit: &Edit, editor: &mut SnapshotEditor, model: &mut Model) {
             editor.remove(&place(path));
             model.remove(path);
         }
-        Edit::Describe { domain, path, place: at, mode } => {
-            let name = Name::new(domain, path).unwrap();
-            let mut about = Entry::new(if at.is_some() { Kind::File } else { Kind::Directory });
-            about.phone.mode = Some(*mode);
-            // Which of two files is to have a name is for the phone to say.
-            let others = model.described.iter().filter(|(other, _)| Some(*other) != at.as_ref());
-            if others.into_iter().any(|(_, (other, _))| *other == name)
-                || at.is_some() && model.elsewhere.contains_key(&name)
-            {
-                return;
-            }
-            let described = editor.describe(name.clone(), at.as_deref().map(place).as_ref(), about.clone());
-            match at {
-                None => drop(model.elsewhere.insert(name, about)),
-                Some(at) if model.is_file(at) => drop(model.described.insert(at.clone(), (name, about))),
-                Some(_) => return assert!(described.is_err()),
-            }
-            described.unwrap();
-        }
-        Edit::ForgetNames => {
-            editor.forget_names().unwrap();
-            model.described.clear();
-            model.elsewhere.clear();
-        }
     }
+}
+
+/// Parks a run and goes on with it. Nothing of this is a snapshot.
+fn park(repository: &Repository, editor: SnapshotEditor, model: &Model) -> SnapshotEditor {
+    let snapshots = repository.snapshots().unwrap().snapshots;
+    let parked = editor.park().unwrap();
+    let (files, bytes) = model.size();
+    assert_eq!((parked.record.files, parked.record.bytes), (files, bytes));
+    assert_eq!(repository.snapshots().unwrap().snapshots, snapshots);
+    assert_eq!(repository.parked(SERIES).unwrap().as_ref(), Some(&parked));
+    assert_eq!(repository.parked("another").unwrap(), None);
+    repository.resume(&parked).unwrap()
+}
+
+/// Ends a run, and says so to the model.
+fn end(editor: SnapshotEditor, model: &mut Model, ending: &Ending, details: Details) -> Snapshot {
+    let Ending::Name(descriptions) = ending else { return editor.commit(details).unwrap().0 };
+    let mut naming = editor.name_files().unwrap();
+    model.forget_names();
+    for Description { domain, path, place: at, mode } in descriptions {
+        let name = Name::new(domain, path).unwrap();
+        let mut about = Entry::new(if at.is_some() { Kind::File } else { Kind::Directory });
+        about.phone.mode = Some(*mode);
+        let found = naming.describe(&name, at.as_deref().map(place).as_ref(), about.clone()).unwrap();
+        assert_eq!(found, model.describe(name, at.as_deref(), about));
+    }
+    naming.commit(details).unwrap().0
 }
 
 fn transfer(editor: &mut SnapshotEditor, model: &mut Model, from: &str, to: &str, is_move: bool) {
@@ -321,9 +383,7 @@ fn assert_is(repository: &Repository, snapshot: &Snapshot, model: &Model) {
         expected.iter().filter(below).map(|(name, entry)| (name.clone(), entry.clone())).collect();
     assert_eq!(read_entries(&reader, &Prefix::below("HomeDomain", &place("Library"))), below);
     assert_eq!(reader.get(&Name::new("HomeDomain", "never").unwrap()).unwrap(), None);
-    let files = model.folder.values().filter_map(|thing| if let Thing::File(file) = thing { Some(file) } else { None });
-    let (files, bytes) = files.fold((0, 0), |(files, bytes), file| (files + 1, bytes + file.bytes.len() as u64));
-    assert_eq!((snapshot.record.files, snapshot.record.bytes), (files, bytes));
+    assert_eq!((snapshot.record.files, snapshot.record.bytes), model.size());
 }
 
 /// What a reader gives, in the model's form.
@@ -350,22 +410,28 @@ proptest! {
 
     #[test]
     fn every_snapshot_is_what_the_folder_was(
-        runs in prop::collection::vec((any::<prop::sample::Index>(), prop::collection::vec(edit(), 0..20)), 1..5),
+        runs in prop::collection::vec(
+            (any::<prop::sample::Index>(), prop::collection::vec(edit(), 0..20), ending()), 1..5),
     ) {
         let storage = Arc::new(MemoryStorage::default());
         let (repository, _) = Repository::create(storage.clone(), None, &OPTIONS).unwrap();
         let mut taken: Vec<(Snapshot, Model)> = Vec::new();
-        for (time, (base, edits)) in (1..).zip(&runs) {
+        for (time, (base, edits, ending)) in (1..).zip(&runs) {
             // Each is based on any that is there.
             let base = (!taken.is_empty()).then(|| base.get(&taken).clone());
             let (base, mut model) = base.map_or((None, Model::default()), |(base, model)| (Some(base), model));
             let mut editor = repository.edit(SERIES, base.as_ref()).unwrap();
             assert_looks_the_same(&editor, &model);
             for edit in edits {
-                apply(edit, &mut editor, &mut model);
+                match edit {
+                    Edit::Park => editor = park(&repository, editor, &model),
+                    edit => apply(edit, &mut editor, &mut model),
+                }
                 assert_looks_the_same(&editor, &model);
             }
-            let (snapshot, _) = editor.commit(Details::new(time, Source::Import)).unwrap();
+            let snapshot = end(editor, &mut model, ending, Details::new(time, Source::Import));
+            assert_eq!(repository.parked(SERIES).unwrap(), None);
+            assert_eq!(storage.list("parked").unwrap(), []);
             assert_eq!(snapshot.record.previous, taken.last().map(|(snapshot, _)| snapshot.id));
             taken.push((snapshot, model));
         }

@@ -95,6 +95,38 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Many short runs of bytes that all go at once, with nothing between them.
+#[derive(Default)]
+pub(crate) struct Blocks(Vec<Vec<u8>>);
+
+/// Where a run lies; a later one is greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Span {
+    block: u32,
+    start: u32,
+    len: u32,
+}
+
+impl Blocks {
+    const BLOCK_LEN: usize = 1 << 20;
+
+    /// Adds a run, which is in several parts and at most 4 GiB long.
+    pub(crate) fn push(&mut self, parts: &[&[u8]]) -> Span {
+        let len = parts.iter().map(|part| part.len()).sum();
+        if self.0.last().is_none_or(|block| block.len() + len > Blocks::BLOCK_LEN) {
+            self.0.push(Vec::with_capacity(Blocks::BLOCK_LEN.max(len)));
+        }
+        let (number, block) = (self.0.len() - 1, self.0.last_mut().expect("one was pushed"));
+        let span = Span { block: number as u32, start: block.len() as u32, len: len as u32 };
+        parts.iter().for_each(|part| block.extend_from_slice(part));
+        span
+    }
+
+    pub(crate) fn get(&self, span: Span) -> &[u8] {
+        &self.0[span.block as usize][span.start as usize..][..span.len as usize]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

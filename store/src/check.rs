@@ -15,11 +15,11 @@ use crate::{
     entry::{Content, Entry, Kind},
     error::{Error, Problem, Result},
     id::{ChunkId, FileHash},
-    index::{INDEX_FOLDER, Place, SegmentPack, list_packs},
+    index::{INDEX_FOLDER, NAME_MISMATCH, Place, SegmentPack, list_packs},
     name::Name,
     pack::{Pack, chunk_id, pack_file},
     repository::Repository,
-    snapshot::Snapshot,
+    snapshot::{RecordKind, SnapshotRecord, read_records},
     storage::Storage,
     tree::{parse_item, read_node},
 };
@@ -72,7 +72,14 @@ pub fn check(repository: &Repository, depth: Depth, on_event: OnEvent) -> Result
     let mut trees = Trees { chunks: &chunks, unreadable, whole: HashSet::new() };
     for snapshot in &snapshots.snapshots {
         report.snapshots += 1;
-        report.problems.extend(trees.check(snapshot)?);
+        report.problems.extend(trees.check(&RecordKind::Snapshot.file(&snapshot.id), &snapshot.record)?);
+    }
+    for (id, record) in read_records(storage, &repository.core().sealer, RecordKind::Parked)? {
+        let file = RecordKind::Parked.file(&id);
+        match record {
+            Ok(record) => report.problems.extend(trees.check(&file, &record)?),
+            Err(error) => report.problems.push(Problem::from_error(&file, error)),
+        }
     }
     report.problems.sort();
     report.problems.dedup();
@@ -86,12 +93,15 @@ pub fn check(repository: &Repository, depth: Depth, on_event: OnEvent) -> Result
 pub fn check_packs_without_key(storage: &dyn Storage, on_event: OnEvent) -> Result<CheckReport> {
     let mut report = CheckReport { problems: Repository::probe(storage)?.problems, ..CheckReport::default() };
     report.problems.extend(check_names(storage, INDEX_FOLDER)?);
-    report.problems.extend(check_names(storage, crate::snapshot::SNAPSHOTS_FOLDER)?);
+    report.problems.extend(check_names(storage, RecordKind::Snapshot.folder())?);
+    report.problems.extend(check_names(storage, RecordKind::Parked.folder())?);
     let packs: Vec<SegmentPack> =
         list_packs(storage)?.into_iter().map(|(name, len)| SegmentPack { name, len }).collect();
-    let problems = each_pack(&packs, on_event, |pack| match read_pack(storage, pack) {
-        Ok(_) => Vec::new(),
-        Err(error) => vec![Problem::from_error(&pack_file(&pack.name), error)],
+    let problems = each_pack(&packs, on_event, |pack| {
+        match read_pack(storage, pack).and_then(|bytes| check_name(pack, &bytes)) {
+            Ok(()) => Vec::new(),
+            Err(error) => vec![Problem::from_error(&pack_file(&pack.name), error)],
+        }
     })?;
     report.problems.extend(problems);
     report.packs = packs.len() as u64;
@@ -108,7 +118,8 @@ fn check_names(storage: &dyn Storage, folder: &str) -> Result<Vec<Problem>> {
         let file = format!("{folder}/{name}");
         match storage.hash(&file, len) {
             Ok(found) if found == hash => {}
-            Ok(_) => problems.push(Problem::new(file, "its bytes do not match its name")),
+            Ok(_) => problems.push(Problem::new(file, NAME_MISMATCH)),
+            Err(error) if error.is_missing_file() => {}
             Err(error) => problems.push(Problem::from_error(&file, error)),
         }
     }
@@ -124,7 +135,7 @@ fn check_packs(chunks: &ChunkReader, depth: Depth, report: &mut CheckReport, on_
             chunk_count.fetch_add(count as u64, Ordering::Relaxed);
             findings
         }
-        Err(error) => vec![Finding { pack: pack.name, ordinal: None, error }],
+        Err(error) => vec![Finding { pack: pack.name, lost: Lost::Pack, error }],
     })?;
     report.packs = packs.len() as u64;
     report.chunks = chunk_count.into_inner();
@@ -132,15 +143,12 @@ fn check_packs(chunks: &ChunkReader, depth: Depth, report: &mut CheckReport, on_
         report.bytes_read = packs.iter().map(|pack| pack.len).sum();
     }
     let mut unreadable = Unreadable::default();
-    for Finding { pack, ordinal, error } in findings {
-        match ordinal {
-            Some(ordinal) => drop(unreadable.chunks.insert((pack, ordinal))),
-            // A pack that no longer has its name may still hold whole chunks: those are judged one by one.
-            None if matches!(&error, Error::Damaged { what, .. } if what == NAME_MISMATCH) => {
-                unreadable.misnamed.insert(pack);
-            }
-            None => drop(unreadable.packs.insert(pack)),
-        }
+    for Finding { pack, lost, error } in findings {
+        match lost {
+            Lost::Pack => unreadable.packs.insert(pack),
+            Lost::Name => unreadable.misnamed.insert(pack),
+            Lost::Chunk(ordinal) => unreadable.chunks.insert((pack, ordinal)),
+        };
         report.problems.push(Problem::from_error(&pack_file(&pack), error));
     }
     Ok(unreadable)
@@ -156,30 +164,34 @@ struct Unreadable {
     misnamed: HashSet<FileHash>,
 }
 
-/// Something wrong with a pack, or with one chunk of it.
+/// Something wrong with a pack.
 struct Finding {
     pack: FileHash,
-    ordinal: Option<u16>,
+    lost: Lost,
     error: Error,
 }
 
-const NAME_MISMATCH: &str = "its bytes do not match its name";
+/// What cannot be relied on.
+enum Lost {
+    Pack,
+    /// Its name is not its bytes', but it may still hold whole chunks: those are judged one by one.
+    Name,
+    /// The chunk of this ordinal.
+    Chunk(u16),
+}
 
 fn check_pack(chunks: &ChunkReader, depth: Depth, pack: &SegmentPack) -> Result<(usize, Vec<Finding>)> {
     let core = &chunks.core;
     let open = Pack::open(&*core.storage, &core.sealer, &pack.name, pack.len)?;
     let mut findings = Vec::new();
     if depth >= Depth::Packs {
-        match read_pack(&*core.storage, pack) {
-            Ok(bytes) if depth == Depth::ReadData => findings.extend(check_chunks(chunks, &open, pack.name, &bytes)),
-            Ok(_) => {}
-            Err(error) => {
-                findings.push(Finding { pack: pack.name, ordinal: None, error });
-                // Which of its chunks are lost is worth a second read.
-                let bytes = core.storage.read_exactly(&open.file, 0, pack.len as usize)?;
-                findings.extend(check_chunks(chunks, &open, pack.name, &bytes));
-            }
+        let bytes = read_pack(&*core.storage, pack)?;
+        let misnamed = check_name(pack, &bytes);
+        // Which chunks of a pack that is not what it was are lost is worth a look at any depth.
+        if depth == Depth::ReadData || misnamed.is_err() {
+            findings.extend(check_chunks(chunks, &open, pack.name, &bytes));
         }
+        findings.extend(misnamed.err().map(|error| Finding { pack: pack.name, lost: Lost::Name, error }));
     }
     Ok((open.directory.chunks.len(), findings))
 }
@@ -187,8 +199,12 @@ fn check_pack(chunks: &ChunkReader, depth: Depth, pack: &SegmentPack) -> Result<
 fn read_pack(storage: &dyn Storage, pack: &SegmentPack) -> Result<Vec<u8>> {
     let file = pack_file(&pack.name);
     let len = usize::try_from(pack.len).ok().filter(|&len| len < 1 << 31);
-    let bytes = storage.read_exactly(&file, 0, len.ok_or_else(|| Error::damaged(&file, "it is too long"))?)?;
-    if FileHash::of(&bytes) == pack.name { Ok(bytes) } else { Err(Error::damaged(file, NAME_MISMATCH)) }
+    storage.read_exactly(&file, 0, len.ok_or_else(|| Error::damaged(&file, "it is too long"))?)
+}
+
+fn check_name(pack: &SegmentPack, bytes: &[u8]) -> Result<()> {
+    let is_named = FileHash::of(bytes) == pack.name;
+    if is_named { Ok(()) } else { Err(Error::damaged(pack_file(&pack.name), NAME_MISMATCH)) }
 }
 
 /// Decodes every frame of a pack, and checks the id of every chunk.
@@ -209,7 +225,7 @@ fn check_chunks(chunks: &ChunkReader, pack: &Pack, name: FileHash, bytes: &[u8])
                 Ok(false) => format!("chunk {ordinal} is not what its id says"),
                 Err(error) => format!("chunk {ordinal} cannot be read: {error}"),
             };
-            findings.push(Finding { pack: name, ordinal: Some(ordinal), error: Error::damaged(&pack.file, what) });
+            findings.push(Finding { pack: name, lost: Lost::Chunk(ordinal), error: Error::damaged(&pack.file, what) });
         }
     }
     findings
@@ -247,19 +263,19 @@ struct Trees<'a> {
 }
 
 impl Trees<'_> {
-    fn check(&mut self, snapshot: &Snapshot) -> Result<Vec<Problem>> {
-        let file = crate::snapshot::snapshot_file(&snapshot.id);
+    /// What is wrong with the tree of the record in `file`.
+    fn check(&mut self, file: &str, record: &SnapshotRecord) -> Result<Vec<Problem>> {
         let (mut problems, mut more) = (Vec::new(), 0u64);
         let mut note = |what: String| {
             if (problems.len() as u64) < NAMED_FILES_MAX {
-                problems.push(Problem::new(&file, what));
+                problems.push(Problem::new(file, what));
             } else {
                 more += 1;
             }
         };
-        self.check_node(&snapshot.record.root, None, &mut note)?;
+        self.check_node(&record.root, None, &mut note)?;
         if more > 0 {
-            problems.push(Problem::new(&file, format!("{more} more of its files are damaged")));
+            problems.push(Problem::new(file, format!("{more} more of its files are damaged")));
         }
         Ok(problems)
     }

@@ -1,58 +1,46 @@
-//! A backup folder that exists nowhere: a base snapshot and edits, which become the next snapshot.
+//! A backup folder that exists nowhere: a base and edits, which become the next snapshot.
 //!
 //! A phone expects its host to hold the previous backup as a folder that it can list, move and remove in. The editor is that
-//! folder. It speaks of places; what each file is called on the phone is told by [`describe`](SnapshotEditor::describe), once
-//! the phone has sent its Manifest.db. Nothing but packs is ever written.
+//! folder. It speaks of places; what each file is called on the phone is told to [`Naming`], once the phone has sent its
+//! Manifest.db. Nothing but packs is ever written before it ends.
 
-use std::{
-    collections::BTreeMap,
-    io::{Read, Write},
-    ops::Bound,
-};
+use std::io::{Read, Write};
 
 use crate::{
+    bytes::{Blocks, Span},
     entry::{Content, Entry, Kind},
-    error::{Error, Result},
-    name::{Name, TreePath},
+    error::{Error, Problem, Result},
+    folder::{Folder, Node},
+    id::ChunkId,
+    name::{Name, PATH_MAX_LEN, TreePath},
+    parked::Parked,
     reader::read_content,
     snapshot::Snapshot,
-    tree::{TreeIter, parse_item},
+    snapshot_folder::{KeptFile, folder_of},
+    tree::NumberedEntries,
     writer::{Details, SnapshotWriter, WriteStats},
 };
 
-/// Edits a backup folder. Sees its own edits; dropped without [`commit`](SnapshotEditor::commit), nothing has happened.
+/// Edits a backup folder. Sees its own edits; dropped before its end, nothing has happened.
+///
+/// It ends in one of three ways: [`name_files`](SnapshotEditor::name_files) and a commit, a commit under the names of the base, or
+/// [`park`](SnapshotEditor::park).
 pub struct SnapshotEditor {
     writer: SnapshotWriter,
-    base: Option<Snapshot>,
-    /// Every file and empty directory by its place.
-    places: BTreeMap<TreePath, Item>,
-    /// What has no place: directories and links of the phone, and files that were missing.
-    elsewhere: BTreeMap<Name, Entry>,
+    /// Those of the tree that this began with.
+    base_entries: NumberedEntries,
+    folder: Folder<File>,
+    /// Those of files that were written.
+    entries: Blocks,
 }
 
-/// What lies at a place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Item {
-    /// As the base has it.
-    Kept(Kept),
-    File(Box<File>),
-    Directory,
-}
-
-/// What a listing needs of a file of the base, and the name under which the rest is found there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Kept {
-    name: Name,
-    length: u64,
-    mtime_ns: i64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct File {
-    content: Content,
-    mtime_ns: i64,
-    /// What is known of it: its name, and an entry without place, time and content.
-    described: Option<(Name, Entry)>,
+/// A file of the folder, in few bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum File {
+    /// The one that entry number `entry` of the base tells of. A name is of one file alone, so a copy has none.
+    Kept { entry: u32, is_copy: bool, length: u64, mtime_ns: i64 },
+    /// An entry of a tree with nothing but the file's time and content.
+    New(Span),
 }
 
 /// What [`SnapshotEditor::list`] says of a name.
@@ -69,62 +57,51 @@ pub enum Stat {
     Directory,
 }
 
-impl Item {
-    fn stat(&self) -> Stat {
-        match self {
-            Item::Directory => Stat::Directory,
-            Item::Kept(kept) => Stat::File { length: kept.length, mtime_ns: kept.mtime_ns },
-            Item::File(file) => Stat::File { length: file.content.length, mtime_ns: file.mtime_ns },
-        }
-    }
+/// What [`SnapshotEditor::write_file`] remembers of a file.
+fn parse_new(entry: &[u8]) -> (Content, i64) {
+    let entry = Entry::parse(entry).expect("an entry that was emitted");
+    (entry.content.expect("a file that was stored"), entry.place_mtime_ns.unwrap_or(0))
+}
+
+/// `about` as the entry of a file.
+fn entry_of(content: Content, mtime_ns: i64, about: Entry) -> Entry {
+    Entry { kind: Kind::File, place: None, place_mtime_ns: Some(mtime_ns), content: Some(content), ..about }
 }
 
 impl SnapshotEditor {
-    pub(crate) fn begin(writer: SnapshotWriter, base: Option<&Snapshot>) -> Result<SnapshotEditor> {
-        let (mut places, mut elsewhere) = (BTreeMap::new(), BTreeMap::new());
-        if let Some(base) = base {
-            for item in TreeIter::new(&writer.chunks, base.record.root, b"") {
-                let (key, entry) = item?;
-                let (name, entry) = parse_item(&key, &entry)?;
-                match (entry.place_for(&name), &entry.content) {
-                    (Some(place), Some(content)) => {
-                        let (length, mtime_ns) = (content.length, entry.place_mtime_ns.unwrap_or(0));
-                        places.insert(place, Item::Kept(Kept { name, length, mtime_ns }));
-                    }
-                    (Some(place), None) => drop(places.insert(place, Item::Directory)),
-                    (None, _) => drop(elsewhere.insert(name, entry)),
-                }
-            }
+    pub(crate) fn begin(writer: SnapshotWriter, base: Option<ChunkId>) -> Result<SnapshotEditor> {
+        let (mut folder, mut base_entries) = (Folder::new(), NumberedEntries::default());
+        if let Some(root) = base {
+            (folder, base_entries) = folder_of(&writer.chunks, root, |KeptFile { entry, length, mtime_ns }| {
+                File::Kept { entry, is_copy: false, length, mtime_ns }
+            })?;
         }
-        Ok(SnapshotEditor { writer, base: base.cloned(), places, elsewhere })
+        Ok(SnapshotEditor { writer, base_entries, folder, entries: Blocks::default() })
     }
 
-    /// What lies directly in `folder`, or in the backup folder itself.
+    /// What was damaged in the repository, but not fatal, when this began.
+    pub fn problems(&self) -> &[Problem] {
+        self.writer.problems()
+    }
+
+    /// What lies directly in `folder`, or in the backup folder itself, by name.
     ///
     /// # Errors
     /// [`Error::NoSuchEntry`] if there is no such directory.
     pub fn list(&self, folder: Option<&TreePath>) -> Result<Vec<(String, Stat)>> {
-        let prefix = folder.map_or_else(String::new, |folder| format!("{folder}/"));
-        let mut found: BTreeMap<String, Stat> = BTreeMap::new();
-        for (place, item) in self.below(folder) {
-            let rest = &place.as_str()[prefix.len()..];
-            match rest.split_once('/') {
-                Some((directory, _)) => drop(found.insert(directory.to_owned(), Stat::Directory)),
-                None => drop(found.insert(rest.to_owned(), item.stat())),
-            }
-        }
-        match folder {
-            Some(folder) if found.is_empty() && self.places.get(folder) != Some(&Item::Directory) => {
-                Err(no_such(folder, "there is no such directory"))
-            }
-            _ => Ok(found.into_iter().collect()),
-        }
+        let listed =
+            self.folder.list(folder).map(|nodes| nodes.map(|(name, node)| (name, self.stat_of(node))).collect());
+        let mut listed: Vec<_> = match (listed, folder) {
+            (None, Some(folder)) => return Err(no_such(folder, "there is no such directory")),
+            (listed, _) => listed.unwrap_or_default(),
+        };
+        listed.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(listed)
     }
 
     /// What lies at `place`, if anything.
     pub fn stat(&self, place: &TreePath) -> Option<Stat> {
-        let item = self.places.get(place).map(Item::stat);
-        item.or_else(|| self.below(Some(place)).next().map(|_| Stat::Directory))
+        self.folder.get(place).map(|node| self.stat_of(node))
     }
 
     /// Makes a directory, and those above it. One that exists is made already.
@@ -132,11 +109,12 @@ impl SnapshotEditor {
     /// # Errors
     /// [`Error::NoSuchEntry`] if a file is in the way.
     pub fn create_dir(&mut self, place: &TreePath) -> Result<()> {
-        match self.stat(place) {
-            Some(Stat::Directory) => Ok(()),
-            Some(Stat::File { .. }) => Err(no_such(place, "it is a file")),
-            None => self.insert(place, Item::Directory),
+        if self.folder.file(place).is_some() {
+            return Err(no_such(place, "it is a file"));
         }
+        self.check_parents(place)?;
+        self.folder.create_dir(place);
+        Ok(())
     }
 
     /// Writes a file, or writes it anew.
@@ -145,12 +123,14 @@ impl SnapshotEditor {
     /// [`Error::Source`] if `content` fails, after which everything is as before; [`Error::NoSuchEntry`] if a directory is in the
     /// way; or what fails behind.
     pub fn write_file(&mut self, place: &TreePath, mtime_ns: i64, content: &mut dyn Read) -> Result<()> {
-        if self.stat(place) == Some(Stat::Directory) {
+        if let Some(Node::Directory(_)) = self.folder.get(place) {
             return Err(no_such(place, "it is a directory"));
         }
         self.check_parents(place)?;
         let content = self.writer.store(content)?;
-        self.insert(place, Item::File(Box::new(File { content, mtime_ns, described: None })))
+        let entry = self.entries.push(&[&entry_of(content, mtime_ns, Entry::new(Kind::File)).emit()]);
+        self.folder.insert(place, Node::File(File::New(entry)));
+        Ok(())
     }
 
     /// Writes the bytes of a file, of this edit or of the base, to `into`.
@@ -158,194 +138,275 @@ impl SnapshotEditor {
     /// # Errors
     /// [`Error::NoSuchEntry`], what is damaged, or [`Error::Source`] if `into` fails.
     pub fn read_file(&mut self, place: &TreePath, into: &mut dyn Write) -> Result<()> {
-        let file = match self.places.get(place) {
-            Some(Item::Directory) => return Err(no_such(place, "it is a directory")),
-            Some(item) => self.file_of(item)?,
+        let content = match self.folder.get(place) {
             None => return Err(no_such(place, "there is no such file")),
+            Some(Node::Directory(_)) => return Err(no_such(place, "it is a directory")),
+            Some(Node::File(File::Kept { entry, .. })) => self.base_entries.get(&self.writer.chunks, *entry)?.1.content,
+            Some(Node::File(File::New(entry))) => {
+                self.writer.flush()?;
+                Some(parse_new(self.entries.get(*entry)).0)
+            }
         };
-        self.writer.flush()?;
-        read_content(&self.writer.chunks, &file.content, into)
+        let content = content.ok_or_else(|| Error::damaged(place.to_string(), "it has lost its content"))?;
+        read_content(&self.writer.chunks, &content, into)
     }
 
     /// Gives a file or directory another place. What was there is replaced, as phones expect.
     ///
     /// # Errors
-    /// [`Error::NoSuchEntry`] if there is nothing at `from`, or `to` lies below it.
+    /// [`Error::NoSuchEntry`] if there is nothing at `from`, or `to` lies below it; [`Error::InvalidName`] if a place would get too long.
     pub fn rename(&mut self, from: &TreePath, to: &TreePath) -> Result<()> {
-        self.transfer(from, to, true)
+        self.check_transfer(from, to)?;
+        if let Some(node) = self.folder.take(from) {
+            self.folder.insert(to, node);
+        }
+        Ok(())
     }
 
-    /// Copies a file or directory by reference. The copy is known by its place until it is described.
+    /// Copies a file or directory by reference. A copy is known by its place until it is named.
     ///
     /// # Errors
     /// As [`rename`](SnapshotEditor::rename).
     pub fn copy(&mut self, from: &TreePath, to: &TreePath) -> Result<()> {
-        self.transfer(from, to, false)
+        self.check_transfer(from, to)?;
+        if let Some(node) = self.folder.get(from).cloned() {
+            let copy = self.folder.copy(&node, |file| match file {
+                &File::Kept { entry, length, mtime_ns, .. } => File::Kept { entry, is_copy: true, length, mtime_ns },
+                new => *new,
+            });
+            self.folder.insert(to, copy);
+        }
+        Ok(())
     }
 
     /// Removes a file, or a directory and all below it. What is not there is removed already.
     pub fn remove(&mut self, place: &TreePath) {
-        let parent = place.parent();
-        if self.take(place).is_empty() {
-            return;
-        }
-        // A directory does not vanish with the last thing in it.
-        if let Some(parent) = parent
-            && self.below(Some(&parent)).next().is_none()
-        {
-            self.places.insert(parent, Item::Directory);
-        }
+        self.folder.remove(place);
     }
 
-    /// Says what the file at `place` is called on the phone, and what is known of it. Without a place, it is a directory or a link
-    /// of the phone, or a file that the phone did not send.
+    /// Ends the editing: from here each file is told its name, anew. What is not named is known by its place alone.
     ///
     /// # Errors
-    /// [`Error::NoSuchEntry`] if there is no file at `place`.
-    pub fn describe(&mut self, name: Name, place: Option<&TreePath>, about: Entry) -> Result<()> {
-        let Some(place) = place else {
-            self.elsewhere.insert(name, Entry { place: None, place_mtime_ns: None, content: None, ..about });
-            return Ok(());
-        };
-        let mut file = match self.places.get(place) {
-            None | Some(Item::Directory) => return Err(no_such(place, "there is no such file")),
-            Some(item) => self.file_of(item)?,
-        };
-        file.described = Some((name, about));
-        self.insert(place, Item::File(Box::new(file)))
+    /// What fails behind.
+    pub fn name_files(mut self) -> Result<Naming> {
+        self.writer.settle()?;
+        // Those that hold nothing now, and not those whose files were all named.
+        self.folder.for_each(|place, file| match file {
+            None => self.writer.put(&Name::of_place(&place), &Entry::new(Kind::Directory)),
+            Some(_) => Ok(()),
+        })?;
+        Ok(Naming { editor: self })
     }
 
-    /// Forgets every name: what is not described from then on is known by its place alone.
+    /// Makes the folder, as it is now, a snapshot in which each file of the base has the name that it has there, and so has everything
+    /// that has no place.
     ///
     /// # Errors
-    /// What is damaged in the base.
-    pub fn forget_names(&mut self) -> Result<()> {
-        let nameless = |(place, item): (&TreePath, &Item)| Ok((place.clone(), self.nameless(item)?));
-        self.places = self.places.iter().map(nameless).collect::<Result<_>>()?;
-        self.elsewhere.clear();
-        Ok(())
+    /// As [`SnapshotWriter::commit`].
+    pub fn commit(self, details: Details) -> Result<(Snapshot, WriteStats)> {
+        let mut naming = self.name_files()?;
+        naming.keep_names()?;
+        naming.commit(details)
     }
 
-    /// Makes the folder, as it is now, a snapshot.
+    /// Ends a run that was cut off: keeps the folder, as it is now, for the next run to
+    /// [`resume`](crate::Repository::resume). It is no snapshot.
+    ///
+    /// # Errors
+    /// As [`SnapshotWriter::commit`].
+    pub fn park(self) -> Result<Parked> {
+        let mut naming = self.name_files()?;
+        naming.keep_names()?;
+        naming.put_nameless()?;
+        naming.editor.writer.park()
+    }
+
+    fn stat_of(&self, node: &Node<File>) -> Stat {
+        match *node {
+            Node::Directory(_) => Stat::Directory,
+            Node::File(File::Kept { length, mtime_ns, .. }) => Stat::File { length, mtime_ns },
+            Node::File(File::New(entry)) => {
+                let (content, mtime_ns) = parse_new(self.entries.get(entry));
+                Stat::File { length: content.length, mtime_ns }
+            }
+        }
+    }
+
+    fn check_transfer(&self, from: &TreePath, to: &TreePath) -> Result<()> {
+        let Some(node) = self.folder.get(from) else { return Err(no_such(from, "there is nothing")) };
+        if to.as_str().strip_prefix(from.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            return Err(no_such(to, "it is, or lies in, what is to be moved there"));
+        }
+        if to.as_str().len() + self.folder.depth_below(node) > PATH_MAX_LEN {
+            return Err(Error::InvalidName {
+                name: to.to_string(),
+                why: "a path in it would be longer than 4096 bytes",
+            });
+        }
+        self.check_parents(to)
+    }
+
+    fn check_parents(&self, place: &TreePath) -> Result<()> {
+        self.folder.file_above(place).map_or(Ok(()), |above| Err(no_such(&above, "it is a file")))
+    }
+}
+
+/// The files of an edited folder being told their names.
+pub struct Naming {
+    editor: SnapshotEditor,
+}
+
+impl Naming {
+    /// Says what the file at `place` is called on the phone, and what is known of it: an entry without place, time and content. Without
+    /// a place, it is a directory or a link of the phone, or a file that the phone did not send.
+    ///
+    /// Returns false if there is no file at `place`, or it has its name already; the entry is then kept without content. A name of
+    /// the domain `""`, which is the folder's own, is not kept at all. Fastest in the order of names.
+    ///
+    /// # Errors
+    /// [`Error::InvalidName`] if the entry is too long to be kept, after which everything is as before; what is damaged in the base.
+    pub fn describe(&mut self, name: &Name, place: Option<&TreePath>, about: Entry) -> Result<bool> {
+        if name.domain().is_empty() {
+            return Ok(false);
+        }
+        let file = place.and_then(|place| Some((place, *self.editor.folder.file(place)?)));
+        match file {
+            Some((place, file)) => self.put(name, place, file, about).map(|()| true),
+            None => {
+                let entry = Entry { place: None, place_mtime_ns: None, content: None, ..about };
+                self.editor.writer.put(name, &entry).map(|()| place.is_none())
+            }
+        }
+    }
+
+    /// Makes everything durable, and then the snapshot.
     ///
     /// # Errors
     /// As [`SnapshotWriter::commit`].
     pub fn commit(mut self, details: Details) -> Result<(Snapshot, WriteStats)> {
-        for (place, item) in std::mem::take(&mut self.places) {
-            let (name, entry) = match &item {
-                Item::Directory => (Name::of_place(&place), Entry::new(Kind::Directory)),
-                item => self.entry_of(&place, item)?,
-            };
-            self.writer.put(&name, &entry)?;
-        }
-        for (name, entry) in &self.elsewhere {
-            self.writer.put(name, entry)?;
-        }
-        self.writer.commit(details)
+        self.put_nameless()?;
+        self.editor.writer.commit(details)
     }
 
-    fn entry_of(&self, place: &TreePath, item: &Item) -> Result<(Name, Entry)> {
-        let file = self.file_of(item)?;
-        let (name, about) = file.described.unwrap_or_else(|| (Name::of_place(place), Entry::new(Kind::File)));
-        let mut entry = Entry {
-            place: None,
-            place_mtime_ns: Some(file.mtime_ns),
-            content: Some(file.content),
-            kind: Kind::File,
-            ..about
+    /// Puts the file at `place` into the snapshot, and takes it out of the folder.
+    fn put(&mut self, name: &Name, place: &TreePath, file: File, about: Entry) -> Result<()> {
+        let SnapshotEditor { writer, base_entries, folder, entries } = &mut self.editor;
+        let (content, mtime_ns) = match file {
+            File::New(entry) => parse_new(entries.get(entry)),
+            File::Kept { entry, mtime_ns, .. } => {
+                let content = base_entries.get(&writer.chunks, entry)?.1.content;
+                (content.ok_or_else(|| Error::damaged(place.to_string(), "it has lost its content"))?, mtime_ns)
+            }
         };
-        if entry.place_for(&name).as_ref() != Some(place) {
+        let mut entry = entry_of(content, mtime_ns, about);
+        if entry.place_for(name).as_ref() != Some(place) {
             entry.place = Some(place.clone());
         }
-        Ok((name, entry))
-    }
-
-    /// The file that `item` is, read from the base if it is kept.
-    fn file_of(&self, item: &Item) -> Result<File> {
-        let name = match item {
-            Item::File(file) => return Ok(File::clone(file)),
-            Item::Directory => return Err(Error::NoSuchEntry { name: String::new(), what: "it is a directory" }),
-            Item::Kept(kept) => &kept.name,
-        };
-        let root = self.base.as_ref().expect("what is kept has a base").record.root;
-        let (key, entry) = TreeIter::new(&self.writer.chunks, root, name.key())
-            .next()
-            .unwrap_or(Err(Error::NoSuchEntry { name: name.to_string(), what: "the base has lost it" }))?;
-        let (name, mut entry) = parse_item(&key, &entry)?;
-        let content =
-            entry.content.take().ok_or_else(|| Error::damaged(name.to_string(), "it has lost its content"))?;
-        let mtime_ns = entry.place_mtime_ns.take().unwrap_or(0);
-        let described = (!name.domain().is_empty()).then_some((name, entry));
-        Ok(File { content, mtime_ns, described })
-    }
-
-    /// What lies below `folder`, at any depth.
-    fn below<'s>(&'s self, folder: Option<&TreePath>) -> impl Iterator<Item = (&'s TreePath, &'s Item)> + use<'s> {
-        let prefix = folder.map_or_else(String::new, |folder| format!("{folder}/"));
-        let run = self.places.range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded));
-        run.take_while(move |(place, _)| place.as_str().starts_with(&prefix))
-    }
-
-    /// Removes and returns what lies at and below `place`.
-    fn take(&mut self, place: &TreePath) -> Vec<(TreePath, Item)> {
-        let mut taken: Vec<_> = self.below(Some(place)).map(|(below, item)| (below.clone(), item.clone())).collect();
-        taken.extend(self.places.get(place).map(|item| (place.clone(), item.clone())));
-        taken.iter().for_each(|(taken, _)| drop(self.places.remove(taken)));
-        taken
-    }
-
-    fn transfer(&mut self, from: &TreePath, to: &TreePath, is_move: bool) -> Result<()> {
-        if self.stat(from).is_none() {
-            return Err(no_such(from, "there is nothing"));
-        }
-        if to.as_str().strip_prefix(from.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-            return Err(no_such(to, "it is, or lies in, what is to be moved there"));
-        }
-        self.check_parents(to)?;
-        let mut moved = Vec::new();
-        for (place, item) in self.places.get_key_value(from).into_iter().chain(self.below(Some(from))) {
-            let target = TreePath::new(&format!("{to}{}", &place.as_str()[from.as_str().len()..]))?;
-            moved.push((target, if is_move { item.clone() } else { self.nameless(item)? }));
-        }
-        if is_move {
-            self.remove(from);
-        }
-        self.take(to);
-        moved.into_iter().try_for_each(|(target, item)| self.insert(&target, item))
-    }
-
-    /// A copy of `item`: a name is of one file alone.
-    fn nameless(&self, item: &Item) -> Result<Item> {
-        match item {
-            Item::Directory => Ok(Item::Directory),
-            item => Ok(Item::File(Box::new(File { described: None, ..self.file_of(item)? }))),
-        }
-    }
-
-    fn insert(&mut self, place: &TreePath, item: Item) -> Result<()> {
-        self.check_parents(place)?;
-        // A directory that holds something follows from what it holds.
-        let mut above = place.parent();
-        while let Some(parent) = above {
-            self.places.remove(&parent);
-            above = parent.parent();
-        }
-        self.places.insert(place.clone(), item);
+        writer.put(name, &entry)?;
+        folder.remove(place);
         Ok(())
     }
 
-    fn check_parents(&self, place: &TreePath) -> Result<()> {
-        let mut above = place.parent();
-        while let Some(parent) = above {
-            if self.places.get(&parent).is_some_and(|item| *item != Item::Directory) {
-                return Err(no_such(&parent, "it is a file"));
+    /// Puts everything that is still as the base has it, and the files that only have another place.
+    fn keep_names(&mut self) -> Result<()> {
+        let SnapshotEditor { writer, base_entries, folder, .. } = &mut self.editor;
+        for number in 0..base_entries.len() {
+            let (name, entry) = base_entries.get(&writer.chunks, number)?;
+            match entry.place_for(&name) {
+                None => writer.put(&name, &entry)?,
+                Some(place) => match folder.file(&place) {
+                    Some(File::Kept { entry: kept, is_copy: false, .. }) if *kept == number => {
+                        writer.put(&name, &entry)?;
+                        folder.remove(&place);
+                    }
+                    _ => {}
+                },
             }
-            above = parent.parent();
+        }
+        for (place, file) in self.kept_files()? {
+            let File::Kept { entry, is_copy: false, .. } = file else { continue };
+            let (name, about) = self.editor.base_entries.get(&self.editor.writer.chunks, entry)?;
+            if !name.domain().is_empty() {
+                self.put(&name, &place, file, about)?;
+            }
         }
         Ok(())
+    }
+
+    /// Puts every file that is left under the name of its place.
+    fn put_nameless(&mut self) -> Result<()> {
+        for (place, file) in self.kept_files()? {
+            self.put(&Name::of_place(&place), &place, file, Entry::new(Kind::File))?;
+        }
+        let SnapshotEditor { writer, folder, entries, .. } = &mut self.editor;
+        folder.for_each(|place, file| match file {
+            Some(File::New(entry)) => {
+                let (content, mtime_ns) = parse_new(entries.get(*entry));
+                writer.put(&Name::of_place(&place), &entry_of(content, mtime_ns, Entry::new(Kind::File)))
+            }
+            _ => Ok(()),
+        })
+    }
+
+    /// The files of the base that are left, in its order.
+    fn kept_files(&self) -> Result<Vec<(TreePath, File)>> {
+        let mut kept = Vec::new();
+        self.editor.folder.for_each(|place, file| {
+            kept.extend(file.filter(|file| matches!(file, File::Kept { .. })).map(|file| (place, *file)));
+            Ok(())
+        })?;
+        kept.sort_unstable_by_key(|(_, file)| match file {
+            File::Kept { entry, .. } => *entry,
+            File::New(_) => u32::MAX,
+        });
+        Ok(kept)
     }
 }
 
 fn no_such(place: &TreePath, what: &'static str) -> Error {
     Error::NoSuchEntry { name: place.to_string(), what }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{MemoryStorage, Options, Prefix, Repository, Source};
+
+    #[test]
+    fn a_name_that_is_refused_takes_nothing_from_the_file() {
+        let (repository, _) =
+            Repository::create(Arc::new(MemoryStorage::default()), None, &Options::default()).unwrap();
+        let place = TreePath::new("3d/notes").unwrap();
+        let name = |path| Name::new("HomeDomain", path).unwrap();
+        let mut editor = repository.edit("phone", None).unwrap();
+        editor.write_file(&place, 5, &mut "hello".as_bytes()).unwrap();
+        let mut naming = editor.name_files().unwrap();
+        let long = Entry { target: Some("x".repeat(200_000)), ..Entry::new(Kind::File) };
+        assert!(matches!(naming.describe(&name("long"), Some(&place), long), Err(Error::InvalidName { .. })));
+        assert!(!naming.describe(&Name::of_place(&place), Some(&place), Entry::new(Kind::File)).unwrap());
+        assert!(naming.describe(&name("first"), Some(&place), Entry::new(Kind::File)).unwrap());
+        assert!(!naming.describe(&name("second"), Some(&place), Entry::new(Kind::File)).unwrap());
+        assert!(naming.describe(&name("directory"), None, Entry::new(Kind::Directory)).unwrap());
+        let (snapshot, _) = naming.commit(Details::new(1, Source::Device)).unwrap();
+        let reader = repository.read(&snapshot).unwrap();
+        let entries: Vec<_> = reader
+            .entries(&Prefix::all())
+            .map(|item| item.map(|(name, entry)| (name.path().to_owned(), entry.content.is_some())).unwrap())
+            .collect();
+        assert_eq!(entries, [("directory".into(), false), ("first".into(), true), ("second".into(), false)]);
+    }
+
+    #[test]
+    fn an_editor_tells_what_is_damaged() {
+        let storage = Arc::new(MemoryStorage::default());
+        let (repository, _) = Repository::create(storage.clone(), None, &Options::default()).unwrap();
+        repository.edit("phone", None).unwrap().commit(Details::new(1, Source::Device)).unwrap();
+        assert_eq!(repository.edit("phone", None).unwrap().problems(), []);
+        let snapshot = storage.files().keys().find(|name| name.starts_with("snapshots/")).unwrap().clone();
+        storage.files().get_mut(&snapshot).unwrap().clear();
+        let editor = repository.edit("phone", None).unwrap();
+        assert_eq!(editor.problems().iter().map(|problem| &problem.file).collect::<Vec<_>>(), [&snapshot]);
+    }
 }

@@ -130,6 +130,11 @@ impl Error {
         matches!(self, Error::Damaged { .. } | Error::ChunkMissing { .. } | Error::WrongContent)
     }
 
+    /// Whether a file of the repository is not there: deleted, perhaps, since it was listed.
+    pub(crate) fn is_missing_file(&self) -> bool {
+        matches!(self, Error::Storage { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     pub(crate) fn damaged(file: impl Into<String>, what: impl Into<String>) -> Error {
         Error::Damaged { file: file.into(), what: what.into() }
     }

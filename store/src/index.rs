@@ -25,6 +25,8 @@ use crate::{
 use segment::Segment;
 
 pub(crate) const INDEX_FOLDER: &str = "index";
+/// What is wrong with a file whose bytes are not those that it is named by.
+pub(crate) const NAME_MISMATCH: &str = "its bytes do not match its name";
 /// Segments are merged when eight of them have about the same size, but not beyond this.
 const MERGED_MAX_ENTRIES: u64 = 1 << 20;
 const TIER_FACTOR_BITS: u32 = 3;
@@ -105,7 +107,7 @@ impl Index {
         if let Some(OpenSegment { segment, .. }) = self.unlisted.take() {
             self.unlisted = Some(self.open_segment(segment));
         }
-        let problem = |name| Problem::new(crate::pack::pack_file(name), "its bytes do not match its name");
+        let problem = |name| Problem::new(crate::pack::pack_file(name), NAME_MISMATCH);
         Ok(broken.iter().map(problem).collect())
     }
 
@@ -273,7 +275,7 @@ pub(crate) fn read_named(
     let len = usize::try_from(len).map_err(|_| Error::damaged(file, "it is too long"))?;
     let bytes = storage.read_exactly(file, 0, len)?;
     if FileHash::of(&bytes) != *name {
-        return Err(Error::damaged(file, "its bytes do not match its name"));
+        return Err(Error::damaged(file, NAME_MISMATCH));
     }
     sealer.open_payload(kind, &bytes, file)
 }

@@ -128,7 +128,7 @@ impl Ingest {
     }
 
     /// Flushes, and returns the packs for a segment, and how long all packs of this ingest are.
-    pub(crate) fn finish(mut self) -> Result<(SegmentBuilder, u64)> {
+    pub(crate) fn finish(&mut self) -> Result<(SegmentBuilder, u64)> {
         self.flush()?;
         let mut state = self.shared.lock();
         Ok((std::mem::take(&mut state.written), state.added_bytes))

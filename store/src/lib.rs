@@ -14,8 +14,9 @@
 //! let mut editor = repository.edit("00008101-001A2B3C4D5E6F78", None)?;
 //! let place = TreePath::new("3d/3d0d7e5fb2ce288813306e4d4636395e047a3d28")?;
 //! editor.write_file(&place, 0, &mut "hello".as_bytes())?;
-//! editor.describe(Name::new("HomeDomain", "Library/SMS/sms.db")?, Some(&place), Entry::new(Kind::File))?;
-//! let (snapshot, _) = editor.commit(Details::new(1_600_000_000, Source::Import))?;
+//! let mut naming = editor.name_files()?;
+//! naming.describe(&Name::new("HomeDomain", "Library/SMS/sms.db")?, Some(&place), Entry::new(Kind::File))?;
+//! let (snapshot, _) = naming.commit(Details::new(1_600_000_000, Source::Import))?;
 //!
 //! let reader = repository.read(&snapshot)?;
 //! let (name, entry) = reader.entries(&Prefix::domain("HomeDomain")).next().unwrap()?;
@@ -26,6 +27,7 @@
 //! ```
 
 // The repository and its snapshots.
+mod parked;
 mod repository;
 mod session;
 mod snapshot;
@@ -34,6 +36,7 @@ mod snapshot;
 mod chunker;
 mod editor;
 mod file_cache;
+mod folder;
 mod ingest;
 mod writer;
 
@@ -42,6 +45,7 @@ mod check;
 mod chunks;
 mod export;
 mod reader;
+mod snapshot_folder;
 
 // What it is made of.
 mod config;
@@ -70,7 +74,7 @@ mod vectors;
 pub mod fuzzing;
 
 pub use check::{CheckReport, Depth, OnEvent, check, check_packs_without_key};
-pub use editor::{SnapshotEditor, Stat};
+pub use editor::{Naming, SnapshotEditor, Stat};
 pub use entry::{Content, Entry, Kind, PhoneMetadata};
 pub use error::{Error, Problem, Result};
 pub use export::{ExportOptions, ExportStats, export};
@@ -78,10 +82,12 @@ pub use file_cache::{FileCache, FileStamp};
 pub use id::{ChunkId, FileHash, RepositoryId, SnapshotId};
 pub use keys::{RecoveryKey, Unlock};
 pub use name::{Name, TreePath};
+pub use parked::Parked;
 pub use reader::{Prefix, SnapshotReader};
 pub use repository::{Options, Probe, Repository};
 pub use seal::Cipher;
 pub use snapshot::{Snapshot, SnapshotList, SnapshotRecord, Source};
+pub use snapshot_folder::SnapshotFolder;
 pub use storage::{LocalStorage, MemoryStorage, Storage};
 pub use writer::{Details, Outcome, SnapshotWriter, WriteStats};
 

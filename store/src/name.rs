@@ -13,7 +13,7 @@ use crate::{
 };
 
 const DOMAIN_MAX_LEN: usize = 255;
-const PATH_MAX_LEN: usize = 4096;
+pub(crate) const PATH_MAX_LEN: usize = 4096;
 const PART_MAX_LEN: usize = 255;
 
 /// A relative path of at least one part, none of them `.` or `..`, as in `3d/3d0d7e5f…`.
@@ -28,6 +28,11 @@ impl TreePath {
     pub fn new(text: &str) -> Result<TreePath> {
         let verdict = if text.is_empty() { Err("it is empty") } else { check_path(text) };
         verdict.map(|()| TreePath(text.to_owned())).map_err(|why| Error::InvalidName { name: text.to_owned(), why })
+    }
+
+    /// A path that is made of parts of others, and short enough.
+    pub(crate) fn joined(text: String) -> TreePath {
+        TreePath(text)
     }
 
     /// The path with `/` between its parts.

@@ -15,10 +15,12 @@ use crate::{
     id::RepositoryId,
     index::Index,
     keys::{KEYS_FOLDER, Keys, RecoveryKey, Secret, Slot, SlotKind, Unlock, read_slots},
+    parked::{Parked, parked_of},
     reader::SnapshotReader,
     seal::{Cipher, Sealer},
     session::unix_seconds,
     snapshot::{Snapshot, SnapshotList, read_snapshots},
+    snapshot_folder::SnapshotFolder,
     storage::Storage,
     writer::SnapshotWriter,
 };
@@ -190,9 +192,36 @@ impl Repository {
     /// Begins a snapshot of `series` as the backup folder of `base`, or an empty one, to be edited.
     ///
     /// # Errors
-    /// As [`write`](Repository::write), or what is damaged in `base`.
+    /// As [`write`](Repository::write), or what is damaged in the tree of `base`, for which [`Error::is_damage`] is true.
     pub fn edit(&self, series: &str, base: Option<&Snapshot>) -> Result<SnapshotEditor> {
-        SnapshotEditor::begin(self.write(series)?, base)
+        SnapshotEditor::begin(self.write(series)?, base.map(|base| base.record.root))
+    }
+
+    /// The newest run of `series` that was cut off and parked since its newest snapshot, if any. One that cannot be read counts as
+    /// none, as does one that began before another snapshot was made.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn parked(&self, series: &str) -> Result<Option<Parked>> {
+        let newest = self.snapshots()?.newest_of(series).map(|snapshot| snapshot.id);
+        let parked = parked_of(&self.core, series)?;
+        Ok(parked.into_iter().rfind(|parked| parked.record.previous == newest))
+    }
+
+    /// Begins a snapshot as the backup folder that a run had when it was cut off, to be edited further.
+    ///
+    /// # Errors
+    /// As [`edit`](Repository::edit).
+    pub fn resume(&self, parked: &Parked) -> Result<SnapshotEditor> {
+        SnapshotEditor::begin(self.write(&parked.record.series)?, Some(parked.record.root))
+    }
+
+    /// How many bytes can still be written here, if the storage can tell.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn free_bytes(&self) -> Result<Option<u64>> {
+        self.core.storage.free_space()
     }
 
     /// Reads a snapshot.
@@ -201,6 +230,14 @@ impl Repository {
     /// What the storage says.
     pub fn read(&self, snapshot: &Snapshot) -> Result<SnapshotReader> {
         Ok(SnapshotReader::new(self.chunks()?.0, snapshot.clone()))
+    }
+
+    /// Reads a snapshot by places, as the backup folder that it is.
+    ///
+    /// # Errors
+    /// What the storage says, or what is damaged in its tree.
+    pub fn folder(&self, snapshot: &Snapshot) -> Result<SnapshotFolder> {
+        SnapshotFolder::read(self.chunks()?.0, snapshot.record.root)
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {

@@ -107,6 +107,7 @@ pub(crate) enum FileKind {
     Segment = 3,
     Snapshot = 4,
     Session = 5,
+    Parked = 8,
 }
 
 /// What seals the files of one repository.

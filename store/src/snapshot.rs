@@ -12,7 +12,6 @@ use crate::{
     storage::Storage,
 };
 
-pub(crate) const SNAPSHOTS_FOLDER: &str = "snapshots";
 const PAYLOAD_MAX_LEN: usize = 1 << 20;
 /// More warnings than these are only counted.
 pub const WARNINGS_MAX: usize = 100;
@@ -104,16 +103,17 @@ impl SnapshotList {
 }
 
 impl SnapshotRecord {
-    pub(crate) fn write(&mut self, storage: &dyn Storage, sealer: &Sealer) -> Result<SnapshotId> {
+    /// Writes it into the folder of its kind.
+    pub(crate) fn write(&mut self, storage: &dyn Storage, sealer: &Sealer, kind: RecordKind) -> Result<SnapshotId> {
         self.warnings.truncate(WARNINGS_MAX);
         self.warnings.iter_mut().for_each(|warning| warning.truncate(warning.floor_char_boundary(WARNING_MAX_LEN)));
         let payload = serde_json::to_vec(self).expect("a record is plain JSON");
         if payload.len() > PAYLOAD_MAX_LEN {
             return Err(Error::Failed("what is known of the device takes more than 1 MiB".into()));
         }
-        let bytes = sealer.seal_payload(FileKind::Snapshot, &payload)?;
+        let bytes = sealer.seal_payload(kind.file_kind(), &payload)?;
         let id = FileHash::of(&bytes);
-        storage.put_file(&snapshot_file(&id), &bytes)?;
+        storage.put_file(&kind.file(&id), &bytes)?;
         Ok(id)
     }
 
@@ -132,30 +132,68 @@ impl SnapshotRecord {
     }
 }
 
-pub(crate) fn snapshot_file(id: &SnapshotId) -> String {
-    format!("{SNAPSHOTS_FOLDER}/{id}")
+/// What a record is of: a snapshot, or a run that was cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RecordKind {
+    Snapshot,
+    Parked,
+}
+
+impl RecordKind {
+    pub(crate) fn folder(self) -> &'static str {
+        match self {
+            RecordKind::Snapshot => "snapshots",
+            RecordKind::Parked => "parked",
+        }
+    }
+
+    fn file_kind(self) -> FileKind {
+        match self {
+            RecordKind::Snapshot => FileKind::Snapshot,
+            RecordKind::Parked => FileKind::Parked,
+        }
+    }
+
+    pub(crate) fn file(self, id: &SnapshotId) -> String {
+        format!("{}/{id}", self.folder())
+    }
 }
 
 /// Reads every snapshot.
 pub(crate) fn read_snapshots(storage: &dyn Storage, sealer: &Sealer) -> Result<SnapshotList> {
     let mut list = SnapshotList::default();
-    for (name, len) in storage.list_folder(SNAPSHOTS_FOLDER)? {
-        let Some(id) = FileHash::from_hex(&name) else { continue };
-        let file = snapshot_file(&id);
-        let read = if len > 2 * PAYLOAD_MAX_LEN as u64 {
-            Err(Error::damaged(&file, "it is too long"))
-        } else {
-            read_named(storage, sealer, FileKind::Snapshot, &file, &id, len)
-                .and_then(|payload| SnapshotRecord::parse(&payload, &file))
-        };
-        match read {
+    for (id, record) in read_records(storage, sealer, RecordKind::Snapshot)? {
+        match record {
             Ok(record) => list.snapshots.push(Snapshot { id, record }),
-            Err(error) => list.problems.push(Problem::from_error(&file, error)),
+            Err(error) => list.problems.push(Problem::from_error(&RecordKind::Snapshot.file(&id), error)),
         }
     }
     list.snapshots.sort_by_key(|snapshot| (snapshot.record.time, snapshot.record.created, snapshot.id));
     list.problems.sort();
     Ok(list)
+}
+
+/// Reads every record of a kind, each of which may be broken; not those that go meanwhile.
+pub(crate) fn read_records(
+    storage: &dyn Storage,
+    sealer: &Sealer,
+    kind: RecordKind,
+) -> Result<Vec<(SnapshotId, Result<SnapshotRecord>)>> {
+    let mut records = Vec::new();
+    for (name, len) in storage.list_folder(kind.folder())? {
+        let Some(id) = FileHash::from_hex(&name) else { continue };
+        let file = kind.file(&id);
+        let read = if len > 2 * PAYLOAD_MAX_LEN as u64 {
+            Err(Error::damaged(&file, "it is too long"))
+        } else {
+            read_named(storage, sealer, kind.file_kind(), &file, &id, len)
+                .and_then(|payload| SnapshotRecord::parse(&payload, &file))
+        };
+        if !read.as_ref().is_err_and(Error::is_missing_file) {
+            records.push((id, read));
+        }
+    }
+    Ok(records)
 }
 
 #[cfg(test)]

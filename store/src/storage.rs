@@ -36,6 +36,11 @@ pub trait Storage: Send + Sync {
 
     /// Makes every earlier `put`, `rename` and `delete` durable.
     fn sync(&self) -> io::Result<()>;
+
+    /// How many bytes there is room for, if that can be told.
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
 }
 
 /// The same operations with errors that name the file, and reads that are whole or fail.
@@ -88,6 +93,10 @@ impl dyn Storage + '_ {
     pub(crate) fn sync_all(&self) -> Result<()> {
         self.sync().map_err(storage_error("sync", "folders"))
     }
+
+    pub(crate) fn free_space(&self) -> Result<Option<u64>> {
+        self.free_bytes().map_err(storage_error("measure", "the free room"))
+    }
 }
 
 fn storage_error<'a>(action: &'static str, name: &'a str) -> impl FnOnce(io::Error) -> Error + 'a {
@@ -128,6 +137,10 @@ mod tests {
         conforms(&MemoryStorage::default());
         let dir = tempfile::tempdir().unwrap();
         conforms(&LocalStorage::new(dir.path()));
+        assert_eq!(MemoryStorage::default().free_bytes().unwrap(), None);
+        for missing in ["", "not/there/yet"] {
+            assert!(LocalStorage::new(&dir.path().join(missing)).free_bytes().unwrap().is_some_and(|bytes| bytes > 0));
+        }
         assert_eq!(std::fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0, "nothing stays in tmp/");
     }
 }

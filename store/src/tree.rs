@@ -218,6 +218,8 @@ pub(crate) fn read_node(source: &impl ChunkSource, id: &ChunkId, above: Option<(
 /// read all the same.
 pub(crate) struct TreeIter<'a, S> {
     source: &'a S,
+    /// The leaf that was read last.
+    leaf: Option<ChunkId>,
     /// The path from the root to the leaf being read, with the next item of each.
     stack: Vec<(Node, usize)>,
     root: Option<ChunkId>,
@@ -226,12 +228,15 @@ pub(crate) struct TreeIter<'a, S> {
 
 impl<'a, S: ChunkSource> TreeIter<'a, S> {
     pub(crate) fn new(source: &'a S, root: ChunkId, start: &[u8]) -> TreeIter<'a, S> {
-        TreeIter { source, stack: Vec::new(), root: Some(root), start: start.to_vec() }
+        TreeIter { source, leaf: None, stack: Vec::new(), root: Some(root), start: start.to_vec() }
     }
 
     /// Pushes a node, positioned at the start key.
     fn descend(&mut self, id: &ChunkId, above: Option<(u8, &[u8])>) -> Result<()> {
         let node = read_node(self.source, id, above)?;
+        if node.level == 0 {
+            self.leaf = Some(*id);
+        }
         let at = node.lower_bound(&self.start);
         let at =
             if node.level > 0 && (at == node.len() || node.key(at) != self.start) { at.saturating_sub(1) } else { at };
@@ -271,9 +276,62 @@ impl<S: ChunkSource> Iterator for TreeIter<'_, S> {
     }
 }
 
+/// The entries of a tree by number, from 0 in the order of keys, for one who has read all of them and remembers four bytes of each.
+#[derive(Default)]
+pub(crate) struct NumberedEntries {
+    /// The number of the first entry of each leaf, and the leaf.
+    leaves: Vec<(u32, ChunkId)>,
+    len: u32,
+    /// The leaf that was looked into last, by its place among the leaves.
+    last: Option<(usize, Node)>,
+}
+
+impl NumberedEntries {
+    /// Reads a tree, and gives `each` the number, key and bytes of every entry.
+    pub(crate) fn read(
+        source: &impl ChunkSource,
+        root: ChunkId,
+        mut each: impl FnMut(u32, &[u8], &[u8]) -> Result<()>,
+    ) -> Result<NumberedEntries> {
+        let mut leaves: Vec<(u32, ChunkId)> = Vec::new();
+        let mut entries = TreeIter::new(source, root, b"");
+        let mut len = 0u32;
+        while let Some(item) = entries.next() {
+            let (key, entry) = item?;
+            let number = len;
+            len = len.checked_add(1).ok_or_else(|| Error::damaged("a tree", "it has too many entries"))?;
+            let leaf = entries.leaf.expect("an entry lies in a leaf");
+            if leaves.last().is_none_or(|(_, last)| *last != leaf) {
+                leaves.push((number, leaf));
+            }
+            each(number, &key, &entry)?;
+        }
+        Ok(NumberedEntries { leaves, len, last: None })
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// The entry of a number that [`read`](NumberedEntries::read) gave. Those of one leaf are found at once, one after another.
+    pub(crate) fn get(&mut self, source: &impl ChunkSource, number: u32) -> Result<(Name, Entry)> {
+        let at = self.leaves.partition_point(|(first, _)| *first <= number) - 1;
+        let (first, leaf) = self.leaves[at];
+        let node = match self.last.take() {
+            Some((last, node)) if last == at => node,
+            _ => read_node(source, &leaf, None)?,
+        };
+        let inside = (number - first) as usize;
+        let found = parse_item(node.key(inside), node.value(inside));
+        self.last = Some((at, node));
+        found
+    }
+}
+
 /// A key and an entry's bytes as what they mean.
 pub(crate) fn parse_item(key: &[u8], entry: &[u8]) -> Result<(Name, Entry)> {
-    let name = Name::from_key(key)?;
+    let name = Name::from_key(key).map_err(|error| Error::damaged("a tree", error.to_string()))?;
     let entry = Entry::parse(entry).map_err(|what| Error::damaged(format!("the entry of {name}"), what))?;
     Ok((name, entry))
 }
@@ -328,6 +386,24 @@ mod tests {
         #[test]
         fn any_bytes_as_a_node_are_read_or_refused(bytes: Vec<u8>) {
             let _ = Node::parse(bytes);
+        }
+    }
+
+    #[test]
+    fn entries_are_found_by_number_in_any_order() {
+        let nodes = Nodes::default();
+        let entry = Entry::new(crate::Kind::Directory).emit();
+        let map: BTreeMap<_, _> = numbered(2000).into_keys().map(|key| (key, entry.clone())).collect();
+        let (mut keys, root) = (Vec::new(), nodes.build(&map));
+        let mut entries = NumberedEntries::read(&nodes, root, |number, key, _| {
+            assert_eq!(number as usize, keys.len());
+            keys.push(key.to_vec());
+            Ok(())
+        })
+        .unwrap();
+        assert!(keys.iter().eq(map.keys()) && entries.leaves.len() > 10);
+        for number in (0..2000).chain((0..2000).rev()).chain((0..2000).map(|n| n * 7 % 2000)) {
+            assert_eq!(entries.get(&nodes, number).unwrap().0.key(), keys[number as usize]);
         }
     }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    bytes::{Blocks, Span},
     chunker::{CHUNK_MAX_LEN, HEAD_LEN, Rule},
     chunks::ChunkReader,
     content::{chunks_of, for_each_chunk},
@@ -18,9 +19,10 @@ use crate::{
     ingest::Ingest,
     name::Name,
     pack::{ChunkKind, chunk_id},
+    parked::{Parked, delete_parked, parked_of},
     repository::{Core, index_cache},
     session::{Session, unix_seconds},
-    snapshot::{Snapshot, SnapshotRecord, Source, read_snapshots},
+    snapshot::{RecordKind, Snapshot, SnapshotRecord, Source, read_snapshots},
     tree::{self, ENTRY_MAX_LEN, TreeBuilder},
 };
 
@@ -213,35 +215,60 @@ impl SnapshotWriter {
     /// # Errors
     /// Whatever failed, here or behind; there is no snapshot then.
     pub fn commit(mut self, details: Details) -> Result<(Snapshot, WriteStats)> {
-        let (mut files, mut bytes) = (0, 0);
-        self.entries.keep_overridden();
-        let entries = std::mem::take(&mut self.entries);
-        let mut builder =
-            TreeBuilder::new(self.chunks.core.keys.tree, |node: &[u8]| self.put_chunk(ChunkKind::Node, node));
-        for (key, entry) in entries.sorted() {
-            let content = Entry::parse(entry).ok().and_then(|entry| entry.content);
-            files += u64::from(content.is_some());
-            bytes += content.map_or(0, |content| content.length);
-            builder.add(key, entry)?;
+        let time = details.time;
+        let known = if details.skip_if_same { self.known.clone() } else { Vec::new() };
+        let newest_created = self.known.iter().map(|known| known.record.created).max();
+        let mut record = self.finish(details, newest_created)?;
+        let same = |known: &Snapshot| known.record.root == record.root && known.record.time == time;
+        if let Some(known) = known.into_iter().find(same) {
+            self.stats.outcome = Outcome::Unchanged;
+            return Ok((known, self.stats));
         }
-        let root = builder.finish()?;
-        drop(entries);
-        let same = |known: &&Snapshot| known.record.root == root && known.record.time == details.time;
-        let known = self.known.iter().find(same).filter(|_| details.skip_if_same).cloned();
-        let mut record = SnapshotRecord {
+        let core = &self.chunks.core;
+        let id = record.write(&*core.storage, &core.sealer, RecordKind::Snapshot)?;
+        core.storage.sync_all()?;
+        // One that stays behind is stale, and nobody minds.
+        let _ = delete_parked(core, &self.series, None);
+        Ok((Snapshot { id, record }, self.stats))
+    }
+
+    /// Makes everything durable, and then a record that is no snapshot.
+    ///
+    /// # Errors
+    /// As [`commit`](SnapshotWriter::commit).
+    pub(crate) fn park(mut self) -> Result<Parked> {
+        let earlier = parked_of(&self.chunks.core, &self.series)?;
+        let newest_created = earlier.last().map(|parked| parked.record.created);
+        let mut record = self.finish(Details::new(unix_seconds(), Source::Device), newest_created)?;
+        let core = &self.chunks.core;
+        let id = record.write(&*core.storage, &core.sealer, RecordKind::Parked)?;
+        core.storage.sync_all()?;
+        let _ = delete_parked(core, &self.series, Some(&id));
+        Ok(Parked { id, record })
+    }
+
+    /// Makes the tree and all chunks durable, and the record that is to be written then. It is newer than `newest_created`.
+    fn finish(&mut self, details: Details, newest_created: Option<i64>) -> Result<SnapshotRecord> {
+        let (root, files, bytes) = self.put_tree()?;
+        let (written, added_bytes) = self.ingest.finish()?;
+        let core = &self.chunks.core;
+        core.storage.sync_all()?;
+        let mut segment = std::mem::take(&mut self.segment);
+        segment.append(written);
+        let cache = index_cache(self.cache_dir.as_deref());
+        self.chunks.index.write_segment(&*core.storage, &core.sealer, cache.as_deref(), segment)?;
+        core.storage.sync_all()?;
+        self.stats.added_bytes = added_bytes;
+        Ok(SnapshotRecord {
             needs: Vec::new(),
-            series: self.series,
+            series: self.series.clone(),
             previous: self.previous,
             time: details.time,
-            created: self
-                .known
-                .iter()
-                .map(|known| known.record.created.saturating_add(1))
-                .fold(unix_seconds(), i64::max),
+            created: newest_created.map_or(i64::MIN, |created| created.saturating_add(1)).max(unix_seconds()),
             root,
             files,
             bytes,
-            added_bytes: 0,
+            added_bytes,
             source: details.source,
             encrypted: details.encrypted,
             sealed: false,
@@ -249,23 +276,22 @@ impl SnapshotWriter {
             warnings: details.warnings,
             warning_count: details.warning_count,
             program: crate::PROGRAM.to_owned(),
-        };
-        let core = &self.chunks.core;
-        let (written, added_bytes) = self.ingest.finish()?;
-        core.storage.sync_all()?;
-        self.segment.append(written);
-        let cache = index_cache(self.cache_dir.as_deref());
-        self.chunks.index.write_segment(&*core.storage, &core.sealer, cache.as_deref(), self.segment)?;
-        core.storage.sync_all()?;
-        self.stats.added_bytes = added_bytes;
-        if let Some(known) = known {
-            self.stats.outcome = Outcome::Unchanged;
-            return Ok((known, self.stats));
+        })
+    }
+
+    /// Puts the tree of all entries; gives its root, and how many files with how many bytes it holds.
+    fn put_tree(&mut self) -> Result<(ChunkId, u64, u64)> {
+        let (mut files, mut bytes) = (0, 0);
+        let entries = std::mem::take(&mut self.entries).sorted();
+        let mut builder =
+            TreeBuilder::new(self.chunks.core.keys.tree, |node: &[u8]| self.put_chunk(ChunkKind::Node, node));
+        for (key, entry) in entries.iter() {
+            let content = Entry::parse(entry).ok().and_then(|entry| entry.content);
+            files += u64::from(content.is_some());
+            bytes += content.map_or(0, |content| content.length);
+            builder.add(key, entry)?;
         }
-        record.added_bytes = added_bytes;
-        let id = record.write(&*core.storage, &core.sealer)?;
-        core.storage.sync_all()?;
-        Ok((Snapshot { id, record }, self.stats))
+        Ok((builder.finish()?, files, bytes))
     }
 
     fn has(&self, id: &ChunkId) -> Result<bool> {
@@ -297,6 +323,16 @@ impl SnapshotWriter {
         self.index_written(0)
     }
 
+    /// Lets go of what a long run remembers of its chunks, before something else takes much memory.
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        if self.fresh.len() < SEGMENT_ENTRIES / 8 {
+            return Ok(());
+        }
+        self.flush()?;
+        self.fresh.shrink_to_fit();
+        Ok(())
+    }
+
     /// Brings the packs that are written into the index, if they hold enough chunks.
     fn index_written(&mut self, at_least: usize) -> Result<()> {
         let Some(written) = self.ingest.take_written(at_least) else { return Ok(()) };
@@ -323,77 +359,70 @@ fn fill(source: &mut dyn Read, buffer: &mut Vec<u8>, len: usize) -> Result<bool>
 /// Entries as they will stand in the tree, compact: a phone has half a million.
 #[derive(Default)]
 struct Entries {
-    blocks: Vec<Vec<u8>>,
-    spans: Vec<Span>,
+    bytes: Blocks,
+    spans: Vec<EntrySpan>,
 }
 
+/// Where a key lies, with its entry behind it.
 #[derive(Clone, Copy)]
-struct Span {
-    block: u32,
-    start: u32,
+struct EntrySpan {
+    bytes: Span,
     key_len: u32,
-    entry_len: u32,
+}
+
+impl EntrySpan {
+    fn of<'b>(&self, bytes: &'b Blocks) -> (&'b [u8], &'b [u8]) {
+        bytes.get(self.bytes).split_at(self.key_len as usize)
+    }
 }
 
 impl Entries {
-    const BLOCK_LEN: usize = 1 << 20;
-
     fn push(&mut self, key: &[u8], entry: &[u8]) {
-        let len = key.len() + entry.len();
-        if self.blocks.last().is_none_or(|block| block.len() + len > Entries::BLOCK_LEN) {
-            self.blocks.push(Vec::with_capacity(Entries::BLOCK_LEN));
+        let bytes = self.bytes.push(&[key, entry]);
+        self.spans.push(EntrySpan { bytes, key_len: key.len() as u32 });
+    }
+
+    /// The same by key, of equal keys the last. A file whose name another entry has taken gets the name of its place.
+    fn sorted(mut self) -> Entries {
+        self.sort();
+        let overridden = self.overridden();
+        if !overridden.is_empty() {
+            overridden.iter().for_each(|(name, entry)| self.push(name.key(), &entry.emit()));
+            self.sort();
         }
-        let (number, block) = (self.blocks.len() - 1, self.blocks.last_mut().expect("one was pushed"));
-        let span = Span {
-            block: number as u32,
-            start: block.len() as u32,
-            key_len: key.len() as u32,
-            entry_len: entry.len() as u32,
-        };
-        block.extend_from_slice(key);
-        block.extend_from_slice(entry);
-        self.spans.push(span);
+        let Entries { bytes, spans } = &mut self;
+        spans.dedup_by(|later, first| later.of(bytes).0 == first.of(bytes).0);
+        self
     }
 
-    fn get(&self, span: &Span) -> (&[u8], &[u8]) {
-        let bytes = &self.blocks[span.block as usize][span.start as usize..];
-        bytes[..(span.key_len + span.entry_len) as usize].split_at(span.key_len as usize)
+    /// By key, of equal keys the last first.
+    fn sort(&mut self) {
+        let Entries { bytes, spans } = self;
+        let key = |span: &EntrySpan| span.of(bytes).0;
+        spans.sort_unstable_by(|a, b| key(a).cmp(key(b)).then(b.bytes.cmp(&a.bytes)));
     }
 
-    /// Gives every file whose name another entry has taken the name of its place.
-    fn keep_overridden(&mut self) {
-        let order = self.order();
-        let key = |&at: &u32| self.get(&self.spans[at as usize]).0;
+    /// The files whose names other entries have taken, under the names of their places.
+    fn overridden(&self) -> Vec<(Name, Entry)> {
+        let key = |span: &EntrySpan| span.of(&self.bytes).0;
         let mut kept = Vec::new();
-        for same in order.chunk_by(|one, other| key(one) == key(other)).filter(|same| same.len() > 1) {
-            let entry = |at: &u32| tree::parse_item(key(at), self.get(&self.spans[*at as usize]).1).ok();
-            let place = |at: &u32| entry(at).and_then(|(name, entry)| Some((entry.place_for(&name)?, entry)));
+        for same in self.spans.chunk_by(|one, other| key(one) == key(other)).filter(|same| same.len() > 1) {
+            let entry = |span: &EntrySpan| tree::parse_item(key(span), span.of(&self.bytes).1).ok();
+            let place = |span: &EntrySpan| entry(span).and_then(|(name, entry)| Some((entry.place_for(&name)?, entry)));
             let mut taken = HashSet::from([place(&same[0]).map(|(place, _)| place)]);
             for (place, entry) in same[1..].iter().filter_map(place) {
                 if taken.insert(Some(place.clone())) {
-                    kept.push((Name::of_place(&place), Entry { place: None, ..entry }));
+                    let Entry { kind, place_mtime_ns, content, .. } = entry;
+                    kept.push((Name::of_place(&place), Entry { place_mtime_ns, content, ..Entry::new(kind) }));
                 }
             }
         }
-        for (name, entry) in kept {
-            self.push(name.key(), &entry.emit());
-        }
+        kept
     }
 
-    /// The numbers of all entries by key, of equal keys the last first.
-    fn order(&self) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..self.spans.len() as u32).collect();
-        let key = |&at: &u32| self.get(&self.spans[at as usize]).0;
-        order.sort_unstable_by(|a, b| key(a).cmp(key(b)).then(b.cmp(a)));
-        order
-    }
-
-    /// Keys and entries in order, of equal keys the last.
-    fn sorted(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let mut order = self.order();
-        let key = |&at: &u32| self.get(&self.spans[at as usize]).0;
-        order.dedup_by(|later, first| key(later) == key(first));
-        order.into_iter().map(|at| self.get(&self.spans[at as usize]))
+    /// Keys and entries.
+    fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.spans.iter().map(|span| span.of(&self.bytes))
     }
 }
 

@@ -177,6 +177,13 @@ impl Storage for LocalStorage {
         }
         Ok(())
     }
+
+    /// Of the file system, as much as this user may take.
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        let root = std::path::absolute(&self.root)?;
+        let existing = root.ancestors().find(|folder| folder.is_dir()).unwrap_or(&root);
+        retry(|| fs4::available_space(existing)).map(Some)
+    }
 }
 
 fn rename_into_place(temporary: &Path, path: &Path) -> io::Result<()> {
