@@ -58,6 +58,14 @@ impl ChunkReader {
         Ok(open)
     }
 
+    /// Whether `id` lies in a pack that is there, and in which no damage was found.
+    pub(crate) fn holds(&self, id: &ChunkId) -> Result<bool> {
+        if !self.core.distrusts_any() {
+            return self.index.contains(id);
+        }
+        Ok(self.index.places(id)?.iter().any(|place| !self.core.distrusts(&place.pack.name)))
+    }
+
     /// The plaintext of `id`, which must be a chunk of `kind`, from the first of its places where it is whole.
     pub(crate) fn read(&self, id: &ChunkId, kind: ChunkKind) -> Result<Vec<u8>> {
         self.read_at_depth(id, kind, 0)
@@ -68,7 +76,12 @@ impl ChunkReader {
         for place in self.index.places(id)? {
             match self.read_place(id, kind, &place, depth) {
                 Ok(bytes) => return Ok(bytes),
-                Err(error) => first_error = first_error.or(Some(error)),
+                Err(error) => {
+                    if error.is_damage() {
+                        self.core.distrust(place.pack.name);
+                    }
+                    first_error = first_error.or(Some(error));
+                }
             }
         }
         Err(first_error.unwrap_or(Error::ChunkMissing { id: *id }))

@@ -62,7 +62,7 @@ pub(crate) fn for_each_chunk(
 ) -> Result<()> {
     match &content.chunks {
         Chunks::Inline(chunks) => chunks.iter().try_for_each(|&chunk| each(chunk)),
-        Chunks::List(id) => for_each_in_list(source, ChunkRef { id: *id, len: content.length }, None, each),
+        Chunks::List(id) => for_each_in_list(source, ChunkRef { id: *id, len: content.plaintext_len() }, None, each),
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
             };
             let kept = chunks_of(chunks.clone(), &mut put).unwrap();
             let length = chunks.iter().map(|chunk| chunk.len).sum();
-            let content = Content { hash: [0; 32], length, rule: 1, chunks: kept };
+            let content = Content { hash: [0; 32], length, sealing: None, rule: 1, chunks: kept };
             let mut read = Vec::new();
             for_each_chunk(&lists, &content, &mut |chunk| {
                 read.push(chunk);

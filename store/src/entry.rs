@@ -4,11 +4,13 @@ use crate::{
     bytes::{Cursor, Malformed, put_varint, unzigzag, zigzag},
     id::ChunkId,
     name::{Name, TreePath},
+    sealing::Sealing,
 };
 
 /// More chunks than these are kept in a chunk list.
 pub(crate) const INLINE_MAX_CHUNKS: usize = 32;
 const CRITICAL_TAGS: u8 = 128;
+const SEALING_TAG: u8 = 129;
 
 /// What kind of thing a name is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +66,8 @@ pub struct Content {
     pub hash: [u8; 32],
     /// Bytes.
     pub length: u64,
+    /// If the chunks are of plaintext, of which the bytes are the ciphertext.
+    pub(crate) sealing: Option<Sealing>,
     pub(crate) rule: u8,
     pub(crate) chunks: Chunks,
 }
@@ -138,6 +142,9 @@ impl Entry {
         out.number(22, phone.btime.map(zigzag));
         out.number(24, phone.protection_class.map(u64::from));
         out.number(26, phone.flags.map(u64::from));
+        if let Some(content) = &self.content {
+            content.emit_sealing_into(&mut out);
+        }
         out.0
     }
 
@@ -154,7 +161,7 @@ impl Entry {
                     entry.place = Some(place.ok_or("an entry's place is refused")?);
                 }
                 (2, Field::Number(number)) => entry.place_mtime_ns = Some(unzigzag(number)),
-                (3..=7, field) => content.take(tag, field)?,
+                (3..=7 | SEALING_TAG, field) => content.take(tag, field)?,
                 (8, Field::Number(number)) => phone.mode = Some(number as u32),
                 (9, Field::Bytes(text)) => entry.target = Some(String::from_utf8_lossy(text).into_owned()),
                 (10, Field::Number(number)) => phone.user = Some(number as u32),
@@ -184,10 +191,27 @@ impl Entry {
 }
 
 impl Content {
-    /// As the fields 3 to 7 of an entry.
+    /// Whether this is kept as plaintext, and the ciphertext rebuilt from it.
+    pub fn is_sealed(&self) -> bool {
+        self.sealing.is_some()
+    }
+
+    /// Bytes of what is kept: of the plaintext, if this is sealed.
+    pub fn plaintext_len(&self) -> u64 {
+        self.sealing.as_ref().map_or(self.length, |sealing| sealing.plaintext_len)
+    }
+
+    /// The same, sealed by `key`: what is remembered of a sealed content outside of the repository has no key.
+    #[must_use]
+    pub fn with_key(self, key: &[u8; 32]) -> Content {
+        Content { sealing: self.sealing.map(|sealing| sealing.with_key(key)), ..self }
+    }
+
+    /// As the fields 3 to 7 and 129 of an entry.
     pub(crate) fn emit(&self) -> Vec<u8> {
         let mut out = Fields(Vec::with_capacity(80));
         self.emit_into(&mut out);
+        self.emit_sealing_into(&mut out);
         out.0
     }
 
@@ -210,6 +234,10 @@ impl Content {
         if let Chunks::List(id) = &self.chunks {
             out.bytes(7, Some(id.as_bytes()));
         }
+    }
+
+    fn emit_sealing_into(&self, out: &mut Fields) {
+        out.bytes(SEALING_TAG, self.sealing.as_ref().map(Sealing::emit).as_deref());
     }
 }
 
@@ -261,7 +289,7 @@ fn for_each_field(
     Ok(())
 }
 
-/// The fields 3 to 7 of an entry, as far as they were read.
+/// The fields 3 to 7 and 129 of an entry, as far as they were read.
 #[derive(Default)]
 struct PartialContent {
     hash: Option<[u8; 32]>,
@@ -269,6 +297,7 @@ struct PartialContent {
     inline: Option<Vec<ChunkRef>>,
     rule: u8,
     list: Option<ChunkId>,
+    sealing: Option<Sealing>,
 }
 
 impl PartialContent {
@@ -293,6 +322,7 @@ impl PartialContent {
             (7, Field::Bytes(id)) => {
                 self.list = Some(ChunkId(id.try_into().map_err(|_| "a chunk list's id has a wrong length")?));
             }
+            (SEALING_TAG, Field::Bytes(sealing)) => self.sealing = Some(Sealing::parse(sealing)?),
             _ => return Err("a content has an unknown field"),
         }
         Ok(())
@@ -300,14 +330,18 @@ impl PartialContent {
 
     fn finish(self) -> Result<Option<Content>, &'static str> {
         let Some(length) = self.length else {
-            let nothing = self.hash.is_none() && self.inline.is_none() && self.list.is_none();
+            let nothing = self.hash.is_none() && self.inline.is_none() && self.list.is_none() && self.sealing.is_none();
             return if nothing { Ok(None) } else { Err("a content has no length") };
         };
         let hash = self.hash.ok_or("a content has no hash")?;
+        if self.sealing.as_ref().is_some_and(|sealing| !sealing.fits(length)) {
+            return Err("a content's plaintext does not make up its length");
+        }
+        let plaintext_len = self.sealing.as_ref().map_or(length, |sealing| sealing.plaintext_len);
         let chunks = match (self.inline, self.list) {
             (Some(chunks), None) => {
                 let sum = chunks.iter().try_fold(0u64, |sum, chunk| sum.checked_add(chunk.len));
-                if sum != Some(length) {
+                if sum != Some(plaintext_len) {
                     return Err("a content's chunks do not make up its length");
                 }
                 Chunks::Inline(chunks)
@@ -315,7 +349,7 @@ impl PartialContent {
             (None, Some(id)) => Chunks::List(id),
             _ => return Err("a content has no chunks, or two kinds of them"),
         };
-        Ok(Some(Content { hash, length, rule: self.rule, chunks }))
+        Ok(Some(Content { hash, length, sealing: self.sealing, rule: self.rule, chunks }))
     }
 }
 
@@ -330,7 +364,13 @@ mod tests {
             kind: Kind::File,
             place: Some(TreePath::new("ab/other").unwrap()),
             place_mtime_ns: Some(-5),
-            content: Some(Content { hash: [6; 32], length: 140_000, rule: 5, chunks: Chunks::Inline(vec![chunk; 2]) }),
+            content: Some(Content {
+                hash: [6; 32],
+                length: 140_000,
+                sealing: None,
+                rule: 5,
+                chunks: Chunks::Inline(vec![chunk; 2]),
+            }),
             target: Some("elsewhere".into()),
             phone: PhoneMetadata {
                 mode: Some(0o100644),
@@ -349,7 +389,8 @@ mod tests {
 
     #[test]
     fn entries_go_round() {
-        let listed = Content { hash: [1; 32], length: 1 << 33, rule: 2, chunks: Chunks::List(ChunkId([8; 16])) };
+        let listed =
+            Content { hash: [1; 32], length: 1 << 33, sealing: None, rule: 2, chunks: Chunks::List(ChunkId([8; 16])) };
         let with_list = Entry { content: Some(listed.clone()), ..full() };
         for entry in [full(), with_list, Entry::new(Kind::Directory), Entry::new(Kind::Symlink)] {
             assert_eq!(Entry::parse(&entry.emit()), Ok(entry));

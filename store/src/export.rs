@@ -27,6 +27,7 @@ use crate::{
     name::TreePath,
     pack::{ChunkKind, Pack},
     reader::{Prefix, SnapshotReader},
+    sealing::Resealing,
 };
 
 /// Decoded bytes of a window; two are in memory at a time.
@@ -324,8 +325,10 @@ fn write_part(target: &Target, part: &Part, decoded: &HashMap<ChunkId, Decoded>)
                 Err(error) => return open.give_up(&part.file, error),
             },
         };
-        written.map_err(|source| target_error(&open.path, source))?;
-        bytes += chunk.len;
+        bytes += written.map_err(|source| target_error(&open.path, source))?;
+    }
+    if part.is_last {
+        bytes += open.write_end(&part.file.content).map_err(|source| target_error(&open.path, source))?;
     }
     if !part.is_last {
         *progress = FileProgress::Open(open);
@@ -366,6 +369,8 @@ struct OpenFile {
     path: PathBuf,
     file: File,
     hasher: blake3::Hasher,
+    /// Of a sealed content.
+    resealing: Option<Resealing>,
 }
 
 impl OpenFile {
@@ -382,12 +387,33 @@ impl OpenFile {
             }
         }
         let created = File::create_new(&path).map_err(|error| target_error(&path, error))?;
-        Ok(OpenFile { path, file: created, hasher: blake3::Hasher::new() })
+        let resealing = file.content.sealing.as_ref().map(Resealing::of);
+        Ok(OpenFile { path, file: created, hasher: blake3::Hasher::new(), resealing })
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Writes the next bytes of what is kept, and says how many bytes of the file they made.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<u64> {
+        match &mut self.resealing {
+            Some(resealing) => {
+                let ciphertext = resealing.seal(bytes)?;
+                self.write_out(&ciphertext)
+            }
+            None => self.write_out(bytes),
+        }
+    }
+
+    /// Writes what a sealed content ends with, as [`write`](OpenFile::write).
+    fn write_end(&mut self, content: &Content) -> io::Result<u64> {
+        match (self.resealing.take(), &content.sealing) {
+            (Some(resealing), Some(sealing)) => self.write_out(&resealing.finish(sealing, content.length)?),
+            _ => Ok(0),
+        }
+    }
+
+    fn write_out(&mut self, bytes: &[u8]) -> io::Result<u64> {
         self.hasher.update(bytes);
-        self.file.write_all(bytes)
+        self.file.write_all(bytes)?;
+        Ok(bytes.len() as u64)
     }
 
     /// Sets the time last: a file that has it is whole.

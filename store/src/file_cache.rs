@@ -53,7 +53,8 @@ impl FileCache {
         FileCache { database, table, remembered: Vec::new() }
     }
 
-    /// The content that the file at `place` of the backup folder `folder` had when its stamp was the same.
+    /// The content that the file at `place` of the backup folder `folder` had when its stamp was the same. Of a sealed one, the key is
+    /// nothing that is remembered: it has its key from [`Content::with_key`] alone.
     pub fn lookup(&self, folder: &str, place: &str, stamp: &FileStamp) -> Option<Content> {
         let value = self.table.as_ref()?.get(key(folder, place).as_slice()).ok()??;
         let mut cursor = Cursor(value.value());
@@ -74,7 +75,7 @@ impl FileCache {
         put_varint(&mut value, stamp.size);
         put_varint(&mut value, zigzag(stamp.mtime_ns));
         put_varint(&mut value, stamp.inode);
-        value.extend(content.emit());
+        value.extend(content.clone().with_key(&[0; 32]).emit());
         self.remembered.push((key(folder, place), value));
     }
 
@@ -111,7 +112,7 @@ mod tests {
     use crate::entry::Chunks;
 
     fn content(n: u8) -> Content {
-        Content { hash: [n; 32], length: 0, rule: 1, chunks: Chunks::Inline(Vec::new()) }
+        Content { hash: [n; 32], length: 0, sealing: None, rule: 1, chunks: Chunks::Inline(Vec::new()) }
     }
 
     const STAMP: FileStamp = FileStamp { size: 5, mtime_ns: -7, inode: 9 };

@@ -54,6 +54,7 @@ mod entry;
 mod index;
 mod keys;
 mod pack;
+mod sealing;
 mod tree;
 
 // Below.
@@ -86,6 +87,7 @@ pub use parked::Parked;
 pub use reader::{Prefix, SnapshotReader};
 pub use repository::{Options, Probe, Repository};
 pub use seal::Cipher;
+pub use sealing::Sealing;
 pub use snapshot::{Snapshot, SnapshotList, SnapshotRecord, Source};
 pub use snapshot_folder::SnapshotFolder;
 pub use storage::{LocalStorage, MemoryStorage, Storage};

@@ -9,6 +9,7 @@ use crate::{
     error::{Error, Result},
     name::{Name, TreePath},
     pack::ChunkKind,
+    sealing::Resealing,
     snapshot::Snapshot,
     tree::{TreeIter, parse_item},
 };
@@ -69,21 +70,44 @@ impl SnapshotReader {
         }
     }
 
-    /// Writes a content, checked.
+    /// Writes a content as it was in the backup folder, checked.
     ///
     /// # Errors
     /// What is damaged, after some bytes may have been written; [`Error::Source`] if `into` fails.
     pub fn read_file(&self, content: &Content, into: &mut dyn Write) -> Result<()> {
         read_content(&self.chunks, content, into)
     }
+
+    /// Writes what the phone's user sees of a file: of a sealed content the plaintext, of any other what was in the folder.
+    ///
+    /// # Errors
+    /// As [`read_file`](SnapshotReader::read_file).
+    pub fn read_plaintext(&self, content: &Content, into: &mut dyn Write) -> Result<()> {
+        if !content.is_sealed() {
+            return self.read_file(content, into);
+        }
+        for_each_chunk(&self.chunks, content, &mut |chunk| {
+            into.write_all(&self.chunks.read(&chunk.id, ChunkKind::Data)?).map_err(Error::Source)
+        })
+    }
 }
 
 pub(crate) fn read_content(chunks: &ChunkReader, content: &Content, into: &mut dyn Write) -> Result<()> {
     let mut hasher = blake3::Hasher::new();
+    let mut write = |bytes: &[u8]| {
+        hasher.update(bytes);
+        into.write_all(bytes).map_err(Error::Source)
+    };
+    let mut resealing = content.sealing.as_ref().map(Resealing::of);
     for_each_chunk(chunks, content, &mut |chunk| {
         let bytes = chunks.read(&chunk.id, ChunkKind::Data)?;
-        hasher.update(&bytes);
-        into.write_all(&bytes).map_err(Error::Source)
+        match &mut resealing {
+            Some(resealing) => write(&resealing.seal(&bytes).map_err(Error::Source)?),
+            None => write(&bytes),
+        }
     })?;
+    if let (Some(resealing), Some(sealing)) = (resealing, &content.sealing) {
+        write(&resealing.finish(sealing, content.length).map_err(Error::Source)?)?;
+    }
     if *hasher.finalize().as_bytes() == content.hash { Ok(()) } else { Err(Error::WrongContent) }
 }

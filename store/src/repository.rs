@@ -1,8 +1,9 @@
 //! A repository: create, open, list; the object everything hangs from.
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     config::{CONFIG_FILE, Config, TEXT_MAX_LEN, checked_line, with_check_line},
     editor::SnapshotEditor,
     error::{Error, Problem, Result},
-    id::RepositoryId,
+    id::{FileHash, RepositoryId},
     index::Index,
     keys::{KEYS_FOLDER, Keys, RecoveryKey, Secret, Slot, SlotKind, Unlock, read_slots},
     parked::{Parked, parked_of},
@@ -59,6 +60,7 @@ pub struct Repository {
     core: Arc<Core>,
     cache_dir: Option<PathBuf>,
     problems: Vec<Problem>,
+    needs_password: bool,
 }
 
 /// What every part of an open repository needs.
@@ -68,6 +70,8 @@ pub(crate) struct Core {
     pub(crate) keys: Keys,
     pub(crate) sealer: Sealer,
     pub(crate) chunker: Chunker,
+    /// Packs in which damage was found since the repository was opened: what they hold is stored again if it comes by.
+    pub(crate) distrusted: Mutex<HashSet<FileHash>>,
 }
 
 impl Repository {
@@ -94,7 +98,8 @@ impl Repository {
         storage.sync_all()?;
         storage.put_file(CONFIG_FILE, &with_check_line(&config.to_line()))?;
         storage.sync_all()?;
-        Ok((Repository::with(storage, config, &secret, None, Vec::new()), recovery))
+        let repository = Repository::with(storage, config, &secret, None, Vec::new());
+        Ok((Repository { needs_password: password.is_some(), ..repository }, recovery))
     }
 
     /// Looks at a repository without opening it.
@@ -103,7 +108,7 @@ impl Repository {
     /// [`Error::NoRepository`], or why neither `config` nor a slot can be read.
     pub fn probe(storage: &dyn Storage) -> Result<Probe> {
         let Unopened { config, slots, problems } = Unopened::read(storage)?;
-        let needs_password = !slots.iter().any(|slot| slot.kind() == SlotKind::Open);
+        let needs_password = needs_password(&slots);
         Ok(Probe { id: config.id, needs_password, problems })
     }
 
@@ -129,7 +134,8 @@ impl Repository {
             match slot.open(unlock, config.cipher) {
                 Ok(Some(secret)) => {
                     let cache_dir = cache_dir.map(|dir| dir.join(config.id.to_string()));
-                    return Ok(Repository::with(storage, config, &secret, cache_dir, problems));
+                    let repository = Repository::with(storage, config, &secret, cache_dir, problems);
+                    return Ok(Repository { needs_password: needs_password(&slots), ..repository });
                 }
                 Ok(None) if slot.kind() == unlock.kind() => {
                     is_wrong = true;
@@ -154,7 +160,13 @@ impl Repository {
         let keys = secret.keys();
         let sealer = Sealer::new(config.cipher, config.id, keys.seal);
         let chunker = Chunker::new(&keys.chunker);
-        Repository { core: Arc::new(Core { storage, config, keys, sealer, chunker }), cache_dir, problems }
+        let core = Arc::new(Core { storage, config, keys, sealer, chunker, distrusted: Mutex::default() });
+        Repository { core, cache_dir, problems, needs_password: true }
+    }
+
+    /// Whether it opens with a password or a recovery key alone, so that not everybody who has it can read it.
+    pub fn needs_password(&self) -> bool {
+        self.needs_password
     }
 
     /// The repository's id.
@@ -252,9 +264,29 @@ impl Repository {
 }
 
 impl Core {
+    pub(crate) fn distrust(&self, pack: FileHash) {
+        self.distrusted().insert(pack);
+    }
+
+    pub(crate) fn distrusts(&self, pack: &FileHash) -> bool {
+        self.distrusted().contains(pack)
+    }
+
+    pub(crate) fn distrusts_any(&self) -> bool {
+        !self.distrusted().is_empty()
+    }
+
+    fn distrusted(&self) -> MutexGuard<'_, HashSet<FileHash>> {
+        self.distrusted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn load_index(&self, cache_dir: Option<&Path>) -> Result<(Index, Vec<Problem>)> {
         Index::load(&*self.storage, &self.sealer, index_cache(cache_dir).as_deref())
     }
+}
+
+fn needs_password(slots: &[Slot]) -> bool {
+    !slots.iter().any(|slot| slot.kind() == SlotKind::Open)
 }
 
 /// Where the copies of segments are kept.

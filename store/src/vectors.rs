@@ -308,7 +308,8 @@ fn read_pack(file: &Value, cipher: Cipher, pack: &[u8]) -> Result<(Pack, Vec<Vec
     keys.id = array(file, "id_key");
     let chunker = Chunker::new(&keys.chunker);
     let config = Config::new(RepositoryId(array(file, "repository")), cipher, 1 << 24, 0);
-    let core = Arc::new(Core { storage, config, keys, sealer: sealer(file, cipher), chunker });
+    let core =
+        Arc::new(Core { storage, config, keys, sealer: sealer(file, cipher), chunker, distrusted: Default::default() });
     let pack = Pack::open(&*core.storage, &core.sealer, &name, pack.len() as u64)?;
     let chunks = ChunkReader::new(core.clone(), Index::load(&*core.storage, &core.sealer, None)?.0);
     let kind = |chunk: &PackedChunk| pack.directory.frames[chunk.frame as usize].kind;
@@ -637,7 +638,7 @@ fn chunk_lists_are_read_or_refused() {
         let lists = Texts::of(&array(&file, "id_key"), ChunkKind::List, case, "lists");
         let (length, chunks) = (number(case, "length"), Chunks::List(id(case, "id")));
         let mut items = Vec::new();
-        for_each_chunk(&lists, &Content { hash: [0; 32], length, rule: 5, chunks }, &mut |item| {
+        for_each_chunk(&lists, &Content { hash: [0; 32], length, sealing: None, rule: 5, chunks }, &mut |item| {
             items.push(item);
             Ok(())
         })?;
@@ -704,7 +705,7 @@ fn the_worked_example_is_what_this_library_writes() {
     let hello = chunk_id(&keys.id, ChunkKind::Data, b"hello");
     assert_eq!(hello, id(&file, "chunk_id"));
     let chunks = Chunks::Inline(vec![ChunkRef { id: hello, len: 5 }]);
-    let content = Content { hash: *blake3::hash(b"hello").as_bytes(), length: 5, rule: 1, chunks };
+    let content = Content { hash: *blake3::hash(b"hello").as_bytes(), length: 5, sealing: None, rule: 1, chunks };
     let mtime = Some(1_700_000_000_000_000_000);
     let entry = Entry { place_mtime_ns: mtime, content: Some(content), ..Entry::new(Kind::File) };
     assert_eq!(entry.emit(), bytes(&file, "entry"));

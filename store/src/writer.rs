@@ -21,6 +21,7 @@ use crate::{
     pack::{ChunkKind, chunk_id},
     parked::{Parked, delete_parked, parked_of},
     repository::{Core, index_cache},
+    sealing::Unsealing,
     session::{Session, unix_seconds},
     snapshot::{RecordKind, Snapshot, SnapshotRecord, Source, read_snapshots},
     tree::{self, ENTRY_MAX_LEN, TreeBuilder},
@@ -151,6 +152,21 @@ impl SnapshotWriter {
         stored
     }
 
+    /// Stores a file that the phone encrypted by `key`, as its plaintext. What [cannot](Sealing::is_possible) be rebuilt from plaintext is refused.
+    ///
+    /// # Errors
+    /// As [`store`](SnapshotWriter::store); [`Error::Source`] also where the ciphertext ends within a block.
+    pub fn store_sealed(&mut self, ciphertext: &mut dyn Read, key: &[u8; 32]) -> Result<Content> {
+        let mut unsealing = Unsealing::new(ciphertext, key);
+        let content = self.store(&mut unsealing)?;
+        Ok(Content {
+            hash: *unsealing.hasher.finalize().as_bytes(),
+            length: unsealing.ciphertext_len,
+            sealing: Some(unsealing.sealing(content.length)),
+            ..content
+        })
+    }
+
     fn store_with(&mut self, content: &mut dyn Read, buffer: &mut Vec<u8>) -> Result<Content> {
         buffer.clear();
         let mut at_end = fill(content, buffer, HEAD_LEN + 1)?;
@@ -176,7 +192,7 @@ impl SnapshotWriter {
         }
         self.stats.read_bytes += length;
         let chunks = chunks_of(chunks, &mut |list| self.put_chunk(ChunkKind::List, list))?;
-        Ok(Content { hash: *hasher.finalize().as_bytes(), length, rule: rule.number(), chunks })
+        Ok(Content { hash: *hasher.finalize().as_bytes(), length, sealing: None, rule: rule.number(), chunks })
     }
 
     /// Whether all chunks of a remembered content are in the repository, so that the file need not be read again.
@@ -249,7 +265,7 @@ impl SnapshotWriter {
 
     /// Makes the tree and all chunks durable, and the record that is to be written then. It is newer than `newest_created`.
     fn finish(&mut self, details: Details, newest_created: Option<i64>) -> Result<SnapshotRecord> {
-        let (root, files, bytes) = self.put_tree()?;
+        let Tree { root, files, bytes, is_sealed } = self.put_tree()?;
         let (written, added_bytes) = self.ingest.finish()?;
         let core = &self.chunks.core;
         core.storage.sync_all()?;
@@ -271,7 +287,7 @@ impl SnapshotWriter {
             added_bytes,
             source: details.source,
             encrypted: details.encrypted,
-            sealed: false,
+            sealed: is_sealed,
             device: details.device,
             warnings: details.warnings,
             warning_count: details.warning_count,
@@ -280,22 +296,25 @@ impl SnapshotWriter {
     }
 
     /// Puts the tree of all entries; gives its root, and how many files with how many bytes it holds.
-    fn put_tree(&mut self) -> Result<(ChunkId, u64, u64)> {
-        let (mut files, mut bytes) = (0, 0);
+    fn put_tree(&mut self) -> Result<Tree> {
+        let (mut files, mut bytes, mut is_sealed) = (0, 0, false);
         let entries = std::mem::take(&mut self.entries).sorted();
         let mut builder =
             TreeBuilder::new(self.chunks.core.keys.tree, |node: &[u8]| self.put_chunk(ChunkKind::Node, node));
         for (key, entry) in entries.iter() {
             let content = Entry::parse(entry).ok().and_then(|entry| entry.content);
-            files += u64::from(content.is_some());
-            bytes += content.map_or(0, |content| content.length);
+            if let Some(content) = content {
+                files += 1;
+                bytes += content.length;
+                is_sealed |= content.is_sealed();
+            }
             builder.add(key, entry)?;
         }
-        Ok((builder.finish()?, files, bytes))
+        Ok(Tree { root: builder.finish()?, files, bytes, is_sealed })
     }
 
     fn has(&self, id: &ChunkId) -> Result<bool> {
-        Ok(self.fresh.contains(id) || self.chunks.index.contains(id)?)
+        Ok(self.fresh.contains(id) || self.chunks.holds(id)?)
     }
 
     /// The id of a chunk, which is on its way into a pack if the repository does not hold it.
@@ -346,6 +365,14 @@ impl SnapshotWriter {
         let cache = index_cache(self.cache_dir.as_deref());
         self.chunks.index.write_segment(&*core.storage, &core.sealer, cache.as_deref(), segment)
     }
+}
+
+/// A tree that was written, and what a record says of it.
+struct Tree {
+    root: ChunkId,
+    files: u64,
+    bytes: u64,
+    is_sealed: bool,
 }
 
 /// Appends to `buffer` until it is `len` bytes long or `source` ends, which is told.

@@ -34,6 +34,7 @@ import argon2.low_level
 import zstandard
 from blake3 import blake3
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 MAGIC, END_MAGIC = b"heirloom", b"heir-end"
@@ -472,7 +473,8 @@ def parse_node(data):
 SIGNED = {2, 18, 20, 22}
 FIELDS = {0: "kind", 1: "place", 2: "mtime", 3: "hash", 4: "length", 5: "chunks", 6: "rule", 7: "chunk_list", 8: "mode"}
 FIELDS |= {9: "target", 10: "user", 12: "group", 14: "inode", 16: "phone_length", 18: "phone_modified", 20: "phone_changed"}
-FIELDS |= {22: "phone_born", 24: "protection_class", 26: "flags"}
+FIELDS |= {22: "phone_born", 24: "protection_class", 26: "flags", 129: "sealing"}
+AES_256_CBC = 1
 
 
 def parse_entry(data):
@@ -496,17 +498,33 @@ def parse_entry(data):
 def check_content(entry):
     content, chunks, chunk_list = entry["hash"], entry["chunks"], entry["chunk_list"]
     if entry["length"] is None:
-        require(content is None and chunks is None and chunk_list is None, "content without its length")
+        require((content, chunks, chunk_list, entry["sealing"]) == (None,) * 4, "content without its length")
         return
     require(entry["kind"] == FILE, "content of something that is no file")
     require(content is not None and len(content) == 32, "content without a BLAKE3 of 32 bytes")
     require((chunks is None) != (chunk_list is None), "content without chunks, or with both chunks and a chunk list")
+    if entry["sealing"] is not None:
+        entry["sealing"] = parse_sealing(entry["sealing"], entry["length"])
     if chunks is None:
         require(len(chunk_list) == 16, "a chunk list's id that is not 16 bytes")
         return
     entry["chunks"] = parse_items(chunks)
     require(len(entry["chunks"]) <= MAX_ENTRY_CHUNKS, "more than 32 chunks in an entry")
-    require(sum(n for _, n in entry["chunks"]) == entry["length"], "chunks that do not add up to the content's length")
+    require(sum(n for _, n in entry["chunks"]) == kept_length(entry), "chunks that do not add up to the content's length")
+
+
+def parse_sealing(data, ciphertext_length):
+    """(key, bytes of padding) of a file whose chunks are plaintext."""
+    cursor = Cursor(data)
+    require(cursor.u8() == AES_256_CBC, "an unknown cipher")
+    key, padding = cursor.take(32), ciphertext_length - cursor.varint()
+    require(cursor.left() == 0, "a sealing that goes on")
+    require(ciphertext_length > 0 and ciphertext_length % 16 == 0 and 0 <= padding <= 16, "a sealing of another length")
+    return key, padding
+
+
+def kept_length(entry):
+    return entry["length"] if entry["sealing"] is None else entry["length"] - entry["sealing"][1]
 
 
 def parse_items(data):
@@ -761,15 +779,26 @@ class Repository:
         return level, items
 
     def content(self, entry):
-        """The content of a file, chunk by chunk; whoever takes it all has it verified."""
-        items = entry["chunks"] if entry["chunk_list"] is None else self.walk_list(entry["chunk_list"], None, entry["length"])
+        """The content of a file, piece by piece; whoever takes it all has it verified."""
         hasher = blake3()
-        for chunk_id, length in items:
-            text = self.chunk(chunk_id, DATA)
-            require(len(text) == length, "a chunk of another length")
+        for text in self.chunks_of(entry) if entry["sealing"] is None else self.ciphertext(entry):
             hasher.update(text)
             yield text
         require(hasher.digest() == entry["hash"], "the content does not match its BLAKE3")
+
+    def ciphertext(self, entry):
+        key, padding = entry["sealing"]
+        encryptor = Cipher(algorithms.AES(key), modes.CBC(bytes(16))).encryptor()
+        for text in self.chunks_of(entry):
+            yield encryptor.update(text)
+        yield encryptor.update(bytes([padding]) * padding) + encryptor.finalize()
+
+    def chunks_of(self, entry):
+        listed, length = entry["chunk_list"], kept_length(entry)
+        for chunk_id, length in entry["chunks"] if listed is None else self.walk_list(listed, None, length):
+            text = self.chunk(chunk_id, DATA)
+            require(len(text) == length, "a chunk of another length")
+            yield text
 
     def walk_list(self, list_id, expected_level, length):
         level, items = parse_list(self.chunk(list_id, LIST))
