@@ -49,7 +49,7 @@ impl<'m> Lockdown<'m> {
     /// What the muxer says, and a peer that is not lockdownd.
     pub fn connect(mux: &'m dyn Mux, device: &DeviceEntry, label: &str) -> Result<Self> {
         let mut stream = mux.connect(device, PORT)?;
-        stream.set_read_timeout(Some(DEFAULT_TIMEOUT))?;
+        stream.set_timeout(Some(DEFAULT_TIMEOUT))?;
         let label = label.to_owned();
         let mut lockdown = Lockdown { mux, device: device.clone(), stream, label, timeout: DEFAULT_TIMEOUT };
         let kind = lockdown.query_type()?;
@@ -59,13 +59,13 @@ impl<'m> Lockdown<'m> {
         Ok(lockdown)
     }
 
-    /// Has each answer arrive within `timeout`; streams to services begin with it too.
+    /// Has each request be taken and each answer arrive within `timeout`; streams to services begin with it too.
     ///
     /// # Errors
     /// What the system says.
     pub fn set_timeout(&mut self, timeout: Duration) -> Result<()> {
         self.timeout = timeout;
-        Ok(self.stream.set_read_timeout(Some(timeout))?)
+        Ok(self.stream.set_timeout(Some(timeout))?)
     }
 
     /// The phone at the other end.
@@ -233,7 +233,7 @@ impl Session<'_> {
             .filter(|&port| port > 0)
             .ok_or_else(|| without("StartService", "Port"))?;
         let mut stream = self.lockdown.mux.connect(&self.lockdown.device, port)?;
-        stream.set_read_timeout(Some(self.lockdown.timeout))?;
+        stream.set_timeout(Some(self.lockdown.timeout))?;
         if property_list::boolean(&answer, "EnableServiceSSL") == Some(true) {
             return self.tls.secure(stream);
         }

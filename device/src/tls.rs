@@ -196,6 +196,10 @@ impl Stream for TlsStream {
     fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.carrier.0.get_mut().set_read_timeout(timeout)
     }
+
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.carrier.0.get_mut().set_write_timeout(timeout)
+    }
 }
 
 impl Drop for TlsStream {

@@ -118,7 +118,7 @@ impl Client {
     /// Takes leave of the phone. Without it the phone only finds the connection closed.
     pub fn disconnect(mut self) {
         // The operation is over: there is nothing left that a failure could harm.
-        let _ = self.wire.get_mut().set_read_timeout(Some(Duration::from_secs(1)));
+        let _ = self.wire.get_mut().set_timeout(Some(Duration::from_secs(1)));
         let _ = frame::write_plist(self.wire.get_mut(), &message::disconnect());
     }
 
@@ -188,6 +188,7 @@ impl Operation<'_, '_, '_> {
     }
 
     fn conclude(mut self, response: Result<Response>) -> Result<Summary> {
+        let is_cancelled = self.link.hear_notifications();
         match response {
             // What failed here is why the phone gave up.
             Ok(_) | Err(Error::Disconnected | Error::Timeout) if self.fault.is_some() => {
@@ -195,6 +196,8 @@ impl Operation<'_, '_, '_> {
             }
             Err(error) => Err(error),
             Ok(Response { error_code: 0, .. }) => Ok(Summary { received: self.link.received, sent: self.link.sent }),
+            // The phone ends an operation that its owner cancels with an error of no meaning of its own.
+            Ok(_) if is_cancelled => Err(Error::Cancelled),
             Ok(Response { error_code: code, description, .. }) => {
                 let needed_bytes = self.needed_bytes.filter(|_| code == 105);
                 Err(Error::MobileBackup(Refusal { code, description, needed_bytes }))

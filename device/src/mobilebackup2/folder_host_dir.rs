@@ -14,13 +14,15 @@ pub(super) struct FolderHostDir {
     root: PathBuf,
     /// How many bytes may still be written before the disk is full.
     pub room: u64,
+    /// How many files may still be written before the disk is full.
+    pub files_left: u64,
     /// What `device_path` was for each file written.
     pub device_paths: Vec<String>,
 }
 
 impl FolderHostDir {
     pub fn new(root: &Path) -> Self {
-        FolderHostDir { root: root.to_owned(), room: 1 << 40, device_paths: Vec::new() }
+        FolderHostDir { root: root.to_owned(), room: 1 << 40, files_left: u64::MAX, device_paths: Vec::new() }
     }
 
     fn place(&self, path: &HostPath) -> PathBuf {
@@ -58,6 +60,7 @@ impl HostDir for FolderHostDir {
     }
 
     fn write_file(&mut self, path: &HostPath, content: &mut dyn Read, device_path: &str) -> io::Result<()> {
+        self.files_left = self.files_left.checked_sub(1).ok_or(io::ErrorKind::StorageFull)?;
         self.make_parent(path)?;
         let mut file = tempfile::NamedTempFile::new_in(&self.root)?;
         let bytes = io::copy(&mut content.take(self.room), &mut file)?;

@@ -127,7 +127,7 @@ pub struct HostPath(String);
 #[non_exhaustive]
 pub enum PathError {
     /// It begins outside the device's own folder; every absolute path does.
-    #[error("not in the device's folder")]
+    #[error("is not in the device's folder")]
     OtherFolder,
     /// It has an empty part.
     #[error("has an empty part")]

@@ -1,6 +1,9 @@
 //! Info.plist: what the host adds to a backup. The phone reads it only when it restores.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use plist::{Dictionary, Value};
 
@@ -166,10 +169,12 @@ fn to_xml(mut value: Value) -> Result<Vec<u8>> {
     Ok(xml)
 }
 
-/// Takes out of texts the characters that XML cannot hold: a phone's name may have any.
+/// Takes out of texts the characters that XML cannot hold, as a phone's name may have any, and out of dates the parts of
+/// seconds, which Apple's form of them has no place for.
 fn make_writable(value: &mut Value) {
     match value {
         Value::String(text) => text.retain(is_xml),
+        Value::Date(date) => *date = whole_seconds((*date).into()).into(),
         Value::Array(items) => items.iter_mut().for_each(make_writable),
         Value::Dictionary(dictionary) => {
             *dictionary = std::mem::take(dictionary)
@@ -185,14 +190,19 @@ fn make_writable(value: &mut Value) {
     }
 }
 
+fn whole_seconds(time: SystemTime) -> SystemTime {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => UNIX_EPOCH + Duration::from_secs(since.as_secs()),
+        Err(before) => UNIX_EPOCH - Duration::from_secs(before.duration().as_secs()),
+    }
+}
+
 fn is_xml(character: char) -> bool {
     matches!(character, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
-
     use super::*;
     use crate::backup::Info;
 
@@ -229,7 +239,7 @@ mod tests {
                 App { bundle_id: "org.example.sideloaded".into(), ..App::default() },
             ],
             guid: [0xab; 16],
-            date: UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+            date: UNIX_EPOCH + Duration::from_nanos(1_700_000_000_987_654_321),
         }
     }
 
@@ -237,6 +247,7 @@ mod tests {
     fn our_own_reader_reads_it() {
         let device = device();
         let xml = info(&device).to_xml().unwrap();
+        assert!(String::from_utf8_lossy(&xml).contains("<date>2023-11-14T22:13:20Z</date>"));
         let read = Info::parse(&xml).unwrap();
         assert_eq!(read.udid.unwrap(), "00008101-000abc");
         assert_eq!(read.device_name.unwrap(), "Grandma's phone & <tablet>");

@@ -12,8 +12,8 @@ use crate::{Error, Result, Stream, frame};
 
 /// How long one wait is, at most; then it is looked whether to go on.
 const TICK: Duration = Duration::from_millis(250);
-/// A message that moves 300 000 files has some 40 MB.
-const MAX_MESSAGE_BYTES: usize = 96 << 20;
+/// A message that moves a million files has some 150 MB.
+const MAX_MESSAGE_BYTES: usize = 256 << 20;
 const PROGRESS_BYTES: u64 = 1 << 20;
 
 /// The stream of a client, buffered.
@@ -42,7 +42,7 @@ pub(super) struct Link<'c, 'a> {
 
 impl<'c, 'a> Link<'c, 'a> {
     pub fn new(wire: &'c mut Wire, control: &'c mut Control<'a>) -> Result<Self> {
-        wire.get_mut().set_read_timeout(Some(TICK))?;
+        wire.get_mut().set_timeout(Some(TICK))?;
         Ok(Link {
             patience: control.timeouts.transfer,
             wire,
@@ -132,15 +132,21 @@ impl<'c, 'a> Link<'c, 'a> {
             return Ok(());
         }
         self.looked_up = Some(Instant::now());
+        if self.hear_notifications() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    /// Tells of the notifications that wait; whether the phone's owner cancelled is one.
+    pub fn hear_notifications(&mut self) -> bool {
+        let mut is_cancelled = false;
         while let Some(name) = (self.control.notifications)() {
             match name.as_str() {
                 session::PROMPT_SHOWN => self.emit(Event::PasscodePrompt(true)),
                 session::PROMPT_HIDDEN => self.emit(Event::PasscodePrompt(false)),
-                session::CANCEL_REQUEST => return Err(Error::Cancelled),
+                session::CANCEL_REQUEST => is_cancelled = true,
                 _ => {}
             }
         }
-        Ok(())
+        is_cancelled
     }
 
     /// Repeats `attempt` while it times out and patience lasts. Nothing at all is the end of the connection.

@@ -108,7 +108,7 @@ impl Meaning {
 }
 
 impl fmt::Display for Refusal {
-    /// What is wrong, the phone's words, and what to do.
+    /// What is wrong, and the phone's words. What to do, [`Meaning::advice`] says.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let meaning = self.meaning();
         match meaning.sentence() {
@@ -122,7 +122,7 @@ impl fmt::Display for Refusal {
         if let Some(bytes) = self.needed_bytes {
             write!(f, "; {:.1} GB must be free", bytes as f64 / 1e9)?;
         }
-        meaning.advice().map_or(Ok(()), |advice| write!(f, "; {advice}"))
+        Ok(())
     }
 }
 

@@ -6,7 +6,10 @@ use std::{
     io::{self, Cursor, Read, Write},
     net::{TcpListener, TcpStream},
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -41,6 +44,10 @@ impl Write for Socket {
 impl Stream for Socket {
     fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.0.set_read_timeout(timeout)
+    }
+
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.0.set_write_timeout(timeout)
     }
 }
 
@@ -910,6 +917,66 @@ fn silence_is_borne_for_as_long_as_set_and_no_longer() {
 }
 
 #[test]
+fn a_phone_that_stops_reading_runs_into_the_time_out() {
+    let folder = folder();
+    fs::write(folder.path().join("large"), vec![7; 64 << 20]).unwrap();
+    let timeouts = Timeouts { transfer: Duration::from_millis(600), ..PATIENT };
+    let (ended, has_ended) = std::sync::mpsc::channel::<()>();
+    let phone = move |phone: &mut Phone| {
+        phone.start("Restore");
+        let paths = Value::Array(vec![in_folder("large").into()]);
+        phone.send(["DLMessageDownloadFiles".into(), paths, Value::Dictionary(Dictionary::new()), 5.into(), 0.into()]);
+        // Until the other side has given up.
+        let _ = has_ended.recv();
+    };
+    let start = Instant::now();
+    let (outcome, _) = play(phone, timeouts, |stream, control| {
+        let mut client = Client::connect(stream, control)?;
+        let request =
+            RestoreRequest { target_udid: UDID, source_udid: UDID, options: Preset::Merge.into(), password: None };
+        let outcome = client.restore(&mut FolderHostDir::new(folder.path()), &request, control);
+        client.disconnect();
+        drop(ended);
+        outcome
+    });
+    assert!(matches!(outcome, Err(Error::Timeout)), "{outcome:?}");
+    let taken = start.elapsed();
+    assert!((Duration::from_millis(600)..Duration::from_secs(6)).contains(&taken), "{taken:?}");
+}
+
+#[test]
+fn every_frame_leaves_in_one_write() {
+    let folder = folder();
+    fs::write(folder.path().join("large"), vec![7; (64 << 10) + 5]).unwrap();
+    let paths = Value::Array(vec![in_folder("large").into(), in_folder("missing").into()]);
+    let said = [
+        framed(["DLMessageDownloadFiles".into(), paths, 0.into(), 5.into(), 0.into()]),
+        framed(["DLMessageGetFreeDiskSpace".into()]),
+        framed(["DLMessageProcessMessage".into(), response(0, None).into()]),
+    ];
+    let stream = greeting_and(&said.concat());
+    let written = stream.written.clone();
+    let cancel = AtomicBool::new(false);
+    let mut control = Control { cancel: &cancel, events: &mut |_| {}, notifications: &mut || None, timeouts: PATIENT };
+    let mut client = Client::connect(Box::new(stream), &mut control).unwrap();
+    let request =
+        RestoreRequest { target_udid: UDID, source_udid: UDID, options: Preset::Merge.into(), password: None };
+    client.restore(&mut FolderHostDir::new(folder.path()), &request, &mut control).unwrap();
+    let written = written.lock().unwrap();
+    let (block, head) = (5 + (32 << 10), 4 + in_folder("large").len());
+    // Version, greeting and request; two blocks, then the rest of the file with its end; the reason why not; the end of
+    // the list; and two answers.
+    let sizes: Vec<_> = written.iter().map(Vec::len).collect();
+    assert_eq!(sizes.len(), 10, "{sizes:?}");
+    assert_eq!(sizes[3..6], [head + block, block, 5 + 5 + 5]);
+    assert_eq!(sizes[6..8], [4 + in_folder("missing").len() + 5 + "No such file or directory".len(), 4]);
+    for message in written[..3].iter().chain(&written[8..]) {
+        let length = u32::from_be_bytes(*message.first_chunk().unwrap()) as usize;
+        assert_eq!(message.len(), 4 + length);
+    }
+}
+
+#[test]
 fn cancelling_ends_a_wait_and_a_stream() {
     let flag = AtomicBool::new(false);
     for in_stream in [false, true] {
@@ -1088,16 +1155,21 @@ fn the_list_of_apps_is_there_before_a_restore_and_gone_after_a_failed_one() {
 }
 
 /// A phone that says these bytes whatever it hears, then hangs up.
-struct Recording(Cursor<Vec<u8>>);
+struct Recording {
+    says: Cursor<Vec<u8>>,
+    /// What each call of `write` brought.
+    written: Arc<Mutex<Vec<Vec<u8>>>>,
+}
 
 impl Read for Recording {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.0.read(into)
+        self.says.read(into)
     }
 }
 
 impl Write for Recording {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.written.lock().unwrap().push(bytes.to_vec());
         Ok(bytes.len())
     }
 
@@ -1108,6 +1180,10 @@ impl Write for Recording {
 
 impl Stream for Recording {
     fn set_read_timeout(&mut self, _: Option<Duration>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn set_write_timeout(&mut self, _: Option<Duration>) -> io::Result<()> {
         Ok(())
     }
 }
@@ -1128,7 +1204,7 @@ fn greeting_and(said: &[u8]) -> Recording {
         framed(["DLMessageProcessMessage".into(), response(0, None).into()]),
         said.to_vec(),
     ];
-    Recording(Cursor::new(greeting.concat()))
+    Recording { says: Cursor::new(greeting.concat()), written: Arc::default() }
 }
 
 fn back_up_from_recording(said: &[u8], folder: &Path) -> Result<Summary> {

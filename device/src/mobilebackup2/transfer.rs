@@ -54,7 +54,8 @@ fn receive_file(
     let mut content = Content { link, device_path, left: 0, has_data: false, end: None };
     let opened = content.next_block();
     opened.map_err(|error| content.link.cause(error))?;
-    let kept = wanted && (content.has_data || content.end == Some(End::Complete));
+    let is_lost = matches!(content.end, Some(End::Broken(_)));
+    let kept = wanted && (content.has_data || !is_lost);
     let stored = if kept { store(&mut content, host, folder, host_path) } else { Ok(()) };
     if let Some(error) = content.link.failure() {
         return Err(error);
@@ -63,7 +64,12 @@ fn receive_file(
     drained.map_err(|error| content.link.cause(error))?;
     let end = content.end.take();
     link.received.files += 1;
-    if let Some(End::Broken(reason)) = end {
+    let reason = match end {
+        Some(End::Broken(reason)) => Some(reason),
+        Some(End::Unmarked) => Some("it was ended by an empty block".to_owned()),
+        Some(End::Complete) | None => None,
+    };
+    if let Some(reason) = reason {
         link.warn(Warning::UnreadableOnPhone {
             device_path: device_path.to_owned(),
             host_path: host_path.to_owned(),
@@ -107,6 +113,8 @@ fn read_u32(from: &mut dyn Read) -> io::Result<u32> {
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     Complete,
+    /// By a length of zero instead of a block: what came is taken for all there is.
+    Unmarked,
     /// The phone could not read on, for this reason.
     Broken(String),
 }
@@ -126,7 +134,7 @@ impl Content<'_, '_, '_> {
     fn next_block(&mut self) -> io::Result<()> {
         let length = u64::from(read_u32(self.link)?);
         if length == 0 {
-            self.end = Some(End::Broken("it was ended by an empty block".to_owned()));
+            self.end = Some(End::Unmarked);
             return Ok(());
         }
         let mut code = [0];

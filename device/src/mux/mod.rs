@@ -23,7 +23,7 @@ pub trait Mux: Send + Sync {
     /// A muxer that is not there or answers nonsense.
     fn devices(&self) -> Result<Vec<DeviceEntry>>;
 
-    /// A stream to `port` of the phone. Reads time out after [`crate::DEFAULT_TIMEOUT`] until told otherwise.
+    /// A stream to `port` of the phone. Reads and writes time out after [`crate::DEFAULT_TIMEOUT`] until told otherwise.
     ///
     /// # Errors
     /// [`Error::Refused`] if nothing listens there, [`Error::NoDevice`] if the phone is gone.
@@ -152,12 +152,20 @@ impl Stream for TcpStream {
     fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         TcpStream::set_read_timeout(self, timeout)
     }
+
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        TcpStream::set_write_timeout(self, timeout)
+    }
 }
 
 #[cfg(unix)]
 impl Stream for std::os::unix::net::UnixStream {
     fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         std::os::unix::net::UnixStream::set_read_timeout(self, timeout)
+    }
+
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        std::os::unix::net::UnixStream::set_write_timeout(self, timeout)
     }
 }
 

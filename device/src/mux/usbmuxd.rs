@@ -11,8 +11,15 @@ use std::{
     path::PathBuf,
     time::Duration,
 };
+#[cfg(unix)]
+use std::{
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
+};
 
 use plist::{Dictionary, Value};
+#[cfg(unix)]
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{Connection, DeviceEntry, Event, HotPlug, Mux, canonical_udid};
 use crate::{DEFAULT_TIMEOUT, Error, Result, Stream, frame::Partial, property_list};
@@ -21,8 +28,6 @@ const HEADER_BYTES: usize = 16;
 const VERSION: u32 = 1;
 const TYPE_PLIST: u32 = 8;
 const MAX_MESSAGE_BYTES: usize = 4 << 20;
-/// A phone that is busy stops reading for a while; for how long it may is not for this layer to say.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
 
 const OK: u64 = 0;
 const BAD_DEVICE: u64 = 2;
@@ -38,7 +43,8 @@ pub enum SocketAddress {
 }
 
 impl SocketAddress {
-    /// Reads what `USBMUXD_SOCKET_ADDRESS` may hold: `UNIX:/path`, `host:port` or `[::1]:port`.
+    /// Reads what `USBMUXD_SOCKET_ADDRESS` may hold: `UNIX:/path`, `host:port` or `[::1]:port`. These are what libusbmuxd
+    /// reads; what it cannot read it passes over, and here it is an error.
     ///
     /// # Errors
     /// [`Error::Address`].
@@ -50,7 +56,6 @@ impl SocketAddress {
         let (host, port) = text.rsplit_once(':').ok_or_else(refused)?;
         let bare = match host.strip_prefix('[') {
             Some(host) => host.strip_suffix(']').ok_or_else(refused)?,
-            None if host.contains(':') => return Err(refused()),
             None => host,
         };
         match port.parse() {
@@ -94,7 +99,8 @@ impl Usbmuxd {
         Usbmuxd { address, timeout: DEFAULT_TIMEOUT }
     }
 
-    /// Has every answer arrive within `timeout`, and reads of the streams to phones too until they are told otherwise.
+    /// Has every connection be made, every request be taken and every answer arrive within `timeout`; reads and writes of
+    /// the streams to phones too until they are told otherwise.
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Usbmuxd { timeout, ..self }
@@ -108,19 +114,18 @@ impl Usbmuxd {
         match &self.address {
             #[cfg(unix)]
             SocketAddress::Unix(path) => {
-                let socket = std::os::unix::net::UnixStream::connect(path)?;
-                socket.set_read_timeout(Some(self.timeout))?;
-                socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
-                Ok(Box::new(socket))
+                let mut socket: Box<dyn Stream> = Box::new(connect_unix(path, self.timeout)?);
+                socket.set_timeout(Some(self.timeout))?;
+                Ok(socket)
             }
             #[cfg(not(unix))]
             SocketAddress::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
             SocketAddress::Tcp(host, port) => {
                 let socket = connect_tcp(host, *port, self.timeout)?;
-                socket.set_read_timeout(Some(self.timeout))?;
-                socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
                 socket.set_nodelay(true)?;
-                Ok(Box::new(socket))
+                let mut socket: Box<dyn Stream> = Box::new(socket);
+                socket.set_timeout(Some(self.timeout))?;
+                Ok(socket)
             }
         }
     }
@@ -224,6 +229,16 @@ impl HotPlug for Events {
             Err(error) => Err(error),
         }
     }
+}
+
+/// A Unix socket to a server that has too many to accept waits to be connected. The time-out of writes bounds that on
+/// Linux; other systems refuse it at once.
+#[cfg(unix)]
+fn connect_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_write_timeout(Some(timeout))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(OwnedFd::from(socket).into())
 }
 
 fn connect_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
@@ -378,7 +393,9 @@ mod tests {
             assert_eq!(address, SocketAddress::Tcp(host.into(), port));
             assert_eq!(address.to_string(), text);
         }
-        for text in ["", "UNIX:", "/run/mux", "host", "host:", ":1", "host:0", "host:65536", "::1:5", "[::1:5", "[]:5"]
+        assert_eq!(parse("::1:5").unwrap(), SocketAddress::Tcp("::1".into(), 5));
+        for text in
+            ["", "UNIX:", "/run/mux", "host", "host:", ":1", "host:0", "host:65536", "[::1:5", "[]:5", "/run/mux:x"]
         {
             assert!(matches!(parse(text), Err(Error::Address { .. })), "{text}");
         }

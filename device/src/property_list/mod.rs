@@ -13,7 +13,10 @@ use plist::{Dictionary, Value};
 /// A real phone's Info.plist holds the icons of all its apps: tens of megabytes.
 pub(crate) const MAX_FILE_BYTES: u64 = 256 << 20;
 const MAX_DEPTH: usize = 64;
-const MAX_VALUES: usize = 250_000;
+/// Any document may have so many values, and one more for so many of its bytes: a message that moves a million files has two
+/// million paths of some 70 bytes, and no document expands to more memory than in proportion to its length.
+const VALUES: usize = 250_000;
+const BYTES_OF_A_VALUE: usize = 32;
 /// Binary property lists share equal strings, so their content may honestly exceed the file; by little.
 const SHARED_CONTENT_BYTES: usize = 16 << 20;
 
@@ -36,7 +39,7 @@ pub enum PlistError {
     /// Nested deeper than 64 levels, or within itself.
     #[error("nested too deeply")]
     TooDeep,
-    /// More values than any known file; values referenced many times count as often.
+    /// More values than any known file of its length; values referenced many times count as often.
     #[error("too many values")]
     TooManyValues,
     /// Its strings and data, counted as often as they are referenced, are far larger than the file.
@@ -96,7 +99,7 @@ struct Budget {
 
 impl Budget {
     fn new(file_bytes: usize) -> Self {
-        Budget { values: MAX_VALUES, content_bytes: 2 * file_bytes + SHARED_CONTENT_BYTES }
+        Budget { values: VALUES + file_bytes / BYTES_OF_A_VALUE, content_bytes: 2 * file_bytes + SHARED_CONTENT_BYTES }
     }
 
     /// Counts one value at `depth`, before it is built.
@@ -218,6 +221,21 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_long_message_may_have_many_values() {
+        let path = |number: u32, folder: &str| format!("00008101-000A/{folder}{:02x}/{number:040x}", number % 256);
+        let moves: Dictionary = (0..200_000).map(|n| (path(n, "Snapshot/"), Value::from(path(n, "")))).collect();
+        let message = Value::Array(vec!["DLMessageMoveItems".into(), Value::Dictionary(moves)]);
+        let mut bytes = Vec::new();
+        message.to_writer_binary(&mut bytes).unwrap();
+        assert!(read_value(&bytes).unwrap() == message);
+        // Many in few bytes are not.
+        let row = array_of(5, 200);
+        let objects =
+            [dictionary_of(1, 2), b"\x51k".to_vec(), array_of(3, 200), array_of(4, 200), row, b"\x51x".to_vec()];
+        assert_eq!(read_dictionary(&binary(&objects)), Err(PlistError::TooManyValues));
+    }
+
+    #[test]
     fn one_large_string_referenced_often_is_refused() {
         let mut long = vec![0x5f, 0x12];
         long.extend_from_slice(&(1u32 << 20).to_be_bytes());
@@ -259,8 +277,21 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn parts_of_seconds_are_left_out() {
+        let of = |date: &str| {
+            read_dictionary(format!("<plist><dict><key>k</key><date>{date}</date></dict></plist>").as_bytes())
+        };
+        for written in ["2024-02-29T23:59:58.5Z", "2024-02-29T23:59:58.000000001Z"] {
+            assert_eq!(of(written), of("2024-02-29T23:59:58Z"), "{written}");
+        }
+        for written in ["2024-02-29T23:59:58.Z", "2024-02-29T23:59:58.5.5Z", "2024-02-29T23:59.5Z"] {
+            assert_eq!(of(written), Err(PlistError::Malformed("date")), "{written}");
+        }
+    }
+
+    #[test]
     fn dates_out_of_range_are_refused() {
-        for date in ["9999-12-31T23:59:59-23:59", "2024-02-30T00:00:00Z", "2024-01-01T24:00:00Z", "", "-"] {
+        for date in ["9999-12-31T23:59:59-23:59", "2024-02-30T00:00:00Z", "2024-01-01T24:00:00Z", "", "-", "Z"] {
             let xml = format!("<plist><dict><key>k</key><date>{date}</date></dict></plist>");
             assert!(matches!(read_dictionary(xml.as_bytes()), Err(PlistError::Malformed(_))), "{date}");
         }

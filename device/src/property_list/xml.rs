@@ -173,11 +173,13 @@ fn integer(text: &str) -> Result<Integer, PlistError> {
         .map_err(|_| PlistError::Malformed("integer"))
 }
 
-/// The Unix time of `YYYY-MM-DDThh:mm:ssZ`, the one form Apple writes.
+/// The Unix time of `YYYY-MM-DDThh:mm:ssZ`, the one form Apple writes. Other programs write parts of seconds, which are
+/// left out.
 fn unix_seconds(date: &str) -> Result<f64, PlistError> {
     let parse = || {
-        let date = date.trim();
-        let shape = b"0000-00-00T00:00:00Z";
+        let date = date.trim().strip_suffix('Z')?;
+        let (date, part) = date.split_once('.').unwrap_or((date, "0"));
+        let shape = b"0000-00-00T00:00:00";
         let fits = date.len() == shape.len()
             && date.bytes().zip(shape).all(|(byte, &like)| match like {
                 b'0' => byte.is_ascii_digit(),
@@ -187,6 +189,8 @@ fn unix_seconds(date: &str) -> Result<f64, PlistError> {
         let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
         let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
         let valid = fits
+            && !part.is_empty()
+            && part.bytes().all(|byte| byte.is_ascii_digit())
             && (1..=12).contains(&month)
             && (1..=days_in_month(year, month)).contains(&day)
             && hour < 24

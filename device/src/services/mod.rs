@@ -91,6 +91,9 @@ mod tests {
         fn set_read_timeout(&mut self, _: Option<Duration>) -> io::Result<()> {
             Ok(())
         }
+        fn set_write_timeout(&mut self, _: Option<Duration>) -> io::Result<()> {
+            Ok(())
+        }
     }
 
     #[test]

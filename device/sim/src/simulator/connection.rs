@@ -3,6 +3,7 @@
 
 use std::io::{self, Cursor, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::ops::Range;
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -26,7 +27,8 @@ pub(crate) enum Socket {
 pub(crate) struct Connection {
     transport: Option<Transport>,
     incoming: Vec<u8>,
-    read: usize,
+    /// What of `incoming` came and is not read yet.
+    unread: Range<usize>,
     outgoing: Vec<u8>,
 }
 
@@ -45,13 +47,18 @@ pub(crate) enum Arrival {
 
 impl Connection {
     pub(crate) fn new(socket: Socket) -> Connection {
-        Connection { transport: Some(Transport::Plain(socket)), incoming: Vec::new(), read: 0, outgoing: Vec::new() }
+        Connection {
+            transport: Some(Transport::Plain(socket)),
+            incoming: vec![0; GATHERED],
+            unread: 0..0,
+            outgoing: Vec::new(),
+        }
     }
 
     /// Makes the handshake as the server. The computer may not have sent anything ahead of it in the clear.
     pub(crate) fn start_tls(&mut self, config: Arc<ServerConfig>) -> io::Result<()> {
         self.flush()?;
-        if self.read < self.incoming.len() {
+        if !self.unread.is_empty() {
             return Err(io::Error::other("data came before the TLS handshake"));
         }
         let Some(Transport::Plain(socket)) = self.transport.take() else {
@@ -92,12 +99,12 @@ impl Connection {
     /// Waits until there is something to read.
     pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<Arrival> {
         self.flush()?;
-        if self.read < self.incoming.len() {
+        if !self.unread.is_empty() {
             return Ok(Arrival::Data);
         }
         self.set_read_timeout(Some(timeout.max(Duration::from_millis(1))))?;
         let arrival = match self.fill() {
-            Ok(()) if self.incoming.is_empty() => Ok(Arrival::End),
+            Ok(()) if self.unread.is_empty() => Ok(Arrival::End),
             Ok(()) => Ok(Arrival::Data),
             Err(error) if is_timeout(&error) => Ok(Arrival::Nothing),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Arrival::End),
@@ -111,8 +118,7 @@ impl Connection {
     pub(crate) fn drain(&mut self, patience: Duration) {
         let until = Instant::now() + patience;
         while let Some(left) = until.checked_duration_since(Instant::now()) {
-            self.incoming.clear();
-            self.read = 0;
+            self.unread = 0..0;
             match self.wait(left) {
                 Ok(Arrival::Data) => {}
                 _ => break,
@@ -153,15 +159,14 @@ impl Connection {
 
     fn fill(&mut self) -> io::Result<()> {
         self.flush()?;
-        self.incoming.resize(GATHERED, 0);
-        self.read = 0;
+        self.unread = 0..0;
         let count = match self.transport.as_mut() {
             Some(Transport::Plain(socket)) => socket.read(&mut self.incoming),
             Some(Transport::Tls(stream)) => stream.read(&mut self.incoming),
             None => Err(io::ErrorKind::NotConnected.into()),
         };
-        self.incoming.truncate(*count.as_ref().unwrap_or(&0));
-        count.map(drop)
+        self.unread = 0..count?;
+        Ok(())
     }
 
     fn socket(&self) -> io::Result<&Socket> {
@@ -175,11 +180,11 @@ impl Connection {
 
 impl Read for Connection {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.read == self.incoming.len() {
+        if self.unread.is_empty() {
             self.fill()?;
         }
-        let count = (&self.incoming[self.read..]).read(buffer)?;
-        self.read += count;
+        let count = (&self.incoming[self.unread.clone()]).read(buffer)?;
+        self.unread.start += count;
         Ok(count)
     }
 }

@@ -6,7 +6,7 @@
 pub enum Fault {
     /// The connection breaks once this much was sent or received.
     Drop(After),
-    /// The phone falls silent once this much was sent or received, with the connection open.
+    /// The phone falls silent once this much was sent or received, and neither sends nor reads until the fault is taken back.
     Stall(After),
     /// A message claims a length of nearly 4 GiB and none of it comes.
     GarbageMessageLength,

@@ -21,7 +21,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -114,11 +114,24 @@ impl Default for Options {
     }
 }
 
-/// A phone attached to a socket. Dropping it detaches it and ends its threads.
+/// A phone attached to a socket, which it may share with others. Dropping it detaches it; with the last one, the socket's
+/// threads end.
 pub struct Simulator {
     shared: Arc<Shared>,
+    muxer: Arc<Muxer>,
+}
+
+/// The socket, and the thread that accepts its connections.
+struct Muxer {
     address: Address,
+    hub: Arc<Hub>,
     acceptor: Option<JoinHandle<()>>,
+}
+
+/// What the threads of a socket know.
+pub(crate) struct Hub {
+    phones: Vec<Arc<Shared>>,
+    stopped: AtomicBool,
 }
 
 enum Address {
@@ -181,32 +194,26 @@ impl Simulator {
     ///
     /// Fails if the socket cannot be made.
     pub fn start(phone: Phone, options: Options) -> io::Result<Simulator> {
-        let keybag = options.password.as_deref().map(|password| Keybag::new(password, options.rounds));
-        let (udid, values, name) = (phone.udid(), phone.lockdown_values(), phone.udid());
-        let shared = Arc::new(Shared {
-            afc: Mutex::new(afc::Tree::of(&phone)?),
-            phone: RwLock::new(phone),
-            values,
-            system_buid: crate::text::uuid(&mut crate::text::rng(7, &name, 0)),
-            udid,
-            key: DeviceKey::generate()?,
-            impostor: DeviceKey::generate()?,
-            state: Mutex::new(State {
-                device_id: Some(1),
-                devices: 1,
-                keybag: keybag.transpose()?,
-                ..State::default()
-            }),
-            stopped: AtomicBool::new(false),
-            options,
-        });
-        let (address, acceptor) = listen(&shared)?;
-        Ok(Simulator { shared, address, acceptor: Some(acceptor) })
+        let mut simulators = Simulator::start_many(vec![phone], options)?;
+        simulators.pop().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Attaches several phones of the same habits to one socket, and gives the controls of each.
+    ///
+    /// Fails if the socket cannot be made.
+    pub fn start_many(phones: Vec<Phone>, options: Options) -> io::Result<Vec<Simulator>> {
+        let numbered = phones.into_iter().zip((0..).step_by(1000));
+        let phones = numbered.map(|(phone, number)| Shared::new(phone, number, options.clone()).map(Arc::new));
+        let hub = Arc::new(Hub { phones: phones.collect::<io::Result<_>>()?, stopped: AtomicBool::new(false) });
+        let (address, acceptor) = listen(&hub, &options.listen)?;
+        let muxer = Arc::new(Muxer { address, hub: Arc::clone(&hub), acceptor: Some(acceptor) });
+        let of = |shared: &Arc<Shared>| Simulator { shared: Arc::clone(shared), muxer: Arc::clone(&muxer) };
+        Ok(hub.phones.iter().map(of).collect())
     }
 
     /// Where it listens, in the form of the variable `USBMUXD_SOCKET_ADDRESS`.
     pub fn address(&self) -> String {
-        match &self.address {
+        match &self.muxer.address {
             Address::Tcp(address) => address.to_string(),
             #[cfg(unix)]
             Address::Unix(path) => format!("UNIX:{}", path.display()),
@@ -259,6 +266,11 @@ impl Simulator {
         self.shared.attach();
     }
 
+    /// Whether a computer holds the lock by which computers and apps take turns.
+    pub fn is_sync_locked(&self) -> bool {
+        self.shared.afc().is_locked_for_sync()
+    }
+
     /// What the computer did that a phone need not put up with, in the order it came. The gravest also ended the operation.
     pub fn complaints(&self) -> Vec<String> {
         self.shared.state().complaints.clone()
@@ -295,6 +307,12 @@ impl Drop for Simulator {
         self.shared.stopped.store(true, Ordering::SeqCst);
         self.shared.detach();
         self.shared.state().connections.values().for_each(Socket::close);
+    }
+}
+
+impl Drop for Muxer {
+    fn drop(&mut self) {
+        self.hub.stopped.store(true, Ordering::SeqCst);
         // Wakes the acceptor; if it cannot be reached it has ended.
         match &self.address {
             Address::Tcp(address) => drop(TcpStream::connect(address)),
@@ -311,9 +329,9 @@ impl Drop for Simulator {
     }
 }
 
-fn listen(shared: &Arc<Shared>) -> io::Result<(Address, JoinHandle<()>)> {
-    let owned = Arc::clone(shared);
-    match &shared.options.listen {
+fn listen(hub: &Arc<Hub>, place: &Listen) -> io::Result<(Address, JoinHandle<()>)> {
+    let owned = Arc::clone(hub);
+    match place {
         Listen::Tcp => {
             let listener = TcpListener::bind(("127.0.0.1", 0))?;
             let address = Address::Tcp(listener.local_addr()?);
@@ -334,20 +352,21 @@ fn listen(shared: &Arc<Shared>) -> io::Result<(Address, JoinHandle<()>)> {
 }
 
 /// Serves each connection in a thread, and waits for all of them at the end.
-fn accept(shared: &Arc<Shared>, next: impl Fn() -> io::Result<Socket>) {
+fn accept(hub: &Arc<Hub>, next: impl Fn() -> io::Result<Socket>) {
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     loop {
         let socket = next();
-        if shared.stopped.load(Ordering::SeqCst) {
+        if hub.stopped.load(Ordering::SeqCst) {
             break;
         }
         let Ok(socket) = socket else {
             thread::sleep(Duration::from_millis(10));
             continue;
         };
-        let shared = Arc::clone(shared);
+        let hub = Arc::clone(hub);
         threads.retain(|thread| !thread.is_finished());
-        threads.extend(thread::Builder::new().spawn(move || shared.serve(socket)));
+        // Broken connections are no news to the phone.
+        threads.extend(thread::Builder::new().spawn(move || drop(usbmuxd::serve(&hub, socket))));
     }
     for thread in threads {
         let _ = thread.join();
@@ -355,23 +374,45 @@ fn accept(shared: &Arc<Shared>, next: impl Fn() -> io::Result<Socket>) {
 }
 
 impl Shared {
-    fn serve(self: Arc<Shared>, socket: Socket) {
-        let Ok(clone) = socket.try_clone() else { return };
+    /// `number` is that of the phone's first connection to the muxer, less one.
+    fn new(phone: Phone, number: u32, options: Options) -> io::Result<Shared> {
+        let keybag = options.password.as_deref().map(|password| Keybag::new(password, options.rounds));
+        let (udid, values, name) = (phone.udid(), phone.lockdown_values(), phone.udid());
+        Ok(Shared {
+            afc: Mutex::new(afc::Tree::of(&phone)?),
+            phone: RwLock::new(phone),
+            values,
+            system_buid: crate::text::uuid(&mut crate::text::rng(7, &name, 0)),
+            udid,
+            key: DeviceKey::generate()?,
+            impostor: DeviceKey::generate()?,
+            state: Mutex::new(State {
+                device_id: Some(number + 1),
+                devices: number + 1,
+                keybag: keybag.transpose()?,
+                ..State::default()
+            }),
+            stopped: AtomicBool::new(false),
+            options,
+        })
+    }
+
+    /// Has `serve` speak for the phone on a connection of this socket, which ends when the cable is pulled.
+    pub(crate) fn connected<T>(&self, socket: Socket, serve: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let number = {
             let mut state = self.state();
             state.next += 1;
             let number = state.next;
-            state.connections.insert(number, clone);
+            state.connections.insert(number, socket);
             number
         };
-        // A stop that came between the accept and now did not see this socket.
-        if !self.stopped.load(Ordering::SeqCst) {
-            // Broken connections are no news to the phone.
-            let _ = usbmuxd::serve(&self, socket, number);
-        }
+        // A stop that came before now did not see this socket.
+        let outcome =
+            if self.stopped.load(Ordering::SeqCst) { Err(io::ErrorKind::NotConnected.into()) } else { serve() };
         if let Some(socket) = self.state().connections.remove(&number) {
             socket.close();
         }
+        outcome
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -424,9 +465,19 @@ impl Shared {
         let Some(id) = state.device_id.take() else { return };
         state.services.clear();
         state.listeners.retain(|listener| listener.send(usbmuxd::Event::Detached(id)).is_ok());
-        let State { connections, .. } = &mut *state;
-        // Sockets of the muxer itself are not in the map by then: see `usbmuxd::serve`.
-        connections.values().for_each(Socket::close);
+        state.connections.values().for_each(Socket::close);
+    }
+
+    /// What becomes of the phone from now on, beginning with that it is there.
+    pub(crate) fn listen(&self) -> Receiver<usbmuxd::Event> {
+        let (sender, events) = channel();
+        let mut state = self.state();
+        if let Some(id) = state.device_id {
+            // The other end is here.
+            let _ = sender.send(usbmuxd::Event::Attached(id));
+        }
+        state.listeners.push(sender);
+        events
     }
 
     pub(crate) fn attach(&self) {

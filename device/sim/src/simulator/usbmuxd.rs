@@ -3,13 +3,13 @@
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use plist::{Dictionary, Value};
 
 use super::connection::{Arrival, Connection, Socket};
-use super::{Shared, lockdown, services};
+use super::{Hub, Shared, lockdown, services};
 use crate::manifest::dictionary;
 
 const HEADER: u32 = 16;
@@ -35,20 +35,15 @@ struct Request {
     message: Dictionary,
 }
 
-/// Answers requests until the computer closes, and is the phone's service after a Connect.
-pub(crate) fn serve(shared: &Arc<Shared>, socket: Socket, number: u64) -> io::Result<()> {
+/// Answers requests until the computer closes, and is a phone's service after a Connect.
+pub(crate) fn serve(hub: &Hub, socket: Socket) -> io::Result<()> {
+    // What is connected to a phone is closed when its cable is pulled; the muxer outlives that.
+    let own = socket.try_clone()?;
     let mut connection = Connection::new(socket);
-    // The muxer outlives a cable that is pulled: only what is connected to the phone is closed then.
-    let own = shared.state().connections.remove(&number);
-    let keep = |shared: &Shared| {
-        if let Some(socket) = own.as_ref().and_then(|socket| socket.try_clone().ok()) {
-            shared.state().connections.insert(number, socket);
-        }
-    };
     loop {
         match connection.wait(Duration::from_millis(200))? {
             Arrival::End => return Ok(()),
-            Arrival::Nothing if shared.stopped.load(std::sync::atomic::Ordering::SeqCst) => return Ok(()),
+            Arrival::Nothing if hub.stopped.load(Ordering::SeqCst) => return Ok(()),
             Arrival::Nothing => continue,
             Arrival::Data => {}
         }
@@ -56,73 +51,81 @@ pub(crate) fn serve(shared: &Arc<Shared>, socket: Socket, number: u64) -> io::Re
         let text = |key: &str| message.get(key).and_then(Value::as_string).unwrap_or_default();
         match text("MessageType") {
             "ListDevices" => {
-                let devices = shared.state().device_id.map(|id| Value::Dictionary(attached(shared, id)));
-                let list = Value::Array(devices.into_iter().collect());
-                respond(&mut connection, tag, dictionary([("DeviceList", list)]))?;
+                let list = hub.attached().map(|(shared, id)| Value::Dictionary(attached(shared, id))).collect();
+                respond(&mut connection, tag, dictionary([("DeviceList", Value::Array(list))]))?;
             }
             "ListListeners" => {
                 respond(&mut connection, tag, dictionary([("ListenerList", Value::Array(Vec::new()))]))?;
             }
             "ReadBUID" => {
-                respond(&mut connection, tag, dictionary([("BUID", shared.system_buid.as_str().into())]))?;
+                let buid = hub.phones.first().map_or("", |phone| phone.system_buid.as_str());
+                respond(&mut connection, tag, dictionary([("BUID", buid.into())]))?;
             }
             "Listen" => {
-                let (sender, events) = channel();
-                let device = {
-                    let mut state = shared.state();
-                    state.listeners.push(sender);
-                    state.device_id
-                };
                 result(&mut connection, tag, OK)?;
-                if let Some(id) = device {
-                    respond(&mut connection, 0, attached(shared, id))?;
-                }
-                return listen(shared, &mut connection, &events);
+                return listen(hub, &mut connection);
             }
-            "ReadPairRecord" => match shared.state().pair_records.get(text("PairRecordID")).cloned() {
-                Some(record) => respond(&mut connection, tag, dictionary([("PairRecordData", Value::Data(record))]))?,
-                None => result(&mut connection, tag, BAD_DEVICE)?,
-            },
+            "ReadPairRecord" => {
+                let id = text("PairRecordID");
+                match hub.phones.iter().find_map(|phone| phone.state().pair_records.get(id).cloned()) {
+                    Some(record) => {
+                        respond(&mut connection, tag, dictionary([("PairRecordData", Value::Data(record))]))?;
+                    }
+                    None => result(&mut connection, tag, BAD_DEVICE)?,
+                }
+            }
             "SavePairRecord" => {
-                let code = save_pair_record(shared, &message);
+                let code = save_pair_record(hub, &message);
                 result(&mut connection, tag, code)?;
             }
             "DeletePairRecord" => {
-                let removed = shared.state().pair_records.remove(text("PairRecordID"));
-                result(&mut connection, tag, if removed.is_some() { OK } else { BAD_DEVICE })?;
+                let id = text("PairRecordID");
+                let is_removed = hub.phones.iter().any(|phone| phone.state().pair_records.remove(id).is_some());
+                result(&mut connection, tag, if is_removed { OK } else { BAD_DEVICE })?;
             }
             "Connect" => {
                 let port = message.get("PortNumber").and_then(Value::as_unsigned_integer).unwrap_or(0);
                 let port = u16::try_from(port).unwrap_or(0).swap_bytes();
                 let id = message.get("DeviceID").and_then(Value::as_unsigned_integer);
-                if id.is_none() || id != shared.state().device_id.map(u64::from) {
+                let Some((shared, _)) = hub.attached().find(|(_, attached)| id == Some(u64::from(*attached))) else {
                     result(&mut connection, tag, BAD_DEVICE)?;
                     continue;
-                }
-                if port == lockdown::PORT {
-                    keep(shared);
-                    result(&mut connection, tag, OK)?;
-                    return lockdown::serve(shared, connection);
-                }
-                let Some(service) = shared.state().services.remove(&port) else {
+                };
+                let service = shared.state().services.remove(&port);
+                if service.is_none() && port != lockdown::PORT {
                     result(&mut connection, tag, REFUSED)?;
                     continue;
-                };
-                keep(shared);
-                result(&mut connection, tag, OK)?;
-                return services::serve(shared, connection, &service);
+                }
+                return shared.connected(own, || {
+                    result(&mut connection, tag, OK)?;
+                    match service {
+                        Some(service) => services::serve(shared, connection, &service),
+                        None => lockdown::serve(shared, connection),
+                    }
+                });
             }
             _ => result(&mut connection, tag, BAD_COMMAND)?,
         }
     }
 }
 
-fn save_pair_record(shared: &Shared, message: &Dictionary) -> u64 {
+impl Hub {
+    /// The phones whose cable is plugged in, and their numbers.
+    fn attached(&self) -> impl Iterator<Item = (&Arc<Shared>, u32)> {
+        self.phones.iter().filter_map(|phone| Some((phone, phone.state().device_id?)))
+    }
+}
+
+/// The record of any phone may be kept; those that are not here are kept with the first.
+fn save_pair_record(hub: &Hub, message: &Dictionary) -> u64 {
     let id = message.get("PairRecordID").and_then(Value::as_string);
     let (Some(id), Some(data)) = (id, message.get("PairRecordData").and_then(Value::as_data)) else {
         return BAD_COMMAND;
     };
-    let mut state = shared.state();
+    let Some(phone) = hub.phones.iter().find(|phone| phone.udid == id).or(hub.phones.first()) else {
+        return BAD_DEVICE;
+    };
+    let mut state = phone.state();
     state.pair_records.insert(id.to_owned(), data.to_owned());
     if let Some(id) = state.device_id {
         state.listeners.retain(|listener| listener.send(Event::Paired(id)).is_ok());
@@ -130,19 +133,23 @@ fn save_pair_record(shared: &Shared, message: &Dictionary) -> u64 {
     OK
 }
 
-fn listen(shared: &Shared, connection: &mut Connection, events: &Receiver<Event>) -> io::Result<()> {
+/// Tells of the phones that are there, then of those that come and go.
+fn listen(hub: &Hub, connection: &mut Connection) -> io::Result<()> {
+    let listening: Vec<_> = hub.phones.iter().map(|phone| (phone, phone.listen())).collect();
     loop {
-        for event in events.try_iter() {
-            let of = |kind: &str, id: u32| dictionary([("MessageType", kind.into()), ("DeviceID", id.into())]);
-            let message = match event {
-                Event::Attached(id) => attached(shared, id),
-                Event::Detached(id) => of("Detached", id),
-                Event::Paired(id) => of("Paired", id),
-            };
-            respond(connection, 0, message)?;
+        for (phone, events) in &listening {
+            for event in events.try_iter() {
+                let of = |kind: &str, id: u32| dictionary([("MessageType", kind.into()), ("DeviceID", id.into())]);
+                let message = match event {
+                    Event::Attached(id) => attached(phone, id),
+                    Event::Detached(id) => of("Detached", id),
+                    Event::Paired(id) => of("Paired", id),
+                };
+                respond(connection, 0, message)?;
+            }
         }
         match connection.wait(Duration::from_millis(20))? {
-            Arrival::Nothing if !shared.stopped.load(std::sync::atomic::Ordering::SeqCst) => {}
+            Arrival::Nothing if !hub.stopped.load(Ordering::SeqCst) => {}
             // A listener has nothing more to say.
             _ => return Ok(()),
         }

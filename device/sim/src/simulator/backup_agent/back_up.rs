@@ -92,6 +92,10 @@ impl<'a> Run<'a, '_> {
             return Ok(None);
         }
         let properties = self.fetch("Manifest.plist")?.ok_or_else(unreadable)?;
+        // How pymobiledevice3 asks for a full backup. Without the first, 205: github.com/redromnon/iBackep/issues/10.
+        if properties.is_empty() && state.get("IsFullBackup").and_then(Value::as_boolean) == Some(true) {
+            return Ok(None);
+        }
         let manifest = xml_or_binary(&properties).ok_or_else(unreadable)?;
         if manifest.get("BackupKeyBag").and_then(Value::as_data) != self.keybag.map(Keybag::blob) {
             return Ok(None);
@@ -134,14 +138,16 @@ impl<'a> Run<'a, '_> {
     /// Lists what is there, clears an old `Snapshot/` away, and checks the listing against what was read.
     /// Gives the folders of contents.
     fn survey(&mut self, base: Option<&Base>) -> Result<BTreeSet<String>, Failure> {
+        let listing = self.link.list(&self.udid.clone())?.unwrap_or_default();
         let snapshot = self.path("Snapshot");
-        if self.link.list(&snapshot)?.is_some_and(|listing| !listing.is_empty()) {
+        // A folder that is not there is not asked for: pymobiledevice3 would end, and does not.
+        let is_there = listing.contains_key("Snapshot");
+        if is_there && self.link.list(&snapshot)?.is_some_and(|listing| !listing.is_empty()) {
             self.link.remove_items(std::slice::from_ref(&snapshot), 0.0)?;
             if self.link.list(&snapshot)?.is_some_and(|listing| !listing.is_empty()) {
                 return Err(self.link.wrong(code::UPLOADS, "Error removing snapshot directory"));
             }
         }
-        let listing = self.link.list(&self.udid.clone())?.unwrap_or_default();
         if !matches!(listing.get("Info.plist"), Some(Entry::File(1..))) {
             self.link.shared.complain("a backup was asked for before its Info.plist was written");
         }

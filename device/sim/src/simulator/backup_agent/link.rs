@@ -445,22 +445,26 @@ impl Link<'_> {
 
 /// Faults.
 impl Link<'_> {
-    /// Ends the operation as a fault demands: after the connection broke or fell silent.
-    fn break_off(&mut self, is_silent: bool) -> Failure {
-        while is_silent && !self.shared.stopped.load(Ordering::SeqCst) {
-            match self.connection.wait(Duration::from_millis(100)) {
-                Ok(Arrival::Nothing) => {}
-                _ => break,
-            }
-        }
+    /// Breaks the connection.
+    fn break_off(&mut self) -> Failure {
         self.connection.close();
         Failure::Io(io::ErrorKind::ConnectionAborted.into())
     }
 
+    /// Neither sends nor reads while the fault lasts, then breaks the connection.
+    fn stall(&mut self) -> Failure {
+        // What was sent before is on its way.
+        let _ = self.connection.flush();
+        while matches!(self.shared.fault(), Some(Fault::Stall(_))) && !self.shared.stopped.load(Ordering::SeqCst) {
+            self.shared.sleep(Duration::from_millis(10));
+        }
+        self.break_off()
+    }
+
     fn strike_files(&mut self) -> Result<(), Failure> {
         match self.shared.fault() {
-            Some(Fault::Drop(After::Files(files))) if self.files >= files => Err(self.break_off(false)),
-            Some(Fault::Stall(After::Files(files))) if self.files >= files => Err(self.break_off(true)),
+            Some(Fault::Drop(After::Files(files))) if self.files >= files => Err(self.break_off()),
+            Some(Fault::Stall(After::Files(files))) if self.files >= files => Err(self.stall()),
             _ => Ok(()),
         }
     }
@@ -468,8 +472,8 @@ impl Link<'_> {
     fn strike_bytes(&mut self, more: u64) -> Result<(), Failure> {
         self.bytes += more;
         match self.shared.fault() {
-            Some(Fault::Drop(After::Bytes(bytes))) if self.bytes >= bytes => Err(self.break_off(false)),
-            Some(Fault::Stall(After::Bytes(bytes))) if self.bytes >= bytes => Err(self.break_off(true)),
+            Some(Fault::Drop(After::Bytes(bytes))) if self.bytes >= bytes => Err(self.break_off()),
+            Some(Fault::Stall(After::Bytes(bytes))) if self.bytes >= bytes => Err(self.stall()),
             _ => Ok(()),
         }
     }
@@ -486,7 +490,7 @@ impl Link<'_> {
     fn strike_length(&mut self, bytes: &[u8]) -> Result<Option<u64>, Failure> {
         self.connection.write_all(bytes)?;
         self.connection.drain(Duration::from_secs(2));
-        Err(self.break_off(false))
+        Err(self.break_off())
     }
 
     /// The faults that strike once, between messages.
@@ -507,7 +511,7 @@ impl Link<'_> {
             Some(Fault::Disconnect) => {
                 self.send(vec!["DLMessageDisconnect".into(), "Phone went away".into()])?;
                 self.connection.drain(Duration::from_secs(2));
-                Err(self.break_off(false))
+                Err(self.break_off())
             }
             _ => Ok(()),
         }

@@ -8,6 +8,7 @@ mod link;
 mod restore;
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use plist::{Dictionary, Value};
 
@@ -84,13 +85,30 @@ fn authorize(link: &mut Link, request: &Dictionary) -> Result<(), Failure> {
     if !shared.afc().is_locked_for_sync() {
         shared.complain("a backup without the sync lock");
     }
-    let posted = shared.state().posted.clone();
     for name in ["syncWillStart", "syncLockRequest", "syncDidStart"] {
-        if !posted.contains(&format!("com.apple.itunes-mobdev.{name}")) {
+        if !is_posted(shared, &format!("com.apple.itunes-mobdev.{name}")) {
             shared.complain(format!("a backup without {name}"));
         }
     }
     ask_passcode(shared)
+}
+
+/// Whether a computer has posted this. Notifications come over a connection of their own, so the last of them may come
+/// after the request that it was posted before.
+fn is_posted(shared: &Shared, name: &str) -> bool {
+    let until = Instant::now() + Duration::from_millis(500);
+    loop {
+        let posted = shared.state().posted.clone();
+        if posted.iter().any(|posted| posted == name) {
+            return true;
+        }
+        // Who neither listens nor has posted anything will not.
+        let is_silent = posted.is_empty() && shared.state().observers.is_empty();
+        if is_silent || Instant::now() > until {
+            return false;
+        }
+        shared.sleep(Duration::from_millis(5));
+    }
 }
 
 fn ask_passcode(shared: &Shared) -> Result<(), Failure> {
