@@ -6,17 +6,21 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "\
 Exit codes:
-    0  ok                            11  the repository is busy
-    1  failed                        12  wrong or missing password
-    2  usage                         30  damage found
-    3  finished, but incomplete     130  interrupted
-   10  no repository
+    0  ok                            20  no phone in reach
+    1  failed                        21  the phone does not trust this computer
+    2  usage                         22  the phone refused: passcode, space, an error of its own
+    3  finished, but incomplete      23  wrong or missing password of the phone's backups
+   10  no repository                 30  damage found
+   11  the repository is busy       130  interrupted
+   12  wrong or missing password
 
 Password of the repository, the first that is set:
   HEIRLOOM_PASSWORD            the password itself
   HEIRLOOM_PASSWORD_FILE       a file; its first line is the password
   HEIRLOOM_PASSWORD_COMMAND    a command; the first line that it prints is the password
   otherwise it is asked for on the terminal. The 15 words of the recovery key do as well.
+The phone's own backup password: HEIRLOOM_BACKUP_PASSWORD, HEIRLOOM_BACKUP_PASSWORD_FILE, or it is asked for.
+Where usbmuxd listens, if not in its usual place: USBMUXD_SOCKET_ADDRESS, as UNIX:/path or host:port.
 
 Results go to stdout, all else to stderr. With --json results are JSON, there is no progress,
 and each warning and error is one JSON object on a line of stderr:
@@ -26,8 +30,11 @@ const FIRST_STEPS: &str = "\
 First steps:
   heirloom --repo /mnt/disk/phones init
   export HEIRLOOM_REPOSITORY=/mnt/disk/phones
-  heirloom import ~/MobileSync/Backup
+  heirloom pair                          # once, with the phone on its cable
+  heirloom backup                        # today's snapshot
+  heirloom import ~/MobileSync/Backup    # older backups of Finder, iTunes or idevicebackup2
   heirloom snapshots
+  heirloom restore latest                # onto a phone, or:
   heirloom export latest --to ~/restored
 
 No phone and no backup at hand? `heirloom demo`";
@@ -77,10 +84,15 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Init(Init),
+    Devices(Devices),
+    Pair(Pair),
+    Backup(Backup),
     Import(Import),
     Snapshots(Snapshots),
     Ls(Ls),
     Export(Export),
+    Restore(Restore),
+    Encryption(Encryption),
     Check(Check),
     #[cfg(feature = "demo")]
     Demo(Demo),
@@ -118,11 +130,137 @@ pub enum CipherName {
     ChaCha20Poly1305,
 }
 
+/// List the phones in reach
+///
+/// With a repository, also when each was last backed up into it.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  heirloom devices
+  heirloom --json devices | jq -r '.[].udid'")]
+pub struct Devices {}
+
+/// Make a phone trust this computer
+///
+/// Once for each phone and computer: the phone asks \"Trust This Computer?\", and wants its passcode. Pairings of Finder, iTunes
+/// and libimobiledevice on this computer are used as they are.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  heirloom pair
+  heirloom pair --udid 00008030-001A2B3C4D5E6F70")]
+pub struct Pair {
+    /// The phone, by its UDID or name, if several are in reach
+    #[arg(long, value_name = "UDID")]
+    pub udid: Option<String>,
+    /// Pair anew even if the phone trusts this computer
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Back up a phone into a new snapshot
+///
+/// The phone sends what has changed since its newest snapshot, and only what the repository does not have yet takes room. There is no
+/// copy of the backup anywhere else. Without --udid every phone in reach is backed up, one after another. A backup that is cut off leaves
+/// no snapshot and harms none; what has arrived is not stored again by the next.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  heirloom backup
+  heirloom backup --udid \"Maria's iPhone\"
+  heirloom backup --full        # the phone sends everything; still only what is new takes room
+
+Since iOS 16.1 the phone asks for its passcode at every backup. Exit code 3 says that the backup is whole but for files
+that the phone could not read; the warnings name them.")]
+pub struct Backup {
+    /// A phone, by its UDID or name; may be given more than once
+    #[arg(long, value_name = "UDID")]
+    pub udid: Vec<String>,
+    /// Have the phone send everything, as if there were no earlier snapshot
+    #[arg(long)]
+    pub full: bool,
+}
+
+/// Put a snapshot onto a phone
+///
+/// By default the phone becomes what it was: its settings and data are those of the snapshot, and what is not in the snapshot is
+/// removed from it. It asks before it begins. The phone restarts, and installs its apps from the App Store afterwards.
+#[derive(Debug, Args)]
+#[command(after_help = format!("Examples:
+  heirloom restore latest
+  heirloom restore \"Maria's iPhone@2026-05\" --preset merge
+  HEIRLOOM_BACKUP_PASSWORD_FILE=~/.phone heirloom restore latest --udid 00008030-001A2B3C4D5E6F70 --yes
+
+Before: switch off Find My on the phone, and let it run the iOS of the snapshot or a newer one.
+
+{SNAPSHOT}"))]
+pub struct Restore {
+    /// The snapshot
+    #[arg(value_name = "SNAP")]
+    pub snapshot: String,
+    /// The phone, by its UDID or name, if several are in reach
+    #[arg(long, value_name = "UDID")]
+    pub udid: Option<String>,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+    /// What becomes of what is on the phone
+    #[arg(long, value_enum, default_value_t = PresetName::Migrate)]
+    pub preset: PresetName,
+}
+
+/// What a restore does with the phone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PresetName {
+    /// The phone becomes what the snapshot is; all else is removed from it
+    Migrate,
+    /// Apps and data of the snapshot are added; the phone's settings and what else is on it stay
+    Merge,
+    /// As merge, but with the settings of the snapshot
+    Settings,
+}
+
+/// Show or change whether a phone encrypts its backups
+///
+/// Encryption is a setting of the phone: it holds for all its backups, on every computer, until it is changed. Only encrypted backups
+/// hold saved passwords, health and call history. The phone asks for its passcode.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  heirloom encryption status
+  heirloom encryption on
+  heirloom encryption change-password
+  HEIRLOOM_BACKUP_PASSWORD_FILE=old HEIRLOOM_NEW_BACKUP_PASSWORD_FILE=new heirloom encryption change-password
+
+The password that holds now comes from HEIRLOOM_BACKUP_PASSWORD or HEIRLOOM_BACKUP_PASSWORD_FILE, a new one from
+HEIRLOOM_NEW_BACKUP_PASSWORD or HEIRLOOM_NEW_BACKUP_PASSWORD_FILE; otherwise each is asked for. Keep it: without it an encrypted
+backup cannot be restored.")]
+pub struct Encryption {
+    /// What to do
+    #[arg(value_enum, value_name = "ACTION")]
+    pub action: EncryptionAction,
+    /// The phone, by its UDID or name, if several are in reach
+    #[arg(long, value_name = "UDID")]
+    pub udid: Option<String>,
+}
+
+/// What to do with a phone's encryption of backups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EncryptionAction {
+    /// Say whether backups are encrypted
+    Status,
+    /// Encrypt backups from now on, with a new password
+    On,
+    /// Encrypt them no more; needs the password
+    Off,
+    /// Change the password
+    ChangePassword,
+}
+
 /// Take in backup folders of Finder, iTunes or idevicebackup2
 ///
 /// PATH is the folder of one backup (UDID or UDID-YYYYMMDD-HHMMSS), or a folder of them. Each becomes a snapshot with
 /// the backup's own time, and nothing in the folder is changed. Every file is kept, also those that Manifest.db does not
 /// name. Only what the repository does not have yet takes room. A backup that is kept already is not kept twice.
+///
+/// Files that the phone encrypted look new in each backup. With the backup's password (HEIRLOOM_BACKUP_PASSWORD, HEIRLOOM_BACKUP_PASSWORD_FILE, or as it
+/// is asked for) they are kept as plaintext, which deduplicates, under the repository's own encryption; exports give the phone's ciphertext back bit for bit.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   heirloom import ~/Library/Application\\ Support/MobileSync/Backup
@@ -139,6 +277,9 @@ pub struct Import {
     /// Make a snapshot even if the same is kept already
     #[arg(long)]
     pub force: bool,
+    /// Keep what the phone encrypted as plaintext even in a repository that everybody can read
+    #[arg(long)]
+    pub plain_is_fine: bool,
 }
 
 /// List snapshots, oldest first
@@ -223,10 +364,10 @@ pub struct Check {
     pub read_data: bool,
 }
 
-/// Show how it works, with a made-up phone
+/// Show how it works, with a simulated phone
 ///
-/// Makes three days of backups of a phone that does not exist, takes each into a repository, exports one and compares it
-/// byte for byte. Leaves the repository behind to look around in.
+/// Pairs with a phone that does not exist, over a socket, backs it up on three days running, exports one day and compares it byte for byte,
+/// and restores the phone to the first. Leaves the repository behind to look around in.
 #[cfg(feature = "demo")]
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

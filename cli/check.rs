@@ -72,7 +72,7 @@ fn what_was_read(checked: &CheckReport) -> String {
     if checked.bytes_read > 0 {
         parts.push(format!("{} read", size(checked.bytes_read)));
     }
-    parts.join(", ")
+    if parts.is_empty() { "nothing is kept yet".to_owned() } else { parts.join(", ") }
 }
 
 /// The result in JSON.

@@ -1,55 +1,86 @@
-//! `demo`: the main job against a made-up phone, nothing else needed.
+//! `demo`: the main job against a simulated phone, nothing else needed.
 //!
-//! Three days of a phone are written as backup folders and taken in; the second day is exported and compared with a copy.
+//! The phone is paired and backed up over a socket that speaks as usbmuxd does, on three days running; the first day is exported, and
+//! restored to the phone. Both are compared with a second phone of the same seed that has not gone on.
 
 use std::{
-    fs::{self, File, FileTimes},
+    fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
-    time::{Instant, SystemTime},
+    time::Instant,
 };
 
-use heirloom_device::backup::find_backups;
-use heirloom_sim::{Phone, write_backup};
+use heirloom_device::mobilebackup2::Preset;
+use heirloom_sim::{Kind, Phone as SimulatedPhone, Simulator};
 use heirloom_store::{Options, Repository, Snapshot, TreePath};
 
 use crate::{
     access,
     args::{Demo, Global},
+    backup::{self, Taken},
     backup_folder::{self, Contents},
     export,
     failure::{Exit, Failure, Result},
-    identity::Identity,
-    import::{self, Taken},
     interrupt,
+    pair::pair,
+    phone::{self, Phone},
     report::{Report, duration, files, size},
+    restore,
+    warnings::Warnings,
 };
 
 const SEED: u64 = 7;
 const DAYS: u32 = 3;
-/// The day that is exported and compared.
-const COMPARED_DAY: u32 = 2;
 
-pub fn run(args: &Demo, report: &Report) -> Result<Exit> {
+pub fn run(args: &Demo) -> Result<Exit> {
+    // It is over in seconds, and says itself what it does.
+    let report = Report::new(&Global { quiet: true, ..Global::default() });
+    let exit = show(args, &report);
+    report.flush()?;
+    exit
+}
+
+fn show(args: &Demo, report: &Report) -> Result<Exit> {
     let started = Instant::now();
     make_new(&args.dir)?;
     interrupt::catch();
     let scratch = Scratch::new()?;
     let repository = create(&args.dir, report)?;
-    report
-        .line(format_args!("Three days of backups of a phone that does not exist, kept in {}.", args.dir.display()))?;
-    report.line("The repository gets no password, so that you can look around in it.\n")?;
-    let (compared, folders_bytes) = live(&repository, args.size, &scratch, report)?;
-    let repository_bytes = read_folder(&args.dir)?.bytes;
+    let simulator = simulated(args.size)?;
+    let mux = phone::muxer_at(&simulator.address())?;
+    let found = phone::choose_one(&mux, None)?;
+    report.line(format_args!("A phone that does not exist, {}, is at {}.", found.title(), simulator.address()))?;
+    let paired = pair(&mux, &found.device, report)?;
+    report.line(format_args!("Paired: {} trusts this computer now.\n", paired.name()))?;
+    drop(paired);
+    let mut days = Vec::new();
+    for day in 1..=DAYS {
+        interrupt::check()?;
+        if day > 1 {
+            simulator.live_one_day().map_err(failed)?;
+        }
+        let taken = backup::back_up(&repository, &mux, &found.device, false, report)?;
+        report.line(line_of_day(day, &taken))?;
+        report.flush()?;
+        days.push(taken.snapshot);
+    }
+    let all_bytes = days.iter().map(|snapshot| snapshot.record.bytes).sum();
     report.line(format_args!(
-        "\nThree copies would take {}; the repository takes {}.",
-        size(folders_bytes),
-        size(repository_bytes)
+        "\nThree copies would take {}; the repository, in {}, takes {}.",
+        size(all_bytes),
+        args.dir.display(),
+        size(read_folder(&args.dir)?.bytes)
     ))?;
-    compare_export(&repository, &compared, &scratch, report)?;
-    report.line(format_args!("That took {}. To look around:\n", duration(started.elapsed())))?;
-    invite(&args.dir, report)?;
-    Ok(Exit::Ok)
+    let of_day_one = SimulatedPhone::new(SEED, args.size).map_err(failed)?;
+    compare_export(&repository, &days[0], &of_day_one, &scratch, report)?;
+    let mut target = Phone::connect(&mux, &found.device)?;
+    let warnings = Warnings::new(report);
+    restore::restore(&repository, &days[0], &mut target, Preset::Migrate, None, &warnings)?;
+    compare_restored(&simulator, &of_day_one, report)?;
+    match simulator.complaints().first() {
+        Some(complaint) => Err(Failure::failed(format!("the phone complained: {complaint}"))),
+        None => invite(&args.dir, started, report),
+    }
 }
 
 /// Reads a number of bytes: `60M`, `2G`, `1500000`; powers of 1000, as sizes are written.
@@ -68,75 +99,61 @@ pub fn parse_size(text: &str) -> std::result::Result<u64, String> {
     Ok((number * factor) as u64)
 }
 
-/// Lives through the days, and returns the snapshot that is to be compared, and what all backup folders held together.
-fn live(repository: &Repository, bytes: u64, scratch: &Scratch, report: &Report) -> Result<(Snapshot, u64)> {
-    let mut phone = Phone::new(SEED, bytes).map_err(failed)?;
-    let mut compared = None;
-    let mut folders_bytes = 0;
-    for day in 1..=DAYS {
-        interrupt::check()?;
-        if day > 1 {
-            phone.live_one_day().map_err(failed)?;
+fn simulated(bytes: u64) -> Result<Simulator> {
+    let phone = SimulatedPhone::new(SEED, bytes).map_err(failed)?;
+    Simulator::start(phone, heirloom_sim::Options::default()).map_err(failed)
+}
+
+fn line_of_day(day: u32, Taken { snapshot, transferred, .. }: &Taken) -> String {
+    let record = &snapshot.record;
+    format!(
+        "Day {day}: {}, {} on the phone; it sent {}  ->  snapshot {}, {} added",
+        files(record.files),
+        size(record.bytes),
+        size(transferred.received.bytes),
+        snapshot.id.short(),
+        size(record.added_bytes)
+    )
+}
+
+/// Exports a snapshot and compares each file's bytes with the phone's own.
+fn compare_export(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    phone: &SimulatedPhone,
+    scratch: &Scratch,
+    report: &Report,
+) -> Result<()> {
+    let (folder, _) = export::write(repository, snapshot, scratch.0.clone(), false, report)?;
+    let mut same = 0;
+    for (location, file) in phone.files().filter(|(_, file)| file.kind == Kind::File) {
+        let id = location.file_id();
+        let mut exported = open(&folder, &TreePath::new(&format!("{}/{id}", &id[..2]))?)?;
+        if !same_bytes(&mut exported, &mut *file.open().map_err(failed)?).map_err(failed)? {
+            return Err(Failure::failed(format!("{location} is not the same in the export as on the phone")));
         }
-        let written = write_backup(&phone, &scratch.phone_backups()).map_err(failed)?;
-        if day == COMPARED_DAY {
-            copy_folder(&scratch.phone_backups().join(phone.udid()), &scratch.kept_copy())?;
-        }
-        let Taken { snapshot, .. } = take_in(repository, &scratch.phone_backups(), report)?;
-        let record = &snapshot.record;
-        folders_bytes += record.bytes;
-        report.line(format_args!(
-            "day {day}  {}: {}, {}; {} new or changed on the phone  ->  snapshot {}, {} added",
-            crate::report::printable(phone.name()),
-            files(record.files),
-            size(record.bytes),
-            size(written.written_bytes),
-            snapshot.id.short(),
-            size(record.added_bytes)
-        ))?;
-        report.flush()?;
-        if day == COMPARED_DAY {
-            compared = Some(snapshot);
-        }
+        same += 1;
     }
-    let compared = compared.ok_or_else(|| Failure::failed("the demo has no day to compare"))?;
-    Ok((compared, folders_bytes))
-}
-
-fn take_in(repository: &Repository, folder: &Path, report: &Report) -> Result<Taken> {
-    let found = find_backups(folder).map_err(|error| Failure::failed(error.to_string()))?;
-    let backup = found.backups.first().ok_or_else(|| Failure::failed("the made-up phone left no backup"))?;
-    import::take_in(repository, Identity::read(backup)?, import::Options::default(), report)
-}
-
-fn compare_export(repository: &Repository, snapshot: &Snapshot, scratch: &Scratch, report: &Report) -> Result<()> {
-    let (target, _) = export::write(repository, snapshot, scratch.exports(), false, report)?;
-    let same = compare(&scratch.kept_copy(), &target)?;
     report.line(format_args!(
-        "Exported day {COMPARED_DAY} and compared it with a copy made on that day: {}, every byte and time the same.",
+        "Exported day 1 as a folder for Finder: {}, every byte as it was on the phone.",
         files(same)
     ))
 }
 
-/// Compares two folders: names, times, bytes. Returns how many files they have.
-fn compare(one: &Path, other: &Path) -> Result<u64> {
-    let (contents, others) = (read_folder(one)?, read_folder(other)?);
-    if contents.empty_folders != others.empty_folders {
-        return Err(Failure::failed("the export has other empty folders than the copy"));
-    }
-    let number = contents.files();
-    if number != others.files() {
-        return Err(Failure::failed(format!("the export has {} instead of {}", files(others.files()), files(number))));
-    }
-    for ((place, stamp), (other_place, other_stamp)) in contents.into_rest().zip(others.into_rest()) {
-        let is_same = place == other_place
-            && (stamp.size, stamp.mtime_ns) == (other_stamp.size, other_stamp.mtime_ns)
-            && same_bytes(&mut open(one, &place)?, &mut open(other, &place)?).map_err(failed)?;
-        if !is_same {
-            return Err(Failure::failed(format!("{place} is not the same in the export as in the copy")));
+fn compare_restored(simulator: &Simulator, phone: &SimulatedPhone, report: &Report) -> Result<()> {
+    let restored = simulator.restored().unwrap_or_default();
+    let mut same = 0;
+    for (location, file) in phone.files() {
+        let there = restored.get(location).map_or(Ok(false), |restored| restored.is_same(file)).map_err(failed)?;
+        if !there {
+            return Err(Failure::failed(format!("{location} is not as it was on day 1")));
         }
+        same += u64::from(file.kind == Kind::File);
     }
-    Ok(number)
+    if restored.len() != phone.files().count() {
+        return Err(Failure::failed("the phone holds more than it did on day 1"));
+    }
+    report.line(format_args!("Restored the phone to day 1: {}, every byte and time as it was.", files(same)))
 }
 
 fn same_bytes(one: &mut dyn Read, other: &mut dyn Read) -> io::Result<bool> {
@@ -153,25 +170,6 @@ fn same_bytes(one: &mut dyn Read, other: &mut dyn Read) -> io::Result<bool> {
             return Ok(true);
         }
     }
-}
-
-fn copy_folder(from: &Path, to: &Path) -> Result<()> {
-    let contents = read_folder(from)?;
-    for folder in &contents.empty_folders {
-        fs::create_dir_all(to.join(folder.as_str())).map_err(failed)?;
-    }
-    for (place, _) in contents.into_rest() {
-        let (from, to) = (from.join(place.as_str()), to.join(place.as_str()));
-        copy_file(&from, &to).map_err(failed)?;
-    }
-    Ok(())
-}
-
-fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
-    to.parent().map_or(Ok(()), fs::create_dir_all)?;
-    fs::copy(from, to)?;
-    let modified: SystemTime = fs::metadata(from)?.modified()?;
-    File::options().write(true).open(to)?.set_times(FileTimes::new().set_modified(modified))
 }
 
 fn open(root: &Path, place: &TreePath) -> Result<File> {
@@ -198,7 +196,11 @@ fn create(dir: &Path, report: &Report) -> Result<Repository> {
     access::open(&Global { repo: Some(dir.to_owned()), ..Global::default() }, report)
 }
 
-fn invite(dir: &Path, report: &Report) -> Result<()> {
+fn invite(dir: &Path, started: Instant, report: &Report) -> Result<Exit> {
+    report.line(format_args!(
+        "That took {}. The repository has no password; to look around:\n",
+        duration(started.elapsed())
+    ))?;
     let repository = dir.display();
     for command in [
         "snapshots",
@@ -209,7 +211,7 @@ fn invite(dir: &Path, report: &Report) -> Result<()> {
     ] {
         report.line(format_args!("  heirloom --repo {repository} {command}"))?;
     }
-    Ok(())
+    Ok(Exit::Ok)
 }
 
 fn failed(error: io::Error) -> Failure {
@@ -224,18 +226,6 @@ impl Scratch {
         let path = std::env::temp_dir().join(format!("heirloom-demo-{}", std::process::id()));
         fs::create_dir(&path).map_err(|error| Failure::failed(format!("cannot create {}: {error}", path.display())))?;
         Ok(Scratch(path))
-    }
-
-    fn phone_backups(&self) -> PathBuf {
-        self.0.join("phone")
-    }
-
-    fn kept_copy(&self) -> PathBuf {
-        self.0.join("copy")
-    }
-
-    fn exports(&self) -> PathBuf {
-        self.0.join("export")
     }
 }
 
@@ -261,27 +251,11 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_the_same_until_it_is_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let (one, other) = (dir.path().join("one"), dir.path().join("other"));
-        fs::create_dir_all(one.join("a")).unwrap();
-        fs::write(one.join("a/file"), "x".repeat(3 << 20)).unwrap();
-        fs::write(one.join("empty"), "").unwrap();
-        fs::create_dir(one.join("nothing")).unwrap();
-        copy_folder(&one, &other).unwrap();
-        assert_eq!(compare(&one, &other).unwrap(), 2);
-
-        let modified = fs::metadata(other.join("a/file")).unwrap().modified().unwrap();
-        fs::write(other.join("a/file"), "x".repeat((3 << 20) - 1) + "y").unwrap();
-        File::options()
-            .write(true)
-            .open(other.join("a/file"))
-            .unwrap()
-            .set_times(FileTimes::new().set_modified(modified))
-            .unwrap();
-        assert!(compare(&one, &other).unwrap_err().message.contains("a/file"), "a byte differs");
-
-        fs::remove_file(other.join("a/file")).unwrap();
-        assert!(compare(&one, &other).is_err(), "a file is gone");
+    fn streams_are_the_same_until_they_are_not() {
+        let long = "x".repeat(3 << 20);
+        let same = |one: &str, other: &str| same_bytes(&mut one.as_bytes(), &mut other.as_bytes()).unwrap();
+        assert!(same(&long, &long));
+        assert!(!same(&long, &long[1..]));
+        assert!(!same(&long, &(long[1..].to_owned() + "y")));
     }
 }

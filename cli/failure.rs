@@ -2,7 +2,13 @@
 
 use std::io;
 
+use heirloom_device::{
+    Error as DeviceError,
+    mobilebackup2::{Meaning, Refusal},
+};
 use heirloom_store::Error as StoreError;
+
+use crate::interrupt;
 
 /// The result of a command and of its parts.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
@@ -24,6 +30,14 @@ pub enum Exit {
     NoRepository,
     /// The password is wrong, or there is none.
     WrongPassword,
+    /// No phone is in reach, or not the one that was named.
+    NoDevice,
+    /// The phone does not trust this computer, or is not the one that it was paired with.
+    NotTrusted,
+    /// The phone did not do it.
+    PhoneRefused,
+    /// The password of the phone's backups is wrong, or there is none.
+    WrongBackupPassword,
     /// The repository is damaged.
     Damage,
     /// Ctrl-C.
@@ -40,6 +54,10 @@ impl Exit {
             Exit::Incomplete => 3,
             Exit::NoRepository => 10,
             Exit::WrongPassword => 12,
+            Exit::NoDevice => 20,
+            Exit::NotTrusted => 21,
+            Exit::PhoneRefused => 22,
+            Exit::WrongBackupPassword => 23,
             Exit::Damage => 30,
             Exit::Interrupted => 130,
         }
@@ -98,14 +116,21 @@ impl Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
-        let exit = match &error {
+        Failure::of_store(&error)
+    }
+}
+
+impl Failure {
+    /// What the store says.
+    pub fn of_store(error: &StoreError) -> Failure {
+        let exit = match error {
             StoreError::NoRepository => Exit::NoRepository,
             StoreError::PasswordNeeded | StoreError::WrongPassword => Exit::WrongPassword,
             StoreError::Interrupted => Exit::Interrupted,
             error if error.is_damage() => Exit::Damage,
             _ => Exit::Failed,
         };
-        let hint = match &error {
+        let hint = match error {
             StoreError::NoRepository => Some("create one with `heirloom --repo PATH init`"),
             StoreError::Exists => Some("use it as it is, or give another folder with --repo"),
             StoreError::NotEmpty { .. } => Some("give a folder that is empty or does not exist yet"),
@@ -120,6 +145,89 @@ impl From<StoreError> for Failure {
             _ => None,
         };
         Failure { exit, message: error.to_string(), hint: hint.map(str::to_owned) }
+    }
+}
+
+impl From<DeviceError> for Failure {
+    fn from(error: DeviceError) -> Failure {
+        use DeviceError::*;
+        let (exit, hint) = match error {
+            Host(error) => return of_host(error),
+            Cancelled if interrupt::requested() => return Failure::interrupted(),
+            Cancelled => return Failure::new(Exit::PhoneRefused, "it was cancelled on the phone"),
+            MobileBackup(refusal) => return of_refusal(&refusal),
+            NoMux { .. } => (Exit::NoDevice, Some(NO_MUX)),
+            NoDevice { .. } => (
+                Exit::NoDevice,
+                Some("connect it with its cable and unlock it; `heirloom devices` lists what is in reach"),
+            ),
+            Disconnected => {
+                (Exit::NoDevice, Some("check the cable and run it again: what has arrived need not be stored again"))
+            }
+            NotPaired { .. } | InvalidHostId | PairRecord { .. } => {
+                (Exit::NotTrusted, Some("`heirloom pair` makes the phone trust this computer"))
+            }
+            TrustPending => (Exit::NotTrusted, Some("unlock the phone, tap Trust, and run `heirloom pair` again")),
+            UserDenied => (
+                Exit::NotTrusted,
+                Some("unplug the phone and plug it in again, then run `heirloom pair` and tap Trust"),
+            ),
+            PairingProhibited => (Exit::NotTrusted, Some("connect the phone with its cable to pair it")),
+            WrongCertificate => (
+                Exit::NotTrusted,
+                Some(
+                    "nothing was sent to it. If the phone was erased since, `heirloom pair` pairs it anew; if not, another device claims to be it",
+                ),
+            ),
+            Tls(_) => (Exit::NotTrusted, Some("`heirloom pair` pairs the phone anew")),
+            PasswordProtected => (Exit::PhoneRefused, Some("unlock the phone and run it again")),
+            SyncLocked => (Exit::PhoneRefused, Some("let it finish, or unplug the phone and plug it in again")),
+            Timeout => {
+                (Exit::PhoneRefused, Some("unlock the phone, look whether it asks for something, and run it again"))
+            }
+            ServiceLimit { .. } => (Exit::PhoneRefused, Some("wait a minute and run it again, or restart the phone")),
+            Unfinished { .. } => (Exit::PhoneRefused, Some("run it again; `--full` if that does not help")),
+            Address { .. } => (Exit::Usage, Some("set USBMUXD_SOCKET_ADDRESS to UNIX:/path or host:port, or unset it")),
+            Protocol { .. }
+            | Plist(_)
+            | Lockdown { .. }
+            | Service { .. }
+            | Afc { .. }
+            | Mux { .. }
+            | Refused { .. } => (Exit::PhoneRefused, Some("restart the phone and run it again")),
+            _ => (Exit::Failed, None),
+        };
+        Failure { exit, message: error.to_string(), hint: hint.map(str::to_owned) }
+    }
+}
+
+const NO_MUX: &str = if cfg!(windows) {
+    "install the Apple Devices app or iTunes: their service speaks to phones"
+} else if cfg!(target_os = "macos") {
+    "usbmuxd belongs to macOS; restart the computer"
+} else {
+    "install and start usbmuxd (`apt install usbmuxd`), or set USBMUXD_SOCKET_ADDRESS"
+};
+
+/// What a phone says when it ends an operation by itself.
+fn of_refusal(refusal: &Refusal) -> Failure {
+    let meaning = refusal.meaning();
+    let exit = if meaning == Meaning::WrongPassword { Exit::WrongBackupPassword } else { Exit::PhoneRefused };
+    let failure = Failure::new(exit, refusal.to_string());
+    match meaning.advice() {
+        Some(advice) => failure.hint(advice),
+        None => failure,
+    }
+}
+
+/// What failed on this side while a phone used it as its disk.
+fn of_host(error: io::Error) -> Failure {
+    if !error.get_ref().is_some_and(|inner| inner.is::<StoreError>()) {
+        return Failure::failed(format!("this computer: {error}"));
+    }
+    match error.into_inner().map(|inner| inner.downcast::<StoreError>()) {
+        Some(Ok(error)) => Failure::from(*error),
+        _ => Failure::failed("this computer failed"),
     }
 }
 

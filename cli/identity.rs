@@ -27,6 +27,8 @@ pub struct Identity {
     /// As in a snapshot's record: `name`, `product_type`, `product_version`, `build_version`, `serial_number`, `folder`.
     pub device: BTreeMap<String, String>,
     pub flaws: Vec<String>,
+    /// Manifest.plist, as far as it can be read.
+    pub manifest: ManifestPlist,
 }
 
 impl Identity {
@@ -61,9 +63,10 @@ impl Identity {
             udid,
             time: date.map(seconds),
             is_encrypted: manifest.is_encrypted,
-            device: device(&path, &info, &manifest),
+            device: device(path.file_name().and_then(|name| name.to_str()), &info, &manifest),
             flaws,
             path,
+            manifest,
         })
     }
 
@@ -81,9 +84,10 @@ impl Identity {
     }
 }
 
-fn device(path: &Path, info: &Info, manifest: &ManifestPlist) -> BTreeMap<String, String> {
+/// What a backup in the folder of this name says of its device, as a snapshot's record keeps it.
+pub fn device(folder: Option<&str>, info: &Info, manifest: &ManifestPlist) -> BTreeMap<String, String> {
     let lockdown = &manifest.lockdown;
-    let folder = path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    let folder = folder.map(str::to_owned);
     let known = [
         ("name", info.device_name.as_ref().or(info.display_name.as_ref()).or(lockdown.device_name.as_ref())),
         ("product_type", info.product_type.as_ref().or(lockdown.product_type.as_ref())),
@@ -96,7 +100,7 @@ fn device(path: &Path, info: &Info, manifest: &ManifestPlist) -> BTreeMap<String
 }
 
 /// Folders and property lists write one UDID in either case, but it is one device: 40 digits are usually lower, 24 upper case.
-fn usual_case(udid: &str) -> String {
+pub fn usual_case(udid: &str) -> String {
     if udid.contains('-') { udid.to_ascii_uppercase() } else { udid.to_ascii_lowercase() }
 }
 
@@ -109,7 +113,8 @@ pub fn flaw_text(error: &Error, root: &Path) -> String {
     }
 }
 
-fn seconds(time: SystemTime) -> i64 {
+/// Seconds since 1970, of a fraction those that are past.
+pub fn seconds(time: SystemTime) -> i64 {
     nanoseconds(time).div_euclid(1_000_000_000)
 }
 

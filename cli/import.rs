@@ -10,13 +10,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use heirloom_device::backup::{
-    Attributes, Error as BackupError, Kind as RecordKind, Record, Row, SkipReason, Skipped, find_backups,
-    udid_from_folder_name,
-};
+use heirloom_device::backup::{FileId, FileKey, ManifestDb, SkipReason, Skipped, find_backups, udid_from_folder_name};
 use heirloom_store::{
-    Content, Details, Entry, Error as StoreError, FileCache, FileStamp, Kind, Name, Outcome, PhoneMetadata, Problem,
-    Repository, Snapshot, SnapshotWriter, Source, TreePath, WriteStats,
+    Content, Details, Entry, Error as StoreError, FileCache, FileStamp, Kind, Name, Outcome, Problem, Repository,
+    Sealing, Snapshot, SnapshotWriter, Source, TreePath, WriteStats,
 };
 use serde::Serialize;
 
@@ -25,20 +22,17 @@ use crate::{
     args::{Global, Import},
     backup_folder::{self, Contents, nanoseconds},
     failure::{Exit, Failure, Result},
-    identity::{Identity, flaw_text},
+    identity::Identity,
     interrupt,
-    report::{Progress, Report, count, files, of_many, printable, size},
-    snapshots::{Row as SnapshotRow, title},
+    manifest::{self, Named},
+    report::{Progress, Report, count, files, of_many, printable},
+    snapshots::{Row as SnapshotRow, kept_line, title},
+    unlocking::{Unlocked, password_for},
+    warnings::Warnings,
 };
 
 /// A file that was modified this short before the import may change again without a new time.
 const TIME_TO_SETTLE: Duration = Duration::from_secs(2);
-/// Of each backup so many warnings are said.
-const WARNINGS_SAID: u64 = 20;
-/// The longest path that a system takes is the longest that a link can point to.
-const TARGET_MAX_LEN: usize = 4096;
-/// So many are kept in its record (SPEC §10).
-const WARNINGS_RECORDED: usize = 100;
 
 pub fn run(args: &Import, global: &Global, report: &Report) -> Result<Exit> {
     let mut summary = Summary::default();
@@ -48,12 +42,20 @@ pub fn run(args: &Import, global: &Global, report: &Report) -> Result<Exit> {
     }
     backups.sort_by(|one, other| (&one.udid, one.time).cmp(&(&other.udid, other.time)));
     let repository = access::open(global, report)?;
-    interrupt::catch();
     let options = Options { full_read: args.full_read, force: args.force };
-    for backup in backups {
+    let mut passwords = Vec::new();
+    for backup in &backups {
+        let title = printable(&backup.title());
+        passwords.push(match backup.is_encrypted {
+            true => password_for(&title, &repository, args.plain_is_fine)?,
+            false => None,
+        });
+    }
+    interrupt::catch();
+    for (backup, password) in backups.into_iter().zip(passwords) {
         let path = backup.path.clone();
         report.note(format_args!("importing {} from {}", printable(&backup.title()), path.display()));
-        let result = take_in(&repository, backup, options, report);
+        let result = take_in(&repository, backup, password.as_deref(), options, report);
         let is_final = result.as_ref().is_err_and(Failure::is_final);
         summary.add(path, result, report)?;
         if is_final {
@@ -62,6 +64,8 @@ pub fn run(args: &Import, global: &Global, report: &Report) -> Result<Exit> {
     }
     summary.finish(report)
 }
+
+const MANIFEST_DB: &str = "Manifest.db";
 
 /// How to import.
 #[derive(Debug, Clone, Copy, Default)]
@@ -90,10 +94,17 @@ impl Taken {
     }
 }
 
-/// Takes one backup folder into the repository.
-pub fn take_in(repository: &Repository, backup: Identity, options: Options, report: &Report) -> Result<Taken> {
+/// Takes one backup folder into the repository. With the password of a backup that the phone encrypted, its files are kept as plaintext.
+fn take_in(
+    repository: &Repository,
+    backup: Identity,
+    password: Option<&str>,
+    options: Options,
+    report: &Report,
+) -> Result<Taken> {
+    let unlocked = password.map(|password| Unlocked::new(&backup.manifest, password)).transpose()?;
     let settled_ns = nanoseconds(SystemTime::now() - TIME_TO_SETTLE);
-    let mut warnings = Warnings { report, count: 0, recorded: Vec::new() };
+    let warnings = Warnings::new(report);
     backup.flaws.iter().for_each(|flaw| warnings.add(flaw.clone()));
     let contents = Contents::read(&backup.path, &mut |warning| warnings.add(warning))
         .map_err(|error| Failure::failed(format!("{}: {error}", backup.path.display())))?;
@@ -105,7 +116,7 @@ pub fn take_in(repository: &Repository, backup: Identity, options: Options, repo
         cache: repository.cache_dir().map(FileCache::open),
         full_read: options.full_read,
         settled_ns,
-        warnings,
+        warnings: &warnings,
         progress: report.progress("importing"),
         done: heirloom_store::Progress {
             files_done: 0,
@@ -115,28 +126,37 @@ pub fn take_in(repository: &Repository, backup: Identity, options: Options, repo
         },
         contents,
         missing_files: 0,
-        rows_without_metadata: 0,
+        unlocked: unlocked.as_ref(),
     };
-    intake.named_files(backup.is_encrypted, report)?;
+    let path = backup.path.join(MANIFEST_DB);
+    let manifest = match &unlocked {
+        Some(unlocked) => unlocked.open_manifest(&path)?,
+        None => ManifestDb::open(&path),
+    };
+    manifest::for_each(manifest, &backup.path, backup.is_encrypted, &warnings, &mut |named| intake.named_file(named))?;
     intake.other_files()?;
-    let intake = intake.say_totals();
-    let warned = &intake.warnings;
+    let Intake { writer, cache, missing_files, progress, .. } = intake;
+    drop(progress);
+    if missing_files > 0 {
+        let verb = if missing_files == 1 { "is" } else { "are" };
+        warnings.add(format!("{} that Manifest.db names {verb} not in the folder", files(missing_files)));
+    }
+    let (warning_count, recorded) = warnings.finish();
     let details = Details {
         time,
         source: Source::Import,
         encrypted: backup.is_encrypted,
         device: backup.device,
-        warnings: warned.recorded.clone(),
-        warning_count: warned.count,
+        warnings: recorded,
+        warning_count,
         skip_if_same: !options.force,
     };
-    let (warnings, missing_files) = (warned.count, intake.missing_files);
-    let damage = intake.writer.problems().to_vec();
-    let (snapshot, stats) = intake.writer.commit(details)?;
-    if let Some(cache) = intake.cache {
+    let damage = writer.problems().to_vec();
+    let (snapshot, stats) = writer.commit(details)?;
+    if let Some(cache) = cache {
         cache.save();
     }
-    Ok(Taken { snapshot, stats, missing_files, warnings, damage })
+    Ok(Taken { snapshot, stats, missing_files, warnings: warning_count, damage })
 }
 
 /// All backups at `paths`. A path that is none is an error of the run, but does not stop it.
@@ -202,94 +222,33 @@ struct Intake<'r> {
     /// Files modified later than this are not remembered.
     settled_ns: i64,
     contents: Contents,
-    warnings: Warnings<'r>,
+    warnings: &'r Warnings<'r>,
     progress: Progress<'r>,
     done: heirloom_store::Progress,
     missing_files: u64,
-    /// Rows of Manifest.db whose metadata cannot be read.
-    rows_without_metadata: u64,
+    /// Opens what the phone encrypted.
+    unlocked: Option<&'r Unlocked>,
 }
 
 impl Intake<'_> {
-    /// Keeps what Manifest.db names, in its order, which is that of the tree.
-    fn named_files(&mut self, is_encrypted: bool, report: &Report) -> Result<()> {
-        let path = self.root.join("Manifest.db");
-        let failed = |error: BackupError| {
-            format!("{}; the files that it names are kept by their places", flaw_text(&error, self.root))
-        };
-        let database = match heirloom_device::backup::ManifestDb::open(&path) {
-            Ok(database) => database,
-            Err(BackupError::NotADatabase { .. }) if is_encrypted => {
-                report.note("the phone encrypted this backup: it is kept as it is, and its files have no names until its password is used");
-                return Ok(());
-            }
-            Err(error) => {
-                self.warnings.add(failed(error));
-                return Ok(());
-            }
-        };
-        let records = match database.records() {
-            Ok(records) => records,
-            Err(error) => {
-                self.warnings.add(failed(error));
-                return Ok(());
-            }
-        };
-        for row in records {
-            interrupt::check()?;
-            match row {
-                Ok(Row::Record(record)) => self.named_file(&record)?,
-                Ok(Row::Unusable { what, why }) => self.warnings.add(format!("Manifest.db: {what}: {why}")),
-                Err(error) => self.warnings.add(failed(error)),
-            }
+    /// Keeps what Manifest.db names.
+    fn named_file(&mut self, Named { name, mut entry, file_id, wrapped_key }: Named) -> Result<()> {
+        interrupt::check()?;
+        if let Some(file_id) = file_id {
+            let key = wrapped_key.and_then(|wrapped| self.unlocked?.file_key(&wrapped));
+            self.fill(&mut entry, &name, file_id, key.as_ref())?;
         }
-        Ok(())
-    }
-
-    fn named_file(&mut self, record: &Record) -> Result<()> {
-        let name = match Name::new(&record.domain, &record.relative_path) {
-            Ok(name) => name,
-            Err(error) => {
-                self.warnings.add(format!("Manifest.db: {error}; the file is kept by its place"));
-                return Ok(());
-            }
-        };
-        let mut entry = Entry::new(match record.kind {
-            RecordKind::File => Kind::File,
-            RecordKind::Directory => Kind::Directory,
-            RecordKind::Symlink => Kind::Symlink,
-        });
-        match &record.attributes {
-            Ok(attributes) => {
-                entry.phone = metadata_of(attributes);
-                entry.target = attributes.target.clone();
-            }
-            Err(_) => self.rows_without_metadata += 1,
-        }
-        if record.kind == RecordKind::File {
-            self.fill(&mut entry, &name, record)?;
-        }
-        self.put(&name, entry)
-    }
-
-    fn put(&mut self, name: &Name, mut entry: Entry) -> Result<()> {
-        if entry.target.as_ref().is_some_and(|target| target.len() > TARGET_MAX_LEN) {
-            self.warnings.add(format!(
-                "Manifest.db: {name}: where this link points is longer than {TARGET_MAX_LEN} bytes, and is not kept"
-            ));
-            entry.target = None;
-        }
-        Ok(self.writer.put(name, &entry)?)
+        Ok(self.writer.put(&name, &entry)?)
     }
 
     /// Gives the entry of a file its content, if that is in the folder.
-    fn fill(&mut self, entry: &mut Entry, name: &Name, record: &Record) -> Result<()> {
-        let Some(stamp) = self.contents.take(record.file_id) else {
+    fn fill(&mut self, entry: &mut Entry, name: &Name, file_id: FileId, key: Option<&FileKey>) -> Result<()> {
+        let Some(stamp) = self.contents.take(file_id) else {
             self.missing_files += 1;
             return Ok(());
         };
-        let place = TreePath::new(&record.file_id.place())?;
-        if let Some((content, stamp)) = self.content_of(&place, stamp)? {
+        let place = TreePath::new(&file_id.place())?;
+        if let Some((content, stamp)) = self.content_of(&place, stamp, key)? {
             entry.content = Some(content);
             entry.place_mtime_ns = Some(stamp.mtime_ns);
             entry.place = (name.apples_place() != place).then_some(place);
@@ -301,25 +260,33 @@ impl Intake<'_> {
     fn other_files(&mut self) -> Result<()> {
         let mut contents = std::mem::take(&mut self.contents);
         for folder in std::mem::take(&mut contents.empty_folders) {
-            self.put(&Name::of_place(&folder), Entry::new(Kind::Directory))?;
+            self.writer.put(&Name::of_place(&folder), &Entry::new(Kind::Directory))?;
         }
         for (place, stamp) in contents.into_rest() {
             interrupt::check()?;
-            if let Some((content, stamp)) = self.content_of(&place, stamp)? {
+            let key =
+                self.unlocked.and_then(|unlocked| unlocked.manifest_key()).filter(|_| place.as_str() == MANIFEST_DB);
+            if let Some((content, stamp)) = self.content_of(&place, stamp, key)? {
                 let entry =
                     Entry { content: Some(content), place_mtime_ns: Some(stamp.mtime_ns), ..Entry::new(Kind::File) };
-                self.put(&Name::of_place(&place), entry)?;
+                self.writer.put(&Name::of_place(&place), &entry)?;
             }
         }
         Ok(())
     }
 
     /// The content of a file: remembered if the file looks unchanged, else read. `None` if it cannot be read, which is said.
-    fn content_of(&mut self, place: &TreePath, stamp: FileStamp) -> Result<Option<(Content, FileStamp)>> {
+    fn content_of(
+        &mut self,
+        place: &TreePath,
+        stamp: FileStamp,
+        key: Option<&FileKey>,
+    ) -> Result<Option<(Content, FileStamp)>> {
         let bytes_before = self.done.bytes_done;
-        let content = match self.remembered(place, &stamp)? {
+        let key = key.filter(|_| Sealing::is_possible(stamp.size));
+        let content = match self.remembered(place, &stamp, key)? {
             Some(content) => Some((content, stamp)),
-            None => self.read(place)?,
+            None => self.read(place, key)?,
         };
         self.done.files_done += 1;
         self.done.bytes_done = bytes_before + stamp.size;
@@ -327,19 +294,27 @@ impl Intake<'_> {
         Ok(content)
     }
 
-    fn remembered(&self, place: &TreePath, stamp: &FileStamp) -> Result<Option<Content>> {
+    fn remembered(&self, place: &TreePath, stamp: &FileStamp, key: Option<&FileKey>) -> Result<Option<Content>> {
         let cache = self.cache.as_ref().filter(|_| !self.full_read);
-        match cache.and_then(|cache| cache.lookup(&self.cache_key, place.as_str(), stamp)) {
-            Some(content) if self.writer.holds(&content)? => Ok(Some(content)),
+        let known = cache.and_then(|cache| cache.lookup(&self.cache_key, place.as_str(), stamp));
+        match known.filter(|content| content.is_sealed() == key.is_some()) {
+            Some(content) if self.writer.holds(&content)? => {
+                // An unchanged file has the key that it had.
+                Ok(Some(key.map_or(content.clone(), |key| content.with_key(key.as_bytes()))))
+            }
             _ => Ok(None),
         }
     }
 
     /// Reads a file, and once more if it changes meanwhile.
-    fn read(&mut self, place: &TreePath) -> Result<Option<(Content, FileStamp)>> {
-        let mut read = self.read_once(place)?;
+    fn read(&mut self, place: &TreePath, key: Option<&FileKey>) -> Result<Option<(Content, FileStamp)>> {
+        let mut read = self.read_once(place, key)?;
         if matches!(read, Ok(Reading { is_steady: false, .. })) {
-            read = self.read_once(place)?;
+            read = self.read_once(place, key)?;
+        }
+        // What does not come back from its plaintext is kept as it is.
+        if key.is_some() && matches!(&read, Err(error) if error.kind() == io::ErrorKind::InvalidData) {
+            read = self.read_once(place, None)?;
         }
         let Reading { content, stamp, is_steady } = match read {
             Ok(reading) => reading,
@@ -357,13 +332,17 @@ impl Intake<'_> {
     }
 
     /// The inner error is the file's, the outer one the repository's.
-    fn read_once(&mut self, place: &TreePath) -> Result<io::Result<Reading>> {
+    fn read_once(&mut self, place: &TreePath, key: Option<&FileKey>) -> Result<io::Result<Reading>> {
         let (file, stamp) = match backup_folder::open(self.root, place) {
             Ok(opened) => opened,
             Err(error) => return Ok(Err(error)),
         };
         let mut watched = Watched { file: &file, progress: &self.progress, done: self.done };
-        match self.writer.store(&mut watched) {
+        let stored = match key {
+            Some(key) => self.writer.store_sealed(&mut watched, key.as_bytes()),
+            None => self.writer.store(&mut watched),
+        };
+        match stored {
             Ok(content) => Ok(file.metadata().map(|after| {
                 let is_steady = backup_folder::stamp_of(&after) == stamp && content.length == stamp.size;
                 Reading { content, stamp, is_steady }
@@ -371,23 +350,6 @@ impl Intake<'_> {
             Err(StoreError::Source(error)) => interrupt::check().map(|()| Err(error)),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Says what there was too much of to say one by one.
-    fn say_totals(mut self) -> Self {
-        if self.missing_files > 0 {
-            let verb = if self.missing_files == 1 { "is" } else { "are" };
-            self.warnings.add(format!("{} that Manifest.db names {verb} not in the folder", files(self.missing_files)));
-        }
-        if self.rows_without_metadata > 0 {
-            let text = format!(
-                "{} of Manifest.db have no metadata that can be read",
-                of_many(self.rows_without_metadata, "row", "rows")
-            );
-            self.warnings.report.detail(text);
-        }
-        self.warnings.say_the_rest();
-        self
     }
 }
 
@@ -416,46 +378,6 @@ impl Read for Watched<'_> {
         self.done.bytes_done += bytes as u64;
         self.progress.update(self.done);
         Ok(bytes)
-    }
-}
-
-fn metadata_of(attributes: &Attributes) -> PhoneMetadata {
-    PhoneMetadata {
-        mode: Some(attributes.mode),
-        user: attributes.uid,
-        group: attributes.gid,
-        inode: attributes.inode,
-        size: Some(attributes.size),
-        mtime: Some(attributes.mtime),
-        ctime: attributes.ctime,
-        btime: attributes.btime,
-        protection_class: attributes.protection_class.map(u32::from),
-        flags: attributes.flags,
-    }
-}
-
-/// What is not as it should be with one backup: the first are said, more are recorded, all are counted.
-struct Warnings<'r> {
-    report: &'r Report,
-    count: u64,
-    recorded: Vec<String>,
-}
-
-impl Warnings<'_> {
-    fn add(&mut self, warning: String) {
-        self.count += 1;
-        if self.count <= WARNINGS_SAID {
-            self.report.warn(&warning);
-        }
-        if self.recorded.len() < WARNINGS_RECORDED {
-            self.recorded.push(warning);
-        }
-    }
-
-    fn say_the_rest(&self) {
-        if self.count > WARNINGS_SAID {
-            self.report.warn(format_args!("and {} more", of_many(self.count - WARNINGS_SAID, "warning", "warnings")));
-        }
     }
 }
 
@@ -543,18 +465,10 @@ impl Summary {
     }
 }
 
-/// `kept Maria's iPhone of 2021-01-15 02:38 as 1f3a9c2e: 13 files, 3.5 MB, 812 KB new`
 fn closing_line(taken: &Taken) -> String {
-    let record = &taken.snapshot.record;
-    let backup = title(&taken.snapshot);
-    let id = taken.snapshot.id.short();
     if taken.is_known() {
-        return format!("{backup} is already kept as {id}: nothing new");
+        let Taken { snapshot, .. } = taken;
+        return format!("{} is already kept as {}: nothing new", title(snapshot), snapshot.id.short());
     }
-    let added = match record.added_bytes {
-        0 => "nothing".to_owned(),
-        bytes => size(bytes),
-    };
-    let (number, bytes) = (files(record.files), size(record.bytes));
-    format!("kept {backup} as {id}: {number}, {bytes}, {added} new")
+    kept_line(&taken.snapshot)
 }

@@ -40,7 +40,7 @@ pub fn run(args: &Init, global: &Global, report: &Report) -> Result<Exit> {
         Some(key) => hand_over(&key, args, report)?,
         None => report.line("It has no password: whoever has the folder can read it.")?,
     }
-    report.note(format_args!("\nNext: heirloom --repo {} import PATH", path.display()));
+    report.note(format_args!("\nNext: heirloom --repo {} backup     (or import PATH)", path.display()));
     Ok(Exit::Ok)
 }
 

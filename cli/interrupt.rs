@@ -22,6 +22,11 @@ pub fn requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)
 }
 
+/// True once the work should stop.
+pub fn flag() -> &'static AtomicBool {
+    &REQUESTED
+}
+
 /// Fails if the work should stop.
 pub fn check() -> Result<()> {
     if requested() { Err(Failure::interrupted()) } else { Ok(()) }

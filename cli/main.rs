@@ -5,21 +5,34 @@
 
 mod access;
 mod args;
+mod backup;
 mod backup_folder;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
+mod devices;
+mod encryption;
 mod export;
 mod failure;
+mod host_folder;
 mod identity;
 mod import;
+mod info_plist;
 mod init;
 mod interrupt;
 mod ls;
+mod manifest;
+mod operation;
+mod pair;
+mod password;
+mod phone;
 mod report;
+mod restore;
 mod shell;
 mod snapshot_spec;
 mod snapshots;
+mod unlocking;
+mod warnings;
 
 use std::process::ExitCode;
 
@@ -53,13 +66,18 @@ fn run(Arguments { global, command }: &Arguments, report: &Report) -> Result<Exi
     }
     match command {
         Command::Init(args) => init::run(args, global, report),
+        Command::Devices(_) => devices::run(global, report),
+        Command::Pair(args) => pair::run(args, report),
+        Command::Backup(args) => backup::run(args, global, report),
         Command::Import(args) => import::run(args, global, report),
         Command::Snapshots(args) => snapshots::run(args, global, report),
         Command::Ls(args) => ls::run(args, global, report),
         Command::Export(args) => export::run(args, global, report),
+        Command::Restore(args) => restore::run(args, global, report),
+        Command::Encryption(args) => encryption::run(args, report),
         Command::Check(args) => check::run(args, global, report),
         #[cfg(feature = "demo")]
-        Command::Demo(args) => demo::run(args, report),
+        Command::Demo(args) => demo::run(args),
         Command::Completions(args) => shell::completions(args, report),
         Command::Man(args) => shell::man(args, report),
     }
@@ -69,6 +87,9 @@ fn has_json(command: &Command) -> bool {
     match command {
         Command::Init(_) | Command::Import(_) | Command::Snapshots(_) | Command::Ls(_) => true,
         Command::Export(_) | Command::Check(_) => true,
+        Command::Devices(_) | Command::Pair(_) | Command::Backup(_) | Command::Restore(_) | Command::Encryption(_) => {
+            true
+        }
         #[cfg(feature = "demo")]
         Command::Demo(_) => false,
         Command::Completions(_) | Command::Man(_) => false,

@@ -114,15 +114,12 @@ impl Report {
         let now = Instant::now();
         if self.progress && self.terminal {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-            bar.set_style(bar_style("{msg} {spinner} {decimal_bytes}, {decimal_bytes_per_sec}"));
+            bar.set_style(bar_style(BYTES_UNKNOWN));
             bar.set_message(verb.to_owned());
             *self.bar() = Some(bar);
         }
-        Progress {
-            report: self,
-            verb: verb.to_owned(),
-            state: Mutex::new(Pace { started: now, said: now, total_known: false }),
-        }
+        let pace = Pace { verb: verb.to_owned(), started: now, said: now, style: BYTES_UNKNOWN };
+        Progress { report: self, state: Mutex::new(pace) }
     }
 
     /// One line on stderr, above the bar if there is one, and after what was said on stdout. Nobody can be told that stderr is
@@ -134,6 +131,12 @@ impl Report {
             Some(bar) => bar.suspend(say),
             None => say(),
         }
+    }
+
+    /// The same where there is no bar.
+    fn say_below(&self, line: &str) {
+        let _ = self.flush();
+        let _ = writeln!(io::stderr(), "{line}");
     }
 
     fn bar(&self) -> std::sync::MutexGuard<'_, Option<ProgressBar>> {
@@ -180,42 +183,85 @@ pub fn to_json(value: &impl Serialize) -> Result<String> {
 // ---- progress ----------------------------------------------------------------------------------------------------------------
 
 const PLAIN_LINE_EVERY: Duration = Duration::from_secs(5);
+const BAR_EVERY: Duration = Duration::from_millis(100);
+const BYTES_UNKNOWN: &str = "{msg} {spinner} {decimal_bytes}, {decimal_bytes_per_sec}";
+const BYTES_KNOWN: &str =
+    "{msg} [{wide_bar}] {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left";
+const PART_KNOWN: &str = "{msg} [{wide_bar}] {prefix}";
+/// Of how many steps a bar is whose end is known as a part.
+const PARTS: f64 = 1000.0;
+/// An estimate of the whole that is made of less than this is none.
+const PART_MIN: f64 = 0.02;
 
 /// Long work, told as it goes on. Dropping it ends the bar.
 pub struct Progress<'r> {
     report: &'r Report,
-    verb: String,
     state: Mutex<Pace>,
 }
 
 struct Pace {
+    verb: String,
     started: Instant,
     said: Instant,
-    total_known: bool,
+    style: &'static str,
 }
 
 impl Progress<'_> {
-    /// Says where the work is. Totals are 0 while unknown. Cheap enough for each file.
-    pub fn update(&self, now: heirloom_store::Progress) {
+    /// Says what the work is at from now on, and begins to measure its rate anew.
+    pub fn phase(&self, words: &str) {
         if !self.report.progress {
             return;
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bar) = &*self.report.bar() {
-            if now.bytes_total > 0 {
-                bar.set_length(now.bytes_total);
-                if !state.total_known {
-                    bar.set_style(bar_style(
-                        "{msg} [{wide_bar}] {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left",
-                    ));
-                    state.total_known = true;
-                }
-            }
-            bar.set_position(now.bytes_done);
-        } else if !self.report.terminal && state.said.elapsed() >= PLAIN_LINE_EVERY {
-            state.said = Instant::now();
-            self.report.say(&plain_line(&self.verb, now, state.started.elapsed()));
+        words.clone_into(&mut state.verb);
+        state.started = Instant::now();
+        match &*self.report.bar() {
+            Some(bar) => bar.set_message(words.to_owned()),
+            None if self.report.terminal => {}
+            None => self.report.say_below(words),
         }
+    }
+
+    /// Says where the work is. Totals are 0 while unknown. Cheap enough for each file.
+    pub fn update(&self, now: heirloom_store::Progress) {
+        self.show(now, None);
+    }
+
+    /// Says where work is whose end is known only as a part, from 0 to 1, by somebody else's estimate.
+    pub fn update_part(&self, now: heirloom_store::Progress, part: Option<f64>) {
+        self.show(now, part.map(|part| part.clamp(0.0, 1.0)));
+    }
+
+    fn show(&self, now: heirloom_store::Progress, part: Option<f64>) {
+        if !self.report.progress {
+            return;
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let every = if self.report.terminal { BAR_EVERY } else { PLAIN_LINE_EVERY };
+        if state.said.elapsed() < every {
+            return;
+        }
+        state.said = Instant::now();
+        let pace = pace(now, state.started.elapsed(), part);
+        let bar = self.report.bar();
+        let Some(bar) = &*bar else {
+            if !self.report.terminal {
+                self.report.say_below(&format!("{}: {pace}", state.verb));
+            }
+            return;
+        };
+        let (style, length, position) = match part {
+            Some(part) => (PART_KNOWN, PARTS as u64, (part * PARTS) as u64),
+            None if now.bytes_total > 0 => (BYTES_KNOWN, now.bytes_total, now.bytes_done),
+            None => (BYTES_UNKNOWN, 0, now.bytes_done),
+        };
+        if state.style != style {
+            bar.set_style(bar_style(style));
+            state.style = style;
+        }
+        bar.set_length(length);
+        bar.set_prefix(pace);
+        bar.set_position(position);
     }
 }
 
@@ -231,22 +277,30 @@ fn bar_style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
 
-/// `importing: 812 of 13 002 files, 1.2 of 3.4 GB, 310 MB/s, 7 s left`
-fn plain_line(verb: &str, now: heirloom_store::Progress, elapsed: Duration) -> String {
+/// `812 of 13 002 files, 1.2 of 3.4 GB, 310 MB/s, 7 s left`
+fn pace(now: heirloom_store::Progress, elapsed: Duration, part: Option<f64>) -> String {
     let of = |done: String, total: u64, show: fn(u64) -> String| {
         if total > 0 { format!("{done} of {}", show(total)) } else { done }
     };
     let rate = now.bytes_done as f64 / elapsed.as_secs_f64().max(0.001);
     let mut line = format!(
-        "{verb}: {} files, {}, {}/s",
+        "{} files, {}, {}/s",
         of(count(now.files_done), now.files_total, count),
         of(size(now.bytes_done), now.bytes_total, size),
         size(rate as u64)
     );
-    if now.bytes_total > now.bytes_done && rate > 0.0 {
-        let left =
-            Duration::try_from_secs_f64((now.bytes_total - now.bytes_done) as f64 / rate).unwrap_or(Duration::MAX);
-        line += &format!(", {} left", duration(left));
+    let left = match part {
+        Some(part) if part >= PART_MIN => Some(elapsed.as_secs_f64() * (1.0 - part) / part),
+        Some(_) => None,
+        None => {
+            (now.bytes_total > now.bytes_done && rate > 0.0).then(|| (now.bytes_total - now.bytes_done) as f64 / rate)
+        }
+    };
+    if let Some(part) = part {
+        line += &format!(", {:.0} %", part * 100.0);
+    }
+    if let Some(left) = left {
+        line += &format!(", {} left", duration(Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX)));
     }
     line
 }
@@ -438,14 +492,13 @@ mod tests {
             bytes_done: 1_000_000_000,
             bytes_total: 3_000_000_000,
         };
-        let line = plain_line("importing", now, Duration::from_secs(5));
-        assert_eq!(line, "importing: 812 of 13 002 files, 1.0 GB of 3.0 GB, 200 MB/s, 10 s left");
-        let unknown = plain_line(
-            "checking",
-            heirloom_store::Progress { files_total: 0, bytes_total: 0, ..now },
-            Duration::from_secs(5),
-        );
-        assert_eq!(unknown, "checking: 812 files, 1.0 GB, 200 MB/s");
+        let seconds = Duration::from_secs;
+        let line = pace(now, seconds(5), None);
+        assert_eq!(line, "812 of 13 002 files, 1.0 GB of 3.0 GB, 200 MB/s, 10 s left");
+        let unknown = heirloom_store::Progress { files_total: 0, bytes_total: 0, ..now };
+        assert_eq!(pace(unknown, seconds(5), None), "812 files, 1.0 GB, 200 MB/s");
+        assert_eq!(pace(unknown, seconds(5), Some(0.25)), "812 files, 1.0 GB, 200 MB/s, 25 %, 15 s left");
+        assert_eq!(pace(unknown, seconds(5), Some(0.0)), "812 files, 1.0 GB, 200 MB/s, 0 %");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{
     access,
     args::{Global, Snapshots},
     failure::{Exit, Result},
-    report::{Align, JsonArray, Report, Table, count, local_time, of_many, printable, rfc3339, size},
+    report::{Align, JsonArray, Report, Table, count, files, local_time, of_many, printable, rfc3339, size},
     snapshot_spec,
 };
 
@@ -41,6 +41,17 @@ pub fn find(repository: &Repository, spec: &str, report: &Report) -> Result<Snap
 /// `Maria's iPhone of 2021-01-15 02:38`, safe to print.
 pub fn title(snapshot: &Snapshot) -> String {
     format!("{} of {}", printable(device_name(snapshot)), local_time(snapshot.record.time))
+}
+
+/// `kept Maria's iPhone of 2021-01-15 02:38 as 1f3a9c2e: 13 files, 3.5 MB, 812 KB new`
+pub fn kept_line(snapshot: &Snapshot) -> String {
+    let record = &snapshot.record;
+    let added = match record.added_bytes {
+        0 => "nothing".to_owned(),
+        bytes => size(bytes),
+    };
+    let (number, bytes) = (files(record.files), size(record.bytes));
+    format!("kept {} as {}: {number}, {bytes}, {added} new", title(snapshot), snapshot.id.short())
 }
 
 /// A snapshot in JSON.

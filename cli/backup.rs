@@ -1,0 +1,369 @@
+//! `backup`: a phone streams its backup into a new snapshot; there is no copy of it anywhere else.
+//!
+//! The phone finds the newest snapshot as the folder of its last backup and sends what has changed since. Nothing is committed until
+//! it says that it is done and its Status.plist agrees; a run that is cut off is parked, and harms no snapshot.
+
+use std::{collections::BTreeSet, fs, time::SystemTime};
+
+use heirloom_device::{
+    Error as DeviceError,
+    backup::{Error as BackupError, Info, ManifestDb, ManifestPlist, Status},
+    mobilebackup2::{BackupRequest, BackupSession, Meaning, Summary as Transferred},
+    mux::{DeviceEntry, Mux},
+};
+use heirloom_store::{Details, Kind, Outcome, Problem, Repository, Snapshot, Source, TreePath, WriteStats};
+use serde::Serialize;
+
+use crate::{
+    access,
+    args::{Backup, Global},
+    failure::{Exit, Failure, Result},
+    host_folder::HostFolder,
+    identity, info_plist, interrupt,
+    manifest::{self, Named},
+    operation::Operation,
+    phone::{self, Phone},
+    report::{Report, count, files, of_many, size},
+    snapshots::{Row as SnapshotRow, kept_line},
+    warnings::Warnings,
+};
+
+/// Property lists of a backup are some kilobytes; with the icons of all apps some megabytes.
+const PROPERTY_LIST_MAX_LEN: u64 = 64 << 20;
+
+pub fn run(args: &Backup, global: &Global, report: &Report) -> Result<Exit> {
+    let mux = phone::muxer()?;
+    let phones = phone::choose(&mux, &args.udid)?;
+    let repository = access::open(global, report)?;
+    interrupt::catch();
+    let mut summary = Summary::default();
+    for found in phones {
+        let title = found.title();
+        report.note(format_args!("backing up {title}"));
+        let taken = back_up(&repository, &mux, &found.device, args.full, report);
+        let is_final = taken.as_ref().is_err_and(Failure::is_final);
+        summary.add(found.device.udid, &title, taken, report)?;
+        if is_final {
+            break;
+        }
+    }
+    summary.finish(report)
+}
+
+/// A phone's backup that is in the repository now.
+pub struct Taken {
+    pub snapshot: Snapshot,
+    pub stats: WriteStats,
+    pub transferred: Transferred,
+    pub warnings: u64,
+    /// What is wrong with the repository, as far as it was noticed.
+    pub damage: Vec<Problem>,
+}
+
+/// Backs up one phone into a new snapshot.
+pub fn back_up(
+    repository: &Repository,
+    mux: &dyn Mux,
+    device: &DeviceEntry,
+    full: bool,
+    report: &Report,
+) -> Result<Taken> {
+    let mut phone = Phone::connect(mux, device)?;
+    let info_plist = info_plist::make(&mut phone, report)?;
+    let base = base_of(repository, &phone.series(), report)?;
+    let run = Run { repository, base, info_plist: &info_plist, report };
+    match run.attempt(&mut phone, if full { Begin::WithAll } else { Begin::WithChanges }) {
+        // A phone that makes nothing of what it left here can always begin anew.
+        Err(Cut { is_disorder: true, failure }) if !full || run.base.is_some() => {
+            report.warn(format_args!("{}: trying a full backup", failure.message));
+            run.attempt(&mut Phone::connect(mux, device)?, Begin::Anew).map_err(|cut| cut.failure)
+        }
+        attempted => attempted.map_err(|cut| cut.failure),
+    }
+}
+
+/// The newest snapshot of the series, if it is one that a phone can go on from.
+fn base_of(repository: &Repository, series: &str, report: &Report) -> Result<Option<Snapshot>> {
+    let list = repository.snapshots()?;
+    list.problems.iter().for_each(|problem| report.warn(problem));
+    let Some(newest) = list.newest_of(series) else { return Ok(None) };
+    let record = &newest.record;
+    if record.source == Source::Import && record.warning_count > 0 {
+        report.note("the newest snapshot was imported incomplete: the phone sends everything");
+        return Ok(None);
+    }
+    Ok(Some(newest.clone()))
+}
+
+/// What a phone finds, and what it is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    /// Its newest snapshot; what has changed since.
+    WithChanges,
+    /// Its newest snapshot; everything.
+    WithAll,
+    /// Nothing; everything.
+    Anew,
+}
+
+/// What all attempts to back up one phone share.
+struct Run<'r> {
+    repository: &'r Repository,
+    base: Option<Snapshot>,
+    info_plist: &'r [u8],
+    report: &'r Report,
+}
+
+/// An attempt that was cut off.
+struct Cut {
+    failure: Failure,
+    /// Whether the phone found the folder in disorder.
+    is_disorder: bool,
+}
+
+impl From<Failure> for Cut {
+    fn from(failure: Failure) -> Cut {
+        Cut { failure, is_disorder: false }
+    }
+}
+
+impl From<DeviceError> for Cut {
+    fn from(error: DeviceError) -> Cut {
+        let is_disorder = matches!(
+            &error,
+            DeviceError::MobileBackup(refusal)
+                if matches!(refusal.meaning(), Meaning::FolderInDisorder | Meaning::BackupUnreadable)
+        );
+        Cut { failure: error.into(), is_disorder }
+    }
+}
+
+impl From<heirloom_store::Error> for Cut {
+    fn from(error: heirloom_store::Error) -> Cut {
+        Failure::from(error).into()
+    }
+}
+
+impl<'r> Run<'r> {
+    fn attempt(&self, phone: &mut Phone, begin: Begin) -> Result<Taken, Cut> {
+        let warnings = Warnings::new(self.report);
+        let mut folder = self.folder(phone, begin)?;
+        match self.transfer(phone, &mut folder, begin != Begin::WithChanges, &warnings) {
+            Ok((transferred, lost)) => Ok(self.commit(phone, folder, transferred, &lost, warnings)?),
+            Err(cut) => {
+                // After a failure of the store it cannot keep more, and after disorder the same folder is of no use.
+                if folder.can_be_parked() && !cut.is_disorder && cut.failure.exit != Exit::Damage {
+                    self.park(folder);
+                }
+                Err(cut)
+            }
+        }
+    }
+
+    /// The folder that the phone finds.
+    fn folder(&self, phone: &mut Phone, begin: Begin) -> Result<HostFolder<'r>> {
+        let series = phone.series();
+        let parked = if begin == Begin::WithChanges { self.repository.parked(&series)? } else { None };
+        let editor = match (&parked, self.base.as_ref().filter(|_| begin != Begin::Anew)) {
+            (Some(parked), _) => {
+                self.report.note(format_args!(
+                    "an earlier backup was cut off: {} of it are here already",
+                    size(parked.record.bytes.saturating_sub(self.base.as_ref().map_or(0, |base| base.record.bytes)))
+                ));
+                self.repository.resume(parked)?
+            }
+            (None, Some(base)) => match self.repository.edit(&series, Some(base)) {
+                Err(error) if error.is_damage() => {
+                    self.report
+                        .warn(format_args!("the newest snapshot is damaged: {error}; the phone sends everything"));
+                    self.repository.edit(&series, None)?
+                }
+                edited => edited?,
+            },
+            (None, None) => self.repository.edit(&series, None)?,
+        };
+        // A full backup sends again what the newest snapshot holds. What the phone encrypts is another each time.
+        let known_bytes = match &self.base {
+            Some(base) if begin != Begin::WithChanges && !base.record.encrypted && !phone.is_encrypting()? => {
+                base.record.bytes
+            }
+            _ => 0,
+        };
+        Ok(HostFolder::new(self.repository, editor, known_bytes))
+    }
+
+    /// Has the phone send its backup. Returns also the places of files that it could not read.
+    fn transfer(
+        &self,
+        phone: &mut Phone,
+        folder: &mut HostFolder,
+        full: bool,
+        warnings: &Warnings,
+    ) -> Result<(Transferred, BTreeSet<String>), Cut> {
+        let udid = phone.udid.clone();
+        let mut notifications = phone.notifications()?;
+        let mut files = phone.sync_files()?;
+        let _staying = phone.stay_in_reach()?;
+        let request = BackupRequest { udid: &udid, full, info_plist: self.info_plist };
+        let operation = Operation::new("receiving", warnings);
+        let transferred = operation.follow(&mut || None, |control| {
+            let session = BackupSession::begin(&mut notifications, &mut files, || phone.mobilebackup2(), control)?;
+            session.back_up(folder, &request, control)
+        });
+        let transferred = transferred.map_err(|error| {
+            let cut = Cut::from(error);
+            // What failed here is why the phone gave up.
+            match folder.unread() {
+                Some(failure) if cut.failure.exit == Exit::PhoneRefused => {
+                    Cut { is_disorder: cut.is_disorder && failure.exit == Exit::Damage, failure }
+                }
+                _ => cut,
+            }
+        })?;
+        Ok((transferred, operation.into_lost()))
+    }
+
+    /// Makes the folder that the phone has filled a snapshot.
+    fn commit(
+        &self,
+        phone: &Phone,
+        mut folder: HostFolder,
+        transferred: Transferred,
+        lost: &BTreeSet<String>,
+        warnings: Warnings,
+    ) -> Result<Taken> {
+        let mut read = |name| Ok::<_, Failure>(folder.read(name, PROPERTY_LIST_MAX_LEN)?.unwrap_or_default());
+        let unreadable = |error: BackupError| warnings.add(error.to_string());
+        let info = Info::parse(&read("Info.plist")?).map_err(unreadable).unwrap_or_default();
+        let about = ManifestPlist::parse(&read("Manifest.plist")?).map_err(unreadable).unwrap_or_default();
+        let status = Status::parse(&read("Status.plist")?).map_err(unreadable).ok();
+        let mut editor = folder.into_editor();
+        let damage = editor.problems().to_vec();
+        // SQLite reads files. This one has a name only until it is open, where the system allows that.
+        let directory = tempfile::tempdir().map_err(|error| Failure::failed(format!("a temporary folder: {error}")))?;
+        let path = directory.path().join("Manifest.db");
+        let mut copy =
+            fs::File::create(&path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
+        editor.read_file(&TreePath::new("Manifest.db")?, &mut copy)?;
+        let manifest = ManifestDb::open(&path);
+        let root = directory.path().to_owned();
+        let directory = if cfg!(unix) { None } else { Some(directory) };
+        let mut naming = editor.name_files()?;
+        let mut missing = 0;
+        let mut name = |Named { name, entry, file_id, .. }: Named| {
+            let place = file_id.map(|id| TreePath::new(&id.place())).transpose()?;
+            let is_file = entry.kind == Kind::File;
+            let is_there = naming.describe(&name, place.as_ref(), entry)?;
+            let is_told = place.is_some_and(|place| lost.contains(place.as_str()));
+            missing += u64::from(is_file && !is_there && !is_told);
+            Ok(())
+        };
+        manifest::for_each(manifest, &root, about.is_encrypted, &warnings, &mut name)?;
+        drop(directory);
+        if missing > 0 {
+            warnings.add(format!("{} that Manifest.db names did not come", files(missing)));
+        }
+        let (warning_count, recorded) = warnings.finish();
+        let date = status.and_then(|status| status.date).or(about.date).unwrap_or_else(SystemTime::now);
+        let details = Details {
+            encrypted: about.is_encrypted,
+            device: identity::device(Some(&phone.udid), &info, &about),
+            warnings: recorded,
+            warning_count,
+            ..Details::new(identity::seconds(date), Source::Device)
+        };
+        let (snapshot, stats) = naming.commit(details)?;
+        Ok(Taken { snapshot, stats, transferred, warnings: warning_count, damage })
+    }
+
+    /// Keeps what has arrived. The run has failed already: that this fails too is a detail.
+    fn park(&self, folder: HostFolder) {
+        match folder.into_editor().park() {
+            Ok(_) => self.report.note("what has arrived is kept, and is not stored again by the next backup"),
+            Err(error) => self.report.detail(format_args!("what has arrived could not be kept: {error}")),
+        }
+    }
+}
+
+/// What came of all phones of a run.
+#[derive(Default)]
+struct Summary {
+    exit: Exit,
+    rows: Vec<ResultRow>,
+    damage: BTreeSet<Problem>,
+}
+
+/// A phone in the JSON result: an array of them, in the order of backing up.
+#[derive(Serialize)]
+struct ResultRow {
+    udid: String,
+    /// `kept` or `failed`.
+    outcome: &'static str,
+    snapshot: Option<SnapshotRow>,
+    received_files: u64,
+    received_bytes: u64,
+    warnings: u64,
+    error: Option<String>,
+}
+
+impl Summary {
+    fn add(&mut self, udid: String, title: &str, taken: Result<Taken>, report: &Report) -> Result<()> {
+        let Taken { snapshot, stats, transferred, warnings, damage } = match taken {
+            Ok(taken) => taken,
+            Err(failure) => {
+                self.fail(udid, failure.about(title), report);
+                return Ok(());
+            }
+        };
+        debug_assert_eq!(stats.outcome, Outcome::New);
+        for problem in damage {
+            if self.damage.insert(problem.clone()) {
+                report.warn(format_args!("the repository is damaged: {problem}"));
+            }
+        }
+        if warnings > 0 {
+            self.exit = self.exit.max(Exit::Incomplete);
+        }
+        self.rows.push(ResultRow {
+            udid,
+            outcome: "kept",
+            snapshot: Some(SnapshotRow::of(&snapshot)),
+            received_files: transferred.received.files,
+            received_bytes: transferred.received.bytes,
+            warnings,
+            error: None,
+        });
+        if report.json {
+            return Ok(());
+        }
+        let received = transferred.received;
+        report.detail(format_args!("{} and {} came from the phone", files(received.files), size(received.bytes)));
+        report.line(kept_line(&snapshot))
+    }
+
+    fn fail(&mut self, udid: String, failure: Failure, report: &Report) {
+        self.exit = self.exit.max(failure.exit);
+        self.rows.push(ResultRow {
+            udid,
+            outcome: "failed",
+            snapshot: None,
+            received_files: 0,
+            received_bytes: 0,
+            warnings: 0,
+            error: Some(failure.message.clone()),
+        });
+        report.error(&failure);
+    }
+
+    fn finish(self, report: &Report) -> Result<Exit> {
+        let failed = self.rows.iter().filter(|row| row.error.is_some()).count() as u64;
+        if report.json {
+            report.json(&self.rows)?;
+        } else if self.rows.len() > 1 {
+            let kept = self.rows.len() as u64 - failed;
+            let failed = if failed > 0 { format!(", {} failed", count(failed)) } else { String::new() };
+            report.note(format_args!("{} backed up{failed}", of_many(kept, "phone", "phones")));
+        }
+        Ok(self.exit)
+    }
+}

@@ -1,0 +1,113 @@
+//! `devices`: the phones in reach, whether they trust this computer, and when each was last backed up.
+
+use heirloom_device::mux::{Connection, Mux};
+use heirloom_store::SnapshotList;
+use serde::Serialize;
+
+use crate::{
+    access,
+    args::Global,
+    failure::{Exit, Result},
+    identity::usual_case,
+    phone::{self, InReach, Phone},
+    report::{Align, Report, Table, local_time, rfc3339},
+};
+
+/// A phone in JSON; `null` is what it does not tell before it trusts this computer.
+#[derive(Serialize)]
+struct Row {
+    udid: String,
+    name: Option<String>,
+    product_type: Option<String>,
+    product_version: Option<String>,
+    /// `usb` or `network`.
+    connection: &'static str,
+    trusted: bool,
+    /// Whether it encrypts its backups.
+    encrypted: Option<bool>,
+    last_backup: Option<String>,
+    #[serde(skip)]
+    last_backup_time: Option<i64>,
+    #[serde(skip)]
+    trust: &'static str,
+}
+
+pub fn run(global: &Global, report: &Report) -> Result<Exit> {
+    let mux = phone::muxer()?;
+    let found = phone::in_reach(&mux)?;
+    let snapshots = match &global.repo {
+        Some(_) if !found.is_empty() => Some(access::open(global, report)?.snapshots()?),
+        _ => None,
+    };
+    let rows: Vec<Row> = found.into_iter().map(|found| row(&mux, found, snapshots.as_ref())).collect();
+    let exit = if rows.is_empty() { Exit::NoDevice } else { Exit::Ok };
+    if report.json {
+        report.json(&rows)?;
+    } else if rows.is_empty() {
+        report.note("no phone is in reach: connect one with its cable and unlock it");
+    } else {
+        print_table(rows, snapshots.is_some(), report)?;
+    }
+    Ok(exit)
+}
+
+fn row(mux: &dyn Mux, InReach { device, name }: InReach, snapshots: Option<&SnapshotList>) -> Row {
+    let series = usual_case(&device.udid);
+    let last_backup_time = snapshots.and_then(|list| list.newest_of(&series)).map(|newest| newest.record.time);
+    let mut row = Row {
+        udid: device.udid.clone(),
+        name,
+        product_type: None,
+        product_version: None,
+        connection: if device.connection == Connection::Usb { "usb" } else { "network" },
+        trusted: false,
+        encrypted: None,
+        last_backup: last_backup_time.and_then(rfc3339),
+        last_backup_time,
+        trust: "no",
+    };
+    match Phone::connect(mux, &device) {
+        Ok(mut phone) => {
+            let text = |key| phone.text(key).map(str::to_owned);
+            row.product_type = text("ProductType");
+            row.product_version = text("ProductVersion");
+            row.name = text("DeviceName").or(row.name);
+            row.encrypted = phone.is_encrypting().ok();
+            row.trusted = true;
+            row.trust = "yes";
+        }
+        Err(failure) if failure.exit == Exit::PhoneRefused => row.trust = "locked",
+        Err(_) => {}
+    }
+    row
+}
+
+fn print_table(rows: Vec<Row>, with_backups: bool, report: &Report) -> Result<()> {
+    use Align::Left;
+    let mut columns = vec![
+        ("NAME", Left),
+        ("MODEL", Left),
+        ("IOS", Left),
+        ("UDID", Left),
+        ("BY", Left),
+        ("TRUST", Left),
+        ("ENCRYPTS", Left),
+    ];
+    columns.extend(with_backups.then_some(("LAST BACKUP", Left)));
+    let mut table = Table::new(&columns);
+    for row in rows {
+        let encrypts = row.encrypted.map_or("", |encrypts| if encrypts { "yes" } else { "no" });
+        let last = row.last_backup_time.map_or("never".to_owned(), local_time);
+        let cells = [
+            row.name.unwrap_or_default(),
+            row.product_type.unwrap_or_default(),
+            row.product_version.unwrap_or_default(),
+            row.udid,
+            row.connection.to_owned(),
+            row.trust.to_owned(),
+            encrypts.to_owned(),
+        ];
+        table.row(cells.into_iter().chain(with_backups.then_some(last)));
+    }
+    table.print(report)
+}

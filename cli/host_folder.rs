@@ -1,0 +1,251 @@
+//! The folder that a phone uses as its host's disk: for a backup a snapshot being edited, for a restore one being read. Neither is on a disk.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use heirloom_device::mobilebackup2::{DirEntry, HostDir, HostPath, Kind, Stat};
+use heirloom_store::{Error as StoreError, Repository, SnapshotEditor, SnapshotFolder, Stat as StoreStat, TreePath};
+
+use crate::{backup_folder::nanoseconds, failure::Failure};
+
+/// What the phone sends goes here first, and to its place when all of it has come.
+const WORK_AREA: &str = "Snapshot";
+/// Made by the host, anew for each backup.
+const INFO_PLIST: &str = "Info.plist";
+
+/// A backup folder in a repository, for a phone to fill.
+pub struct HostFolder<'r> {
+    repository: &'r Repository,
+    editor: SnapshotEditor,
+    /// Bytes that the phone will send but that the repository has.
+    known_bytes: u64,
+    /// Whether anything but the work area was changed.
+    is_rearranged: bool,
+    begun: SystemTime,
+    /// Why a file could not be read, the first time. Phones take it for a file that is missing.
+    unread: Option<Failure>,
+}
+
+impl<'r> HostFolder<'r> {
+    pub fn new(repository: &'r Repository, editor: SnapshotEditor, known_bytes: u64) -> HostFolder<'r> {
+        HostFolder { repository, editor, known_bytes, is_rearranged: false, begun: SystemTime::now(), unread: None }
+    }
+
+    /// Why the store could not give the phone a file that it holds, if that has happened.
+    pub fn unread(&mut self) -> Option<Failure> {
+        self.unread.take()
+    }
+
+    /// The editor, once the phone is done.
+    pub fn into_editor(self) -> SnapshotEditor {
+        self.editor
+    }
+
+    /// Whether a phone can begin anew on this folder as if it had not begun: what it has sent lies in the work area alone.
+    pub fn can_be_parked(&self) -> bool {
+        let is_begun = place(WORK_AREA).is_ok_and(|area| self.editor.stat(&area).is_some());
+        is_begun && !self.is_rearranged
+    }
+
+    /// A small file of the backup.
+    pub fn read(&mut self, name: &str, max_len: u64) -> heirloom_store::Result<Option<Vec<u8>>> {
+        let place = TreePath::new(name)?;
+        match self.editor.stat(&place) {
+            Some(StoreStat::File { length, .. }) if length <= max_len => {
+                let mut bytes = Vec::new();
+                self.editor.read_file(&place, &mut bytes)?;
+                Ok(Some(bytes))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn touch(&mut self, path: &HostPath) {
+        let is_expected =
+            path.as_str() == INFO_PLIST || HostPath::new(WORK_AREA).is_ok_and(|area| path.is_within(&area));
+        self.is_rearranged |= !is_expected;
+    }
+}
+
+impl HostDir for HostFolder<'_> {
+    fn list(&mut self, dir: &HostPath) -> io::Result<Vec<DirEntry>> {
+        let folder = if dir.is_root() { None } else { Some(place(dir.as_str())?) };
+        if let Some(folder) = &folder {
+            match self.editor.stat(folder) {
+                None => return Err(ErrorKind::NotFound.into()),
+                Some(StoreStat::File { .. }) => return Err(ErrorKind::NotADirectory.into()),
+                Some(StoreStat::Directory) => {}
+            }
+        }
+        let listed = self.editor.list(folder.as_ref()).map_err(failed)?;
+        Ok(listed.into_iter().map(|(name, found)| DirEntry { name, stat: stat_of(found, self.begun) }).collect())
+    }
+
+    fn stat(&mut self, path: &HostPath) -> io::Result<Stat> {
+        if path.is_root() {
+            return Ok(stat_of(StoreStat::Directory, self.begun));
+        }
+        let found = self.editor.stat(&place(path.as_str())?).ok_or(ErrorKind::NotFound)?;
+        Ok(stat_of(found, self.begun))
+    }
+
+    fn read_file(&mut self, path: &HostPath, into: &mut dyn Write) -> io::Result<()> {
+        let place = place(path.as_str())?;
+        match self.editor.stat(&place) {
+            None => Err(ErrorKind::NotFound.into()),
+            Some(StoreStat::Directory) => Err(ErrorKind::IsADirectory.into()),
+            Some(StoreStat::File { .. }) => self.editor.read_file(&place, into).map_err(|error| {
+                if !matches!(error, StoreError::Source(_)) {
+                    self.unread.get_or_insert_with(|| Failure::of_store(&error));
+                }
+                failed(error)
+            }),
+        }
+    }
+
+    fn write_file(&mut self, path: &HostPath, content: &mut dyn Read, _: &str) -> io::Result<()> {
+        let place = place(path.as_str())?;
+        if self.editor.stat(&place) == Some(StoreStat::Directory) {
+            return Err(ErrorKind::IsADirectory.into());
+        }
+        self.editor.write_file(&place, nanoseconds(SystemTime::now()), content).map_err(failed)?;
+        self.touch(path);
+        Ok(())
+    }
+
+    fn create_dir(&mut self, path: &HostPath) -> io::Result<()> {
+        if path.is_root() {
+            return Ok(());
+        }
+        let place = place(path.as_str())?;
+        if matches!(self.editor.stat(&place), Some(StoreStat::File { .. })) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        self.editor.create_dir(&place).map_err(failed)
+    }
+
+    fn rename(&mut self, from: &HostPath, to: &HostPath) -> io::Result<()> {
+        let (source, target) = (place(from.as_str())?, place(to.as_str())?);
+        self.editor.stat(&source).ok_or(ErrorKind::NotFound)?;
+        self.editor.rename(&source, &target).map_err(failed)?;
+        self.touch(from);
+        self.touch(to);
+        Ok(())
+    }
+
+    fn copy(&mut self, from: &HostPath, to: &HostPath) -> io::Result<()> {
+        let (source, target) = (place(from.as_str())?, place(to.as_str())?);
+        self.editor.stat(&source).ok_or(ErrorKind::NotFound)?;
+        self.editor.copy(&source, &target).map_err(failed)?;
+        self.touch(to);
+        Ok(())
+    }
+
+    fn remove(&mut self, path: &HostPath) -> io::Result<()> {
+        self.editor.remove(&place(path.as_str())?);
+        self.touch(path);
+        Ok(())
+    }
+
+    fn free_bytes(&mut self) -> io::Result<u64> {
+        let free = self.repository.free_bytes().map_err(failed)?;
+        // Where nobody knows, the storage will say when it is full.
+        Ok(free.unwrap_or(u64::MAX >> 16).saturating_add(self.known_bytes))
+    }
+}
+
+/// A snapshot for a phone to read. Nothing that it asks for changes it.
+pub struct SnapshotHostDir {
+    folder: SnapshotFolder,
+    begun: SystemTime,
+}
+
+impl SnapshotHostDir {
+    pub fn new(folder: SnapshotFolder) -> SnapshotHostDir {
+        SnapshotHostDir { folder, begun: SystemTime::now() }
+    }
+
+    /// Of the place of an entry, what lies there.
+    fn find(&self, path: &HostPath) -> io::Result<(Option<TreePath>, StoreStat)> {
+        if path.is_root() {
+            return Ok((None, StoreStat::Directory));
+        }
+        let place = place(path.as_str())?;
+        let found = self.folder.stat(&place).ok_or(ErrorKind::NotFound)?;
+        Ok((Some(place), found))
+    }
+}
+
+impl HostDir for SnapshotHostDir {
+    fn list(&mut self, dir: &HostPath) -> io::Result<Vec<DirEntry>> {
+        match self.find(dir)? {
+            (_, StoreStat::File { .. }) => Err(ErrorKind::NotADirectory.into()),
+            (place, StoreStat::Directory) => {
+                let listed = self.folder.list(place.as_ref()).into_iter();
+                Ok(listed.map(|(name, found)| DirEntry { name, stat: stat_of(found, self.begun) }).collect())
+            }
+        }
+    }
+
+    fn stat(&mut self, path: &HostPath) -> io::Result<Stat> {
+        self.find(path).map(|(_, found)| stat_of(found, self.begun))
+    }
+
+    fn read_file(&mut self, path: &HostPath, into: &mut dyn Write) -> io::Result<()> {
+        match self.find(path)? {
+            (Some(place), StoreStat::File { .. }) => self.folder.read_file(&place, into).map_err(failed),
+            _ => Err(ErrorKind::IsADirectory.into()),
+        }
+    }
+
+    fn write_file(&mut self, _: &HostPath, _: &mut dyn Read, _: &str) -> io::Result<()> {
+        Err(ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn create_dir(&mut self, _: &HostPath) -> io::Result<()> {
+        Err(ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn rename(&mut self, _: &HostPath, _: &HostPath) -> io::Result<()> {
+        Err(ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn copy(&mut self, _: &HostPath, _: &HostPath) -> io::Result<()> {
+        Err(ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn remove(&mut self, _: &HostPath) -> io::Result<()> {
+        Err(ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn free_bytes(&mut self) -> io::Result<u64> {
+        Ok(0)
+    }
+}
+
+fn place(path: &str) -> io::Result<TreePath> {
+    TreePath::new(path).map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))
+}
+
+/// A directory has no time of its own: it was changed when the run began, as far as a phone cares.
+fn stat_of(found: StoreStat, begun: SystemTime) -> Stat {
+    match found {
+        StoreStat::Directory => Stat { kind: Kind::Directory, bytes: 0, modified: begun },
+        StoreStat::File { length, mtime_ns } => {
+            let after = u64::try_from(mtime_ns).map_or(Duration::ZERO, Duration::from_nanos);
+            Stat { kind: Kind::File, bytes: length, modified: UNIX_EPOCH + after }
+        }
+    }
+}
+
+/// What the store says, by the kinds that have a code of their own for phones.
+fn failed(error: StoreError) -> io::Error {
+    match error {
+        StoreError::Source(error) => error,
+        StoreError::NoSuchEntry { .. } => io::Error::new(ErrorKind::NotADirectory, error),
+        error if error.is_full() => io::Error::new(ErrorKind::StorageFull, error),
+        error => io::Error::other(error),
+    }
+}

@@ -1,0 +1,77 @@
+//! Info.plist of a backup that is about to be taken: what the phone says of itself, its apps, and files of its media.
+
+use std::{collections::BTreeMap, time::SystemTime};
+
+use heirloom_device::{
+    Error as DeviceError,
+    mobilebackup2::info_plist::{App, IBOOKS_DATA, ITUNES_FILES, InfoPlist},
+    pairing::new_uuid,
+    services::{
+        afc::Afc,
+        installation_proxy::{self, InstallationProxy},
+        springboard::{self, Springboard},
+    },
+};
+use plist::Value;
+
+use crate::{
+    failure::{Failure, Result},
+    phone::Phone,
+    report::Report,
+};
+
+const ITUNES_FOLDER: &str = "/iTunes_Control/iTunes";
+/// The whole Info.plist is read back by phones and programs; what is longer than this does not belong there.
+const FILE_MAX_LEN: usize = 8 << 20;
+
+/// Makes Info.plist. What the phone does not tell is left out: only apps' icons and settings of iTunes depend on it.
+pub fn make(phone: &mut Phone, report: &Report) -> Result<Vec<u8>> {
+    let itunes = phone.domain("com.apple.mobile.iTunes")?;
+    let itunes_settings = phone.domain("com.apple.iTunes")?;
+    let apps = apps(phone).unwrap_or_else(|failure| {
+        report.detail(format_args!("the phone does not tell its apps: {}", failure.message));
+        Vec::new()
+    });
+    let mut afc = phone.afc()?;
+    let itunes_file = |&name: &&str| Some((name.to_owned(), file(&mut afc, &format!("{ITUNES_FOLDER}/{name}"))?));
+    let itunes_files: BTreeMap<String, Vec<u8>> = ITUNES_FILES.iter().filter_map(itunes_file).collect();
+    let info = InfoPlist {
+        device: &phone.values,
+        product_name: None,
+        min_itunes_version: itunes.get("MinITunesVersion").and_then(Value::as_string),
+        itunes_settings,
+        itunes_files,
+        ibooks_data: file(&mut afc, IBOOKS_DATA),
+        apps,
+        guid: random_guid()?,
+        date: SystemTime::now(),
+    };
+    Ok(info.to_xml()?)
+}
+
+fn random_guid() -> Result<[u8; 16]> {
+    let digits = new_uuid()?.replace('-', "");
+    let number = u128::from_str_radix(&digits, 16).map_err(|error| Failure::failed(format!("{digits}: {error}")))?;
+    Ok(number.to_be_bytes())
+}
+
+/// The apps that the user installed, with the icons of those that a restore can bring back.
+fn apps(phone: &mut Phone) -> Result<Vec<App>> {
+    let mut proxy = InstallationProxy::new(phone.start(installation_proxy::NAME, false)?);
+    let found = proxy.browse_user_apps(&["CFBundleIdentifier", "ApplicationSINF", "iTunesMetadata"])?;
+    let mut apps: Vec<App> = found.iter().filter_map(App::from_browse).collect();
+    let mut springboard = Springboard::new(phone.start(springboard::NAME, false)?);
+    for app in apps.iter_mut().filter(|app| app.sinf.is_some() && app.itunes_metadata.is_some()) {
+        match springboard.icon_png(&app.bundle_id) {
+            Ok(icon) => app.icon = Some(icon),
+            Err(DeviceError::Service { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(apps)
+}
+
+/// A file of the phone's media, if there is one.
+fn file(afc: &mut Afc, path: &str) -> Option<Vec<u8>> {
+    afc.read_file(path, FILE_MAX_LEN).ok()
+}

@@ -1,0 +1,113 @@
+//! What Manifest.db says of the files of a backup, as a snapshot keeps it.
+
+use std::path::Path;
+
+use heirloom_device::backup::{Attributes, Error as BackupError, FileId, Kind as RecordKind, ManifestDb, Record, Row};
+use heirloom_store::{Entry, Kind, Name, PhoneMetadata};
+
+use crate::{failure::Result, identity::flaw_text, report::of_many, warnings::Warnings};
+
+/// The longest path that a system takes is the longest that a link can point to.
+const TARGET_MAX_LEN: usize = 4096;
+
+/// A file, directory or link of the phone.
+pub struct Named {
+    pub name: Name,
+    /// Without place and content.
+    pub entry: Entry,
+    /// What a file is called in the backup's folder.
+    pub file_id: Option<FileId>,
+    /// The key by which the phone encrypted it, wrapped by the backup's keybag.
+    pub wrapped_key: Option<Vec<u8>>,
+}
+
+/// Reads the database that was opened in the folder `root`, and gives what it names to `each`, in the order of a snapshot's tree. What cannot
+/// be read is warned of; files that are never named are known by their places.
+pub fn for_each(
+    opened: std::result::Result<ManifestDb, BackupError>,
+    root: &Path,
+    is_encrypted: bool,
+    warnings: &Warnings,
+    each: &mut dyn FnMut(Named) -> Result<()>,
+) -> Result<()> {
+    let failed = |error: BackupError| {
+        warnings.add(format!("{}; the files that it names are kept by their places", flaw_text(&error, root)));
+    };
+    let database = match opened {
+        Ok(database) => database,
+        Err(BackupError::NotADatabase { .. }) if is_encrypted => {
+            warnings.report.note("the phone encrypted this backup: it is kept as it is, and its files have no names until its password is used");
+            return Ok(());
+        }
+        Err(error) => {
+            failed(error);
+            return Ok(());
+        }
+    };
+    let records = match database.records() {
+        Ok(records) => records,
+        Err(error) => {
+            failed(error);
+            return Ok(());
+        }
+    };
+    let mut without_metadata = 0;
+    for row in records {
+        match row {
+            Ok(Row::Record(record)) => {
+                without_metadata += u64::from(record.attributes.is_err());
+                named(&record, warnings).map_or(Ok(()), &mut *each)?;
+            }
+            Ok(Row::Unusable { what, why }) => warnings.add(format!("Manifest.db: {what}: {why}")),
+            Err(error) => failed(error),
+        }
+    }
+    if without_metadata > 0 {
+        let rows = of_many(without_metadata, "row", "rows");
+        warnings.report.detail(format_args!("{rows} of Manifest.db have no metadata that can be read"));
+    }
+    Ok(())
+}
+
+fn named(record: &Record, warnings: &Warnings) -> Option<Named> {
+    let name = match Name::new(&record.domain, &record.relative_path) {
+        Ok(name) => name,
+        Err(error) => {
+            warnings.add(format!("Manifest.db: {error}; the file is kept by its place"));
+            return None;
+        }
+    };
+    let mut entry = Entry::new(match record.kind {
+        RecordKind::File => Kind::File,
+        RecordKind::Directory => Kind::Directory,
+        RecordKind::Symlink => Kind::Symlink,
+    });
+    if let Ok(attributes) = &record.attributes {
+        entry.phone = metadata_of(attributes);
+        entry.target = attributes.target.clone();
+    }
+    if entry.target.as_ref().is_some_and(|target| target.len() > TARGET_MAX_LEN) {
+        warnings.add(format!(
+            "Manifest.db: {name}: where this link points is longer than {TARGET_MAX_LEN} bytes, and is not kept"
+        ));
+        entry.target = None;
+    }
+    let file_id = (record.kind == RecordKind::File).then_some(record.file_id);
+    let wrapped_key = record.attributes.as_ref().ok().and_then(|attributes| attributes.encryption_key.clone());
+    Some(Named { name, entry, file_id, wrapped_key })
+}
+
+fn metadata_of(attributes: &Attributes) -> PhoneMetadata {
+    PhoneMetadata {
+        mode: Some(attributes.mode),
+        user: attributes.uid,
+        group: attributes.gid,
+        inode: attributes.inode,
+        size: Some(attributes.size),
+        mtime: Some(attributes.mtime),
+        ctime: attributes.ctime,
+        btime: attributes.btime,
+        protection_class: attributes.protection_class.map(u32::from),
+        flags: attributes.flags,
+    }
+}

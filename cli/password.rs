@@ -1,0 +1,126 @@
+//! Passwords: from the environment or a prompt, never from the command line.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    io::{self, Read},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use crate::failure::{Exit, Failure, Result};
+
+const PASSWORD_MAX_LEN: u64 = 64 << 10;
+
+/// A password that the environment may give, by its variables: `NAME` for itself, `NAME_FILE` for a file that begins with it.
+#[derive(Debug, Clone, Copy)]
+pub struct Password {
+    pub variable: &'static str,
+    /// Whether `NAME_COMMAND` may print it.
+    pub takes_command: bool,
+    /// How the program ends if it cannot be had.
+    pub exit: Exit,
+}
+
+impl Password {
+    /// Of the repository.
+    pub const REPOSITORY: Password =
+        Password { variable: "HEIRLOOM_PASSWORD", takes_command: true, exit: Exit::WrongPassword };
+    /// By which the phone encrypts its backups.
+    pub const BACKUP: Password =
+        Password { variable: "HEIRLOOM_BACKUP_PASSWORD", takes_command: false, exit: Exit::WrongBackupPassword };
+    /// By which the phone shall encrypt its backups from now on.
+    pub const NEW_BACKUP: Password =
+        Password { variable: "HEIRLOOM_NEW_BACKUP_PASSWORD", takes_command: false, exit: Exit::WrongBackupPassword };
+
+    /// The password that the environment gives. A variable that is empty counts as not set.
+    pub fn given(self) -> Result<Option<String>> {
+        let Password { variable, takes_command, .. } = self;
+        if let Some(password) = value(variable) {
+            let password = password.into_string().map_err(|_| self.failure(format!("{variable} is not UTF-8")))?;
+            return Ok(Some(password));
+        }
+        if let Some(file) = value(&format!("{variable}_FILE")) {
+            return self.in_file(file.into()).map(Some);
+        }
+        match value(&format!("{variable}_COMMAND")).filter(|_| takes_command) {
+            Some(command) => self.printed_by(command).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Asks on the terminal, without showing what is typed.
+    pub fn ask(self, prompt: &str) -> Result<String> {
+        rpassword::prompt_password(prompt).map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => Failure::interrupted(),
+            _ => self.failure(format!("cannot ask for the password: {error}")),
+        })
+    }
+
+    /// Asks twice for a password that is to be set.
+    pub fn ask_twice(self, prompt: &str) -> Result<String> {
+        let password = self.ask(prompt)?;
+        if !password.is_empty() && self.ask("The same again: ")? != password {
+            return Err(Failure::failed("the two passwords are not the same"));
+        }
+        Ok(password)
+    }
+
+    fn in_file(self, file: PathBuf) -> Result<String> {
+        let mut bytes = Vec::new();
+        let read = fs::File::open(&file).and_then(|open| open.take(PASSWORD_MAX_LEN).read_to_end(&mut bytes));
+        read.map_err(|error| self.failure(format!("cannot read the password from {}: {error}", file.display())))?;
+        self.first_line(bytes, &file.display().to_string())
+    }
+
+    fn printed_by(self, command: OsString) -> Result<String> {
+        let variable = format!("{}_COMMAND", self.variable);
+        let mut shell = if cfg!(windows) { Command::new("cmd") } else { Command::new("sh") };
+        let output = shell
+            .arg(if cfg!(windows) { "/C" } else { "-c" })
+            .arg(command)
+            .stdin(Stdio::inherit())
+            .stderr(Stdio::inherit())
+            .output();
+        let output = output.map_err(|error| self.failure(format!("cannot run {variable}: {error}")))?;
+        if !output.status.success() {
+            return Err(self.failure(format!("{variable} failed: {}", output.status)));
+        }
+        self.first_line(output.stdout, &variable)
+    }
+
+    fn first_line(self, bytes: Vec<u8>, source: &str) -> Result<String> {
+        let text =
+            String::from_utf8(bytes).map_err(|_| self.failure(format!("{source}: the password is not UTF-8")))?;
+        match text.lines().next() {
+            Some(line) if !line.is_empty() => Ok(line.to_owned()),
+            _ => Err(self.failure(format!("{source}: the first line, which is the password, is empty"))),
+        }
+    }
+
+    fn failure(self, message: impl Into<String>) -> Failure {
+        Failure::new(self.exit, message)
+    }
+}
+
+fn value(variable: &str) -> Option<OsString> {
+    env::var_os(variable).filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_the_first_line_whole() {
+        let line = |text: &str| Password::BACKUP.first_line(text.as_bytes().to_vec(), "file").ok();
+        assert_eq!(line("secret\n"), Some("secret".into()));
+        assert_eq!(line("secret\r\nnote"), Some("secret".into()));
+        assert_eq!(line("  with spaces "), Some("  with spaces ".into()));
+        assert_eq!(line(""), None);
+        assert_eq!(line("\nsecret"), None);
+        let failure = Password::BACKUP.first_line(vec![0xff], "file").unwrap_err();
+        assert_eq!(failure.exit, Exit::WrongBackupPassword);
+    }
+}

@@ -1,0 +1,204 @@
+//! `restore`: puts a snapshot onto a phone.
+
+use std::io::{self, Write};
+
+use heirloom_device::mobilebackup2::{BackupSession, Preset, RestoreRequest, info_plist::restore_applications};
+use heirloom_store::{Repository, Snapshot, SnapshotFolder, Stat, TreePath};
+
+use crate::{
+    access,
+    args::{Global, PresetName, Restore},
+    failure::{Exit, Failure, Result},
+    host_folder::SnapshotHostDir,
+    interrupt,
+    operation::Operation,
+    password::Password,
+    phone::{self, Phone},
+    report::{Report, can_ask, files, printable, size},
+    snapshots,
+    warnings::Warnings,
+};
+
+const INFO_PLIST_MAX_LEN: u64 = 64 << 20;
+
+pub fn run(args: &Restore, global: &Global, report: &Report) -> Result<Exit> {
+    let mux = phone::muxer()?;
+    let found = phone::choose_one(&mux, args.udid.as_ref())?;
+    let repository = access::open(global, report)?;
+    let snapshot = snapshots::find(&repository, &args.snapshot, report)?;
+    let mut phone = Phone::connect(&mux, &found.device)?;
+    check_version(&snapshot, &phone)?;
+    let password = if snapshot.record.encrypted { Some(password_of(&snapshot)?) } else { None };
+    if !args.yes {
+        confirm(&snapshot, &phone, args.preset, report)?;
+    }
+    interrupt::catch();
+    let warnings = Warnings::new(report);
+    let sent = restore(&repository, &snapshot, &mut phone, args.preset.into(), password.as_deref(), &warnings)?;
+    let (warning_count, _) = warnings.finish();
+    if report.json {
+        report.json(&serde_json::json!({
+            "snapshot": snapshot.id.to_string(), "udid": phone.udid, "sent_files": sent.files, "sent_bytes": sent.bytes,
+            "warnings": warning_count,
+        }))?;
+    } else {
+        report.line(format_args!(
+            "{} has taken {}: {}, {}",
+            phone.name(),
+            snapshots::title(&snapshot),
+            files(sent.files),
+            size(sent.bytes)
+        ))?;
+        report.note("it restarts now and finishes by itself; apps come from the App Store afterwards. Leave it on its cable until it is done");
+    }
+    Ok(if warning_count > 0 { Exit::Incomplete } else { Exit::Ok })
+}
+
+/// Sends the snapshot to the phone, and says what was sent.
+pub fn restore(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    phone: &mut Phone,
+    preset: Preset,
+    password: Option<&str>,
+    warnings: &Warnings,
+) -> Result<heirloom_device::mobilebackup2::Tally> {
+    let mut folder = repository.folder(snapshot)?;
+    let applications = match info_plist(&mut folder)? {
+        Some(info_plist) => restore_applications(&info_plist).unwrap_or_else(|error| {
+            warnings.add(format!("Info.plist: {error}; apps must be installed by hand"));
+            None
+        }),
+        None => None,
+    };
+    let mut folder = SnapshotHostDir::new(folder);
+    let target_udid = phone.udid.clone();
+    let mut notifications = phone.notifications()?;
+    let mut sync_files = phone.sync_files()?;
+    let _staying = phone.stay_in_reach()?;
+    let request = RestoreRequest {
+        target_udid: &target_udid,
+        source_udid: &snapshot.record.series,
+        options: preset.into(),
+        password,
+    };
+    let operation = Operation::new("restoring", warnings);
+    let transferred = operation.follow(&mut || None, |control| {
+        let session = BackupSession::begin(&mut notifications, &mut sync_files, || phone.mobilebackup2(), control)?;
+        session.restore(&mut folder, &request, applications.as_deref(), control)
+    })?;
+    Ok(transferred.sent)
+}
+
+fn info_plist(folder: &mut SnapshotFolder) -> Result<Option<Vec<u8>>> {
+    let place = TreePath::new("Info.plist")?;
+    match folder.stat(&place) {
+        Some(Stat::File { length, .. }) if length <= INFO_PLIST_MAX_LEN => {
+            let mut bytes = Vec::new();
+            folder.read_file(&place, &mut bytes)?;
+            Ok(Some(bytes))
+        }
+        _ => Ok(None),
+    }
+}
+
+impl From<PresetName> for Preset {
+    fn from(name: PresetName) -> Preset {
+        match name {
+            PresetName::Migrate => Preset::Migrate,
+            PresetName::Merge => Preset::Merge,
+            PresetName::Settings => Preset::Settings,
+        }
+    }
+}
+
+/// A phone refuses a backup of a newer iOS than its own, but only after it has taken much of it.
+fn check_version(snapshot: &Snapshot, phone: &Phone) -> Result<()> {
+    let of_snapshot = snapshot.record.device.get("product_version").map_or("", String::as_str);
+    let of_phone = phone.text("ProductVersion").unwrap_or_default();
+    match (version(of_snapshot), version(of_phone)) {
+        (Some(source), Some(target)) if source > target => Err(Failure::new(
+            Exit::PhoneRefused,
+            format!(
+                "the snapshot is of iOS {}, but {} runs iOS {}",
+                printable(of_snapshot),
+                phone.name(),
+                printable(of_phone)
+            ),
+        )
+        .hint("update the phone first: Settings > General > Software Update")),
+        _ => Ok(()),
+    }
+}
+
+/// `17.6.1` as numbers, for comparing.
+fn version(text: &str) -> Option<[u32; 3]> {
+    let mut numbers = [0; 3];
+    for (at, part) in text.split('.').enumerate() {
+        *numbers.get_mut(at)? = part.parse().ok()?;
+    }
+    Some(numbers)
+}
+
+fn password_of(snapshot: &Snapshot) -> Result<String> {
+    if let Some(given) = Password::BACKUP.given()? {
+        return Ok(given);
+    }
+    if !can_ask() {
+        return Err(Failure::new(
+            Exit::WrongBackupPassword,
+            "the snapshot is encrypted by the phone, and its password is needed",
+        )
+        .hint("set HEIRLOOM_BACKUP_PASSWORD_FILE or HEIRLOOM_BACKUP_PASSWORD"));
+    }
+    Password::BACKUP.ask(&format!("Backup password of {}: ", snapshots::title(snapshot)))
+}
+
+fn confirm(snapshot: &Snapshot, phone: &Phone, preset: PresetName, report: &Report) -> Result<()> {
+    let record = &snapshot.record;
+    let ios = |version: Option<&str>| version.map_or(String::new(), |version| format!(", iOS {}", printable(version)));
+    let of_phone = ios(phone.text("ProductVersion"));
+    let of_snapshot = ios(record.device.get("product_version").map(String::as_str));
+    let consequence = match preset {
+        PresetName::Migrate => "Everything on the phone is replaced: what is not in the snapshot is removed from it.",
+        PresetName::Merge => {
+            "Files of the snapshot replace those on the phone; its settings and what else is on it stay."
+        }
+        PresetName::Settings => {
+            "Files and settings of the snapshot replace those on the phone; what else is on it stays."
+        }
+    };
+    report.note(format_args!("onto   {} ({}{of_phone})", phone.name(), phone.udid));
+    report.note(format_args!(
+        "from   {} ({}{of_snapshot}): {}, {}",
+        snapshots::title(snapshot),
+        snapshot.id.short(),
+        files(record.files),
+        size(record.bytes)
+    ));
+    report.note(consequence);
+    if !can_ask() {
+        return Err(Failure::new(Exit::Usage, "a restore must be confirmed, and there is no terminal to ask on")
+            .hint("say --yes if that is what you want"));
+    }
+    let _ = write!(io::stderr(), "Type yes to go on: ");
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).map_err(|error| Failure::failed(format!("cannot read the answer: {error}")))?;
+    match answer.trim() {
+        "yes" => Ok(()),
+        _ => Err(Failure::failed("not confirmed: nothing was done")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_by_their_numbers() {
+        assert!(version("9.3.5") < version("10.0"));
+        assert!(version("17.6.1") > version("17.6"));
+        assert_eq!(version("17.0"), version("17"));
+        assert_eq!((version(""), version("17.x"), version("1.2.3.4")), (None, None, None));
+    }
+}

@@ -1,0 +1,86 @@
+//! Opening a backup that the phone encrypted: from its password to the key of each file.
+
+use std::{fs::File, io, path::Path};
+
+use heirloom_device::backup::{
+    Decrypting, Error as BackupError, FileKey, Keybag, KeybagError, ManifestDb, ManifestPlist, UnlockedKeybag,
+};
+use heirloom_store::Repository;
+
+use crate::{
+    failure::{Exit, Failure, Result},
+    password::Password,
+    report::can_ask,
+};
+
+/// The keys of one backup. They are in memory alone.
+pub struct Unlocked {
+    keybag: UnlockedKeybag,
+    manifest_key: Option<FileKey>,
+}
+
+impl Unlocked {
+    /// Unlocks the keybag of a backup.
+    pub fn new(manifest: &ManifestPlist, password: &str) -> Result<Unlocked> {
+        let bytes = manifest.keybag.as_deref().ok_or_else(|| Failure::failed("Manifest.plist holds no keybag"))?;
+        let unreadable = |error: KeybagError| Failure::failed(format!("the keybag in Manifest.plist: {error}"));
+        let keybag = Keybag::parse(bytes).map_err(unreadable)?.unlock(password).map_err(|error| match error {
+            KeybagError::WrongPassword => {
+                Failure::new(Exit::WrongBackupPassword, "that is not the password of this backup").hint(
+                    "it is the password that held when this backup was made; without any, the backup is kept as it is",
+                )
+            }
+            error => unreadable(error),
+        })?;
+        let manifest_key = match &manifest.manifest_key {
+            Some(wrapped) => {
+                Some(keybag.file_key(wrapped).map_err(|error| Failure::failed(format!("ManifestKey: {error}")))?)
+            }
+            None => None,
+        };
+        Ok(Unlocked { keybag, manifest_key })
+    }
+
+    /// The key of a file; none if it is not encrypted by this keybag.
+    pub fn file_key(&self, wrapped: &[u8]) -> Option<FileKey> {
+        self.keybag.file_key(wrapped).ok()
+    }
+
+    /// The key of Manifest.db; none if that is not encrypted.
+    pub fn manifest_key(&self) -> Option<&FileKey> {
+        self.manifest_key.as_ref()
+    }
+
+    /// Opens Manifest.db, of which SQLite needs a plain copy: it has no name any more once it is open, where the system allows that.
+    pub fn open_manifest(&self, path: &Path) -> Result<std::result::Result<ManifestDb, BackupError>> {
+        let Some(key) = &self.manifest_key else { return Ok(ManifestDb::open(path)) };
+        let failed = |error: io::Error| Failure::failed(format!("{}: {error}", path.display()));
+        let directory = tempfile::tempdir().map_err(failed)?;
+        let plain = directory.path().join("Manifest.db");
+        let ciphertext = File::open(path).map_err(failed)?;
+        let mut copy = File::create(&plain).map_err(failed)?;
+        io::copy(&mut Decrypting::new(ciphertext, key), &mut copy).map_err(failed)?;
+        Ok(ManifestDb::open(&plain))
+    }
+}
+
+/// The password of an encrypted backup, if it is to be opened: as given, or as typed. `None` keeps the backup as it is.
+pub fn password_for(title: &str, repository: &Repository, plain_is_fine: bool) -> Result<Option<String>> {
+    let password = match Password::BACKUP.given()? {
+        Some(given) => given,
+        None if can_ask() => Password::BACKUP.ask(&format!("Backup password of {title} (none: keep it as it is): "))?,
+        None => return Ok(None),
+    };
+    if password.is_empty() {
+        return Ok(None);
+    }
+    if !repository.needs_password() && !plain_is_fine {
+        return Err(Failure::failed(
+            "the repository has no password: what the phone encrypted would be readable for whoever has the folder",
+        )
+        .hint(
+            "give --plain-is-fine if it may be, or do not give the backup's password, and the backup is kept as it is",
+        ));
+    }
+    Ok(Some(password))
+}
