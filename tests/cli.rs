@@ -56,7 +56,7 @@ Recovery key. It opens the repository if the password is lost, and is shown this
 
 Write the words on paper, in this order, and keep the paper away from the disk.
 
-Next: heirloom --repo repo import PATH
+Next: heirloom --repo repo backup     (or import PATH)
 exit 0
 
 "#]]

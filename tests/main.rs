@@ -17,11 +17,14 @@ mod cli;
 // What an import does with whole, damaged and hostile backup folders.
 mod import;
 
-// Whether the data comes out without this program: a second reader in Python extracts a repository.
-mod second_reader;
+// What becomes of a phone: paired, backed up, restored, and everything that can go wrong with it on the way.
+mod phone;
+
+// Whether what the phone encrypted deduplicates, and comes back as the phone encrypted it.
+mod sealed;
 
 // How an export ends: broken off, into a folder that is not empty, past links, from a damaged repository.
 mod export;
 
-// Disks that fail, folders in memory, bytes that do not compress.
+// Disks that fail, folders in memory, a phone on a socket, bytes that do not compress.
 mod support;

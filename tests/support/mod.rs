@@ -2,6 +2,7 @@
 
 pub mod faulty_storage;
 pub mod folder;
+pub mod phone;
 pub mod program;
 
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};

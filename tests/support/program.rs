@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs::{self, File, FileTimes},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -30,6 +31,21 @@ pub struct Said {
     pub stderr: String,
 }
 
+impl Said {
+    /// The last error, without what to do about it.
+    pub fn error(&self) -> &str {
+        self.stderr.lines().rev().find_map(|line| line.strip_prefix("error: ")).unwrap_or_default()
+    }
+
+    /// It ended like this, and said these words about it, as an error and what to do.
+    #[track_caller]
+    pub fn assert_failed(&self, exit: i32, words: &[&str]) {
+        assert_eq!(self.exit, exit, "{self:?}");
+        let error = self.stderr.rfind("error: ").map_or("", |at| &self.stderr[at..]);
+        words.iter().for_each(|word| assert!(error.contains(word), "{word}: {self:?}"));
+    }
+}
+
 impl Home {
     /// A home without a repository.
     pub fn empty() -> Home {
@@ -51,8 +67,15 @@ impl Home {
 
     /// The program in this home, with nothing of the environment of the tests.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_heirloom"));
-        command.args(args).current_dir(self.0.path()).stdin(Stdio::null()).env_clear();
+        let mut command = self.program(env!("CARGO_BIN_EXE_heirloom"));
+        command.args(args);
+        command
+    }
+
+    /// Any program in this home, with nothing of the environment of the tests.
+    pub fn program(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.0.path()).stdin(Stdio::null()).env_clear();
         for kept in ["PATH", "SystemRoot", "LLVM_PROFILE_FILE"] {
             command.envs(std::env::var_os(kept).map(|value| (kept, value)));
         }

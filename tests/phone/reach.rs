@@ -1,0 +1,152 @@
+//! Phones that are not there, are taken away, do not trust this computer any more, or are several.
+
+use heirloom_sim::{After, Fault, Options, Phone, Simulator};
+use serde_json::{Value, json};
+
+use super::{NO_DEVICE, NOT_TRUSTED, REFUSED, USAGE};
+use crate::support::{
+    phone::{Attached, assert_restored, assert_whole, eventually},
+    program::{Home, Said, exit_of},
+};
+
+const COMMANDS: [&[&str]; 5] =
+    [&["pair"], &["backup"], &["restore", "latest", "--yes"], &["encryption", "status"], &["encryption", "off"]];
+
+#[test]
+fn without_usbmuxd_there_are_no_phones() {
+    let home = Home::new();
+    let somewhere = home.path("no-socket").to_str().unwrap().to_owned();
+    for address in ["127.0.0.1:1", &format!("UNIX:{somewhere}")] {
+        let variables = [("USBMUXD_SOCKET_ADDRESS", address)];
+        for args in COMMANDS.iter().chain(&[&["devices"][..]]) {
+            home.run_with(&variables, args).assert_failed(NO_DEVICE, &["no usbmuxd", "hint: "]);
+        }
+    }
+    let said = home.run_with(&[("USBMUXD_SOCKET_ADDRESS", "nonsense")], &["devices"]);
+    said.assert_failed(USAGE, &["\"nonsense\"", "USBMUXD_SOCKET_ADDRESS"]);
+}
+
+#[test]
+fn a_phone_that_is_not_there_is_named() {
+    let attached = Attached::paired();
+    for wanted in ["00008030-001A2B3C4D5E6F70", "Nobody’s iPhone"] {
+        for args in COMMANDS {
+            let words = [wanted, attached.phone.udid(), "hint: "];
+            attached.fails(&[args, &["--udid", wanted]].concat(), NO_DEVICE, &words);
+        }
+    }
+    attached.phone.detach();
+    for args in COMMANDS {
+        attached.fails(args, NO_DEVICE, &["no phone is connected"]);
+    }
+    assert_eq!(attached.json(&["devices"]), json!([]));
+    assert_eq!(attached.run(&["devices"]).exit, NO_DEVICE);
+    attached.phone.attach();
+    let name = attached.phone.phone().name().to_uppercase().replace('’', "'");
+    for wanted in [&attached.phone.udid().to_lowercase(), &attached.phone.udid().replace('-', ""), &name] {
+        attached.back_up(&["--udid", wanted]);
+    }
+    attached.assert_left_well();
+}
+
+#[test]
+fn a_phone_that_is_unplugged_may_be_plugged_in_again() {
+    let attached = Attached::paired();
+    for bytes in [1, 1_000_000, 4_000_000] {
+        let before = attached.phone.traffic().bytes_sent;
+        attached.phone.set_fault(Some(Fault::Stall(After::Bytes(bytes))));
+        let child = attached.command(&["backup"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+        let came = || attached.phone.traffic().bytes_sent - before + (128 << 10) >= bytes;
+        assert!(eventually(|| came() && attached.phone.is_sync_locked()));
+        attached.phone.detach();
+        assert_eq!(exit_of(child), NO_DEVICE, "{bytes}");
+        attached.phone.set_fault(None);
+        assert_eq!(attached.snapshots().len(), 0);
+        attached.phone.attach();
+        assert!(eventually(|| !attached.phone.is_sync_locked()));
+    }
+    let next = attached.ok(&["backup"]);
+    assert!(next.stderr.contains("an earlier backup was cut off"), "{next:?}");
+    assert_whole(&attached.home.exported("latest"), &attached.phone.phone());
+    assert_eq!(attached.phone.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn a_phone_that_has_forgotten_this_computer_is_paired_again() {
+    let attached = Attached::paired();
+    attached.back_up(&[]);
+    attached.phone.forget_pairings();
+    for args in COMMANDS.iter().filter(|args| args[0] != "pair") {
+        attached.fails(args, NOT_TRUSTED, &["does not know", "`heirloom pair`"]);
+    }
+    assert_eq!(attached.json(&["devices"])[0]["trusted"], false);
+    assert_eq!(attached.json(&["pair"])["outcome"], "paired");
+    attached.back_up(&[]);
+    attached.assert_left_well();
+}
+
+/// Two phones on one socket, and a home that both trust.
+fn two() -> (Vec<Simulator>, Home, impl Fn(&Home, &[&str]) -> Said) {
+    let phones = [1, 2].map(|seed| Phone::new(seed, 5_000_000).unwrap());
+    let phones = Simulator::start_many(phones.into(), Options::default()).unwrap();
+    let address = phones[0].address();
+    let run = move |home: &Home, args: &[&str]| home.run_with(&[("USBMUXD_SOCKET_ADDRESS", &address)], args);
+    let home = Home::new();
+    for phone in &phones {
+        let said = run(&home, &["pair", "--udid", phone.udid()]);
+        assert_eq!(said.exit, 0, "{said:?}");
+    }
+    (phones, home, run)
+}
+
+#[test]
+fn all_phones_in_reach_are_backed_up_each_into_its_own_snapshots() {
+    let (phones, home, run) = two();
+    let rows = |said: &Said| -> Value { serde_json::from_str(&said.stdout).unwrap() };
+    for args in COMMANDS.iter().filter(|args| args[0] != "backup") {
+        run(&home, args).assert_failed(USAGE, &["several phones", phones[0].udid(), phones[1].udid(), "--udid"]);
+    }
+    assert_eq!(rows(&run(&home, &["--json", "devices"])).as_array().unwrap().len(), 2);
+
+    let both = run(&home, &["backup"]);
+    assert!(both.exit == 0 && both.stderr.contains("2 phones backed up"), "{both:?}");
+    for phone in &phones {
+        assert_whole(&home.exported(phone.udid()), &phone.phone());
+        phone.live_one_day().unwrap();
+    }
+    // One that fails does not keep the other from being kept.
+    phones[0].set_locked(true);
+    let said = run(&home, &["--json", "backup"]);
+    assert_eq!(said.exit, REFUSED, "{said:?}");
+    let mut outcomes: Vec<(String, String)> = Vec::new();
+    for row in rows(&said).as_array().unwrap() {
+        outcomes.push((row["udid"].as_str().unwrap().into(), row["outcome"].as_str().unwrap().into()));
+        assert_eq!(row["snapshot"].is_null(), !row["error"].is_null(), "{row}");
+    }
+    outcomes.sort();
+    let mut wanted =
+        vec![(phones[0].udid().to_owned(), "failed".to_owned()), (phones[1].udid().to_owned(), "kept".to_owned())];
+    wanted.sort();
+    assert_eq!(outcomes, wanted);
+    assert_whole(&home.exported(phones[1].udid()), &phones[1].phone());
+    phones[0].set_locked(false);
+    let one = run(&home, &["--json", "backup", "--udid", phones[0].udid()]);
+    assert_eq!(rows(&one).as_array().unwrap().len(), 1, "{one:?}");
+    assert_whole(&home.exported(phones[0].udid()), &phones[0].phone());
+    for phone in &phones {
+        assert_eq!(phone.complaints(), Vec::<String>::new());
+        assert_eq!(home.json(&["snapshots", "--udid", phone.udid()]).as_array().unwrap().len(), 2);
+    }
+}
+
+#[test]
+fn a_snapshot_of_one_phone_goes_onto_another() {
+    let (phones, home, run) = two();
+    let said = run(&home, &["backup", "--udid", phones[0].udid()]);
+    assert_eq!(said.exit, 0, "{said:?}");
+    let said = run(&home, &["restore", "latest", "--yes", "--udid", phones[1].udid()]);
+    assert_eq!(said.exit, 0, "{said:?}");
+    assert!(phones[0].restored().is_none());
+    assert_restored(&phones[1].restored().unwrap(), &phones[0].phone(), true);
+    phones.iter().for_each(|phone| assert_eq!(phone.complaints(), Vec::<String>::new()));
+}

@@ -1,0 +1,125 @@
+//! Backups that the phone encrypted: kept as plaintext, given back as the phone's ciphertext.
+
+use std::{fs, path::PathBuf};
+
+use heirloom_sim::{Options, Phone, Simulator};
+
+use crate::support::{
+    folder::{Thing, folder_at},
+    program::{Home, Said, only_child},
+};
+
+const PASSWORD: &str = "a backup password";
+const BYTES: u64 = 12_000_000;
+const GENERATIONS: usize = 3;
+
+/// A phone, and the folders of full backups of it on days that follow one another. Each file has a new key in each, if they are encrypted.
+struct History {
+    home: Home,
+    folders: Vec<PathBuf>,
+}
+
+impl History {
+    fn new(password: Option<&str>) -> History {
+        let options = Options { password: password.map(str::to_owned), ..Options::default() };
+        let simulator = Simulator::start(Phone::new(11, BYTES).unwrap(), options).unwrap();
+        let address = simulator.address();
+        let home = Home::new();
+        let run = |args: &[&str]| ok(home.run_with(&[("USBMUXD_SOCKET_ADDRESS", &address)], args));
+        run(&["pair"]);
+        let mut folders = Vec::new();
+        for day in 0..GENERATIONS {
+            if day > 0 {
+                simulator.live_one_day().unwrap();
+            }
+            run(&["backup", "--full"]);
+            let to = home.path(&format!("day{day}"));
+            run(&["export", "latest", "--to", to.to_str().unwrap()]);
+            folders.push(only_child(&to));
+        }
+        assert_eq!(simulator.complaints(), [""; 0]);
+        History { home, folders }
+    }
+
+    /// Imports each day into a repository with a password; returns what each made it grow by.
+    fn import(&self, repository: &str, password: Option<&str>) -> Vec<u64> {
+        let mut variables = vec![("HEIRLOOM_REPOSITORY", repository), ("HEIRLOOM_PASSWORD", "of the repository")];
+        variables.extend(password.map(|password| ("HEIRLOOM_BACKUP_PASSWORD", password)));
+        let run = |args: &[&str]| ok(self.home.run_with(&variables, args));
+        run(&["init", "--no-verify"]);
+        for (day, folder) in self.folders.iter().enumerate() {
+            run(&["import", folder.to_str().unwrap()]);
+            let to = self.home.path(&format!("{repository}-day{day}"));
+            run(&["export", "latest", "--to", to.to_str().unwrap()]);
+            assert!(folder_at(&only_child(&to)) == folder_at(folder), "day {day} is not what it was");
+        }
+        let listed = run(&["--json", "snapshots"]).stdout;
+        let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+        let of = |key: &str| listed.as_array().unwrap().iter().map(|row| row[key].clone()).collect::<Vec<_>>();
+        assert!(of("sealed").iter().all(|sealed| sealed == &serde_json::json!(password.is_some())));
+        of("added_bytes").iter().map(|bytes| bytes.as_u64().unwrap()).collect()
+    }
+}
+
+#[track_caller]
+fn ok(said: Said) -> Said {
+    assert_eq!(said.exit, 0, "{said:?}");
+    said
+}
+
+#[test]
+fn backups_under_new_keys_cost_what_they_would_unencrypted() {
+    let plain = History::new(None).import("plain", None);
+    let encrypted = History::new(Some(PASSWORD));
+    let sealed = encrypted.import("sealed", Some(PASSWORD));
+    let ciphertext = encrypted.import("ciphertext", None);
+    println!("unencrypted {plain:?}, sealed {sealed:?}, as ciphertext {ciphertext:?}");
+    assert!(sealed[0] as f64 <= plain[0] as f64 * 1.02);
+    for day in 1..GENERATIONS {
+        assert!(sealed[day] as f64 <= plain[day] as f64 * 1.10, "day {day}");
+        assert!(ciphertext[day] > 2 * sealed[day], "the test asks nothing of day {day}");
+    }
+
+    let home = &encrypted.home;
+    let of_repository = [("HEIRLOOM_REPOSITORY", "sealed"), ("HEIRLOOM_PASSWORD", "of the repository")];
+    // Names are those of the phone.
+    let listed = ok(home.run_with(&of_repository, &["ls", "latest", "HomeDomain:Library/SMS"])).stdout;
+    assert!(listed.contains("sms.db"), "{listed}");
+    ok(home.run_with(&of_repository, &["check", "--read-data"]));
+    // No key of a phone's file, and no plaintext, is left in the cache.
+    for thing in folder_at(&home.path("cache")).into_values() {
+        assert!(!matches!(thing, Thing::File(file) if contains(&file.bytes, b"SQLite format 3")));
+    }
+    assert_eq!(fs::read_dir(home.path("tmp")).unwrap().count(), 0, "temporary files are left");
+}
+
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|window| window == wanted)
+}
+
+#[test]
+fn a_wrong_password_is_told_before_any_work() {
+    let history = History::new(Some(PASSWORD));
+    let variables = [
+        ("HEIRLOOM_REPOSITORY", "sealed"),
+        ("HEIRLOOM_PASSWORD", "of the repository"),
+        ("HEIRLOOM_BACKUP_PASSWORD", "another"),
+    ];
+    ok(history.home.run_with(&variables, &["init", "--no-verify"]));
+    let said = history.home.run_with(&variables, &["import", history.folders[0].to_str().unwrap()]);
+    assert_eq!(said.exit, 23, "{said:?}");
+    assert!(said.stderr.contains("not the password of this backup"), "{said:?}");
+    let listed = ok(history.home.run_with(&variables, &["--json", "snapshots"])).stdout;
+    assert_eq!(listed.trim(), "[]");
+}
+
+#[test]
+fn a_repository_that_everybody_can_read_takes_plaintext_only_if_that_is_said() {
+    let history = History::new(Some(PASSWORD));
+    let folder = history.folders[0].to_str().unwrap();
+    let variables = [("HEIRLOOM_REPOSITORY", "open"), ("HEIRLOOM_BACKUP_PASSWORD", PASSWORD)];
+    ok(history.home.run_with(&variables, &["init", "--no-password"]));
+    let said = history.home.run_with(&variables, &["import", folder]);
+    assert!(said.exit == 1 && said.stderr.contains("--plain-is-fine"), "{said:?}");
+    ok(history.home.run_with(&variables, &["import", "--plain-is-fine", folder]));
+}
