@@ -2,32 +2,23 @@
 //! that the program made.
 
 use std::{
-    env,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output},
 };
 
 use heirloom_sim::write_backup;
 use serde_json::Value;
 
-use crate::support::{
-    folder::folder_at,
-    program::{Home, PASSWORD, assert_same, phone_in},
+use crate::{
+    judge::{Judge, python, trials},
+    support::{
+        folder::folder_at,
+        program::{Home, PASSWORD, assert_same, phone_in},
+    },
 };
 
-/// A Python with the packages of tests/vectors/requirements.txt, if there is one.
-fn python() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let made_for_tests = ["bin/python", "Scripts/python.exe"].map(|python| root.join("target/python").join(python));
-    let found = made_for_tests.into_iter().find(|python| python.exists());
-    let found = found.or_else(|| env::var_os("HEIRLOOM_TEST_PYTHON").map(PathBuf::from));
-    if found.is_none() {
-        println!(
-            "skipped: no Python for the second reader. python3 -m venv target/python && \
-             target/python/bin/pip install -r tests/vectors/requirements.txt"
-        );
-    }
-    found
+trials! {
+    gets_everything_out: &[Judge::SecondReader],
 }
 
 fn read_repo(python: &Path, home: &Home, secret: (&str, &str), args: &[&str]) -> Output {
@@ -38,9 +29,8 @@ fn read_repo(python: &Path, home: &Home, secret: (&str, &str), args: &[&str]) ->
     command.output().unwrap()
 }
 
-#[test]
-fn a_second_reader_gets_everything_out() {
-    let Some(python) = python() else { return };
+fn gets_everything_out() {
+    let python = python().unwrap();
     let home = Home::empty();
     let password = ("HEIRLOOM_PASSWORD", PASSWORD);
     let created: Value = serde_json::from_str(&home.run_with(&[password], &["--json", "init"]).stdout).unwrap();
