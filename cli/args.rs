@@ -161,6 +161,9 @@ pub struct Pair {
 /// The phone sends what has changed since its newest snapshot, and only what the repository does not have yet takes room. There is no
 /// copy of the backup anywhere else. Without --udid every phone in reach is backed up, one after another. A backup that is cut off leaves
 /// no snapshot and harms none; what has arrived is not stored again by the next.
+///
+/// What the phone encrypts looks new each time. With its backup password (HEIRLOOM_BACKUP_PASSWORD, HEIRLOOM_BACKUP_PASSWORD_FILE, or as it is asked
+/// for) it is kept as plaintext, which deduplicates, under the repository's own encryption.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   heirloom backup
@@ -176,6 +179,9 @@ pub struct Backup {
     /// Have the phone send everything, as if there were no earlier snapshot
     #[arg(long)]
     pub full: bool,
+    /// Keep what the phone encrypts as plaintext even in a repository that everybody can read
+    #[arg(long)]
+    pub plain_is_fine: bool,
 }
 
 /// Put a snapshot onto a phone

@@ -25,6 +25,7 @@ use crate::{
     phone::{self, Phone},
     report::{Report, count, files, of_many, size},
     snapshots::{Row as SnapshotRow, kept_line},
+    unlocking::{Unlocked, password_for},
     warnings::Warnings,
 };
 
@@ -36,11 +37,12 @@ pub fn run(args: &Backup, global: &Global, report: &Report) -> Result<Exit> {
     let phones = phone::choose(&mux, &args.udid)?;
     let repository = access::open(global, report)?;
     interrupt::catch();
+    let options = Options { full: args.full, plain_is_fine: args.plain_is_fine };
     let mut summary = Summary::default();
     for found in phones {
         let title = found.title();
         report.note(format_args!("backing up {title}"));
-        let taken = back_up(&repository, &mux, &found.device, args.full, report);
+        let taken = back_up(&repository, &mux, &found.device, options, report);
         let is_final = taken.as_ref().is_err_and(Failure::is_final);
         summary.add(found.device.udid, &title, taken, report)?;
         if is_final {
@@ -60,18 +62,31 @@ pub struct Taken {
     pub damage: Vec<Problem>,
 }
 
+/// How to back up.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Have the phone send everything.
+    pub full: bool,
+    /// Open what the phone encrypts in a repository that everybody can read, too.
+    pub plain_is_fine: bool,
+}
+
 /// Backs up one phone into a new snapshot.
 pub fn back_up(
     repository: &Repository,
     mux: &dyn Mux,
     device: &DeviceEntry,
-    full: bool,
+    Options { full, plain_is_fine }: Options,
     report: &Report,
 ) -> Result<Taken> {
     let mut phone = Phone::connect(mux, device)?;
+    let password = match phone.is_encrypting()? {
+        true => password_for(&phone.name(), repository, plain_is_fine)?,
+        false => None,
+    };
     let info_plist = info_plist::make(&mut phone, report)?;
     let base = base_of(repository, &phone.series(), report)?;
-    let run = Run { repository, base, info_plist: &info_plist, report };
+    let run = Run { repository, base, password, info_plist: &info_plist, report };
     match run.attempt(&mut phone, if full { Begin::WithAll } else { Begin::WithChanges }) {
         // A phone that makes nothing of what it left here can always begin anew.
         Err(Cut { is_disorder: true, failure }) if !full || run.base.is_some() => {
@@ -110,6 +125,8 @@ enum Begin {
 struct Run<'r> {
     repository: &'r Repository,
     base: Option<Snapshot>,
+    /// Opens what the phone encrypts.
+    password: Option<String>,
     info_plist: &'r [u8],
     report: &'r Report,
 }
@@ -189,7 +206,7 @@ impl<'r> Run<'r> {
             }
             _ => 0,
         };
-        Ok(HostFolder::new(self.repository, editor, known_bytes))
+        Ok(HostFolder::new(self.repository, editor, known_bytes, self.password.is_some()))
     }
 
     /// Has the phone send its backup. Returns also the places of files that it could not read.
@@ -244,14 +261,26 @@ impl<'r> Run<'r> {
         let path = directory.path().join("Manifest.db");
         let mut copy =
             fs::File::create(&path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
-        editor.read_file(&TreePath::new("Manifest.db")?, &mut copy)?;
-        let manifest = ManifestDb::open(&path);
+        let manifest_db = TreePath::new("Manifest.db")?;
+        editor.read_file(&manifest_db, &mut copy)?;
+        let unlocked = self.unlock(&about, &warnings);
+        let manifest = match &unlocked {
+            Some(unlocked) => unlocked.open_manifest(&path)?,
+            None => ManifestDb::open(&path),
+        };
         let root = directory.path().to_owned();
         let directory = if cfg!(unix) { None } else { Some(directory) };
         let mut naming = editor.name_files()?;
+        if let Some(key) = unlocked.as_ref().and_then(Unlocked::manifest_key) {
+            naming.unseal(&manifest_db, key.as_bytes())?;
+        }
         let mut missing = 0;
-        let mut name = |Named { name, entry, file_id, .. }: Named| {
+        let mut name = |Named { name, entry, file_id, wrapped_key }: Named| {
             let place = file_id.map(|id| TreePath::new(&id.place())).transpose()?;
+            let key = wrapped_key.and_then(|wrapped| unlocked.as_ref()?.file_key(&wrapped));
+            if let (Some(place), Some(key)) = (&place, key) {
+                naming.unseal(place, key.as_bytes())?;
+            }
             let is_file = entry.kind == Kind::File;
             let is_there = naming.describe(&name, place.as_ref(), entry)?;
             let is_told = place.is_some_and(|place| lost.contains(place.as_str()));
@@ -274,6 +303,15 @@ impl<'r> Run<'r> {
         };
         let (snapshot, stats) = naming.commit(details)?;
         Ok(Taken { snapshot, stats, transferred, warnings: warning_count, damage })
+    }
+
+    /// Opens the keybag of what has arrived. A password that does not fit is no reason to lose a backup.
+    fn unlock(&self, about: &ManifestPlist, warnings: &Warnings) -> Option<Unlocked> {
+        let password = self.password.as_deref().filter(|_| about.is_encrypted)?;
+        let kept = |failure: Failure| {
+            warnings.add(format!("{}; the backup is kept as the phone encrypted it", failure.message))
+        };
+        Unlocked::new(about, password).map_err(kept).ok()
     }
 
     /// Keeps what has arrived. The run has failed already: that this fails too is a detail.

@@ -59,7 +59,7 @@ fn show(args: &Demo, report: &Report) -> Result<Exit> {
         if day > 1 {
             simulator.live_one_day().map_err(failed)?;
         }
-        let taken = backup::back_up(&repository, &mux, &found.device, false, report)?;
+        let taken = backup::back_up(&repository, &mux, &found.device, backup::Options::default(), report)?;
         report.line(line_of_day(day, &taken))?;
         report.flush()?;
         days.push(taken.snapshot);

@@ -21,6 +21,8 @@ pub struct HostFolder<'r> {
     editor: SnapshotEditor,
     /// Bytes that the phone will send but that the repository has.
     known_bytes: u64,
+    /// Whether contents wait for the keys by which the phone encrypted them.
+    holds_back: bool,
     /// Whether anything but the work area was changed.
     is_rearranged: bool,
     begun: SystemTime,
@@ -29,8 +31,21 @@ pub struct HostFolder<'r> {
 }
 
 impl<'r> HostFolder<'r> {
-    pub fn new(repository: &'r Repository, editor: SnapshotEditor, known_bytes: u64) -> HostFolder<'r> {
-        HostFolder { repository, editor, known_bytes, is_rearranged: false, begun: SystemTime::now(), unread: None }
+    pub fn new(
+        repository: &'r Repository,
+        editor: SnapshotEditor,
+        known_bytes: u64,
+        holds_back: bool,
+    ) -> HostFolder<'r> {
+        HostFolder {
+            repository,
+            editor,
+            known_bytes,
+            holds_back,
+            is_rearranged: false,
+            begun: SystemTime::now(),
+            unread: None,
+        }
     }
 
     /// Why the store could not give the phone a file that it holds, if that has happened.
@@ -46,7 +61,7 @@ impl<'r> HostFolder<'r> {
     /// Whether a phone can begin anew on this folder as if it had not begun: what it has sent lies in the work area alone.
     pub fn can_be_parked(&self) -> bool {
         let is_begun = place(WORK_AREA).is_ok_and(|area| self.editor.stat(&area).is_some());
-        is_begun && !self.is_rearranged
+        is_begun && !self.is_rearranged && !self.holds_back
     }
 
     /// A small file of the backup.
@@ -110,7 +125,12 @@ impl HostDir for HostFolder<'_> {
         if self.editor.stat(&place) == Some(StoreStat::Directory) {
             return Err(ErrorKind::IsADirectory.into());
         }
-        self.editor.write_file(&place, nanoseconds(SystemTime::now()), content).map_err(failed)?;
+        let now = nanoseconds(SystemTime::now());
+        let written = match self.holds_back {
+            true => self.editor.hold_file(&place, now, content),
+            false => self.editor.write_file(&place, now, content),
+        };
+        written.map_err(failed)?;
         self.touch(path);
         Ok(())
     }
@@ -152,7 +172,9 @@ impl HostDir for HostFolder<'_> {
     fn free_bytes(&mut self) -> io::Result<u64> {
         let free = self.repository.free_bytes().map_err(failed)?;
         // Where nobody knows, the storage will say when it is full.
-        Ok(free.unwrap_or(u64::MAX >> 16).saturating_add(self.known_bytes))
+        let free = free.unwrap_or(u64::MAX >> 16).saturating_add(self.known_bytes);
+        // What is held back takes room twice while it is being kept.
+        Ok(if self.holds_back { free / 2 } else { free })
     }
 }
 

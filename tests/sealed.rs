@@ -98,6 +98,49 @@ fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
 }
 
 #[test]
+fn a_phone_that_encrypts_costs_what_it_would_otherwise_and_gets_its_backup_back() {
+    let of_repository = [("HEIRLOOM_REPOSITORY", "sealed"), ("HEIRLOOM_PASSWORD", "of the repository")];
+    let growth = |options: Options, password: Option<&'static str>| {
+        let simulator = Simulator::start(Phone::new(11, BYTES).unwrap(), options).unwrap();
+        let address = simulator.address();
+        let home = Home::empty();
+        let run = |args: &[&str]| {
+            let variables = [
+                &of_repository[..],
+                &[("USBMUXD_SOCKET_ADDRESS", address.as_str())],
+                password.map(|password| ("HEIRLOOM_BACKUP_PASSWORD", password)).as_slice(),
+            ]
+            .concat();
+            home.run_with(&variables, args)
+        };
+        ok(run(&["init", "--no-verify"]));
+        ok(run(&["pair"]));
+        for kind in [&["backup"][..], &["backup"], &["backup", "--full"]] {
+            ok(run(kind));
+            simulator.live_one_day().unwrap();
+        }
+        // The phone opens what it gets back with the keys that it made.
+        ok(run(&["restore", "latest~2", "--yes"]));
+        let first_day = Phone::new(11, BYTES).unwrap();
+        let restored = simulator.restored().unwrap();
+        assert!(first_day.files().all(|(location, file)| restored[location].is_same(file).unwrap()));
+        assert_eq!(simulator.complaints(), [""; 0]);
+        assert_eq!(ok(run(&["check", "--read-data"])).exit, 0);
+        assert_eq!(fs::read_dir(home.path("sealed/tmp")).map_or(0, Iterator::count), 0, "the spool is left");
+        let listed: serde_json::Value = serde_json::from_str(&ok(run(&["--json", "snapshots"])).stdout).unwrap();
+        let rows = listed.as_array().unwrap();
+        assert!(rows.iter().all(|row| row["sealed"] == password.is_some() && row["encrypted"] == password.is_some()));
+        rows.iter().map(|row| row["added_bytes"].as_u64().unwrap()).collect::<Vec<u64>>()
+    };
+    let plain = growth(Options::default(), None);
+    let sealed = growth(Options { password: Some(PASSWORD.to_owned()), ..Options::default() }, Some(PASSWORD));
+    println!("unencrypted {plain:?}, sealed {sealed:?}");
+    for (sealed, plain) in sealed.into_iter().zip(plain) {
+        assert!(sealed as f64 <= plain as f64 * 1.10 + 50_000.0, "{sealed} {plain}");
+    }
+}
+
+#[test]
 fn a_wrong_password_is_told_before_any_work() {
     let history = History::new(Some(PASSWORD));
     let variables = [

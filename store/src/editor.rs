@@ -15,8 +15,10 @@ use crate::{
     name::{Name, PATH_MAX_LEN, TreePath},
     parked::Parked,
     reader::read_content,
+    sealing::Sealing,
     snapshot::Snapshot,
     snapshot_folder::{KeptFile, folder_of},
+    spool::Spool,
     tree::NumberedEntries,
     writer::{Details, SnapshotWriter, WriteStats},
 };
@@ -32,6 +34,8 @@ pub struct SnapshotEditor {
     folder: Folder<File>,
     /// Those of files that were written.
     entries: Blocks,
+    /// Contents that are held back.
+    spool: Option<Spool>,
 }
 
 /// A file of the folder, in few bytes.
@@ -41,6 +45,8 @@ enum File {
     Kept { entry: u32, is_copy: bool, length: u64, mtime_ns: i64 },
     /// An entry of a tree with nothing but the file's time and content.
     New(Span),
+    /// A content that waits for its key, from byte `start` of the spool on.
+    Held { start: u64, length: u64, mtime_ns: i64 },
 }
 
 /// What [`SnapshotEditor::list`] says of a name.
@@ -76,7 +82,7 @@ impl SnapshotEditor {
                 File::Kept { entry, is_copy: false, length, mtime_ns }
             })?;
         }
-        Ok(SnapshotEditor { writer, base_entries, folder, entries: Blocks::default() })
+        Ok(SnapshotEditor { writer, base_entries, folder, entries: Blocks::default(), spool: None })
     }
 
     /// What was damaged in the repository, but not fatal, when this began.
@@ -133,6 +139,26 @@ impl SnapshotEditor {
         Ok(())
     }
 
+    /// Writes a file as [`write_file`](SnapshotEditor::write_file) does, but holds its content back until its key is told, or the folder
+    /// becomes a snapshot: nothing of it is in the repository before.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn hold_file(&mut self, place: &TreePath, mtime_ns: i64, content: &mut dyn Read) -> Result<()> {
+        if let Some(Node::Directory(_)) = self.folder.get(place) {
+            return Err(no_such(place, "it is a directory"));
+        }
+        self.check_parents(place)?;
+        let spool = match &mut self.spool {
+            Some(spool) => spool,
+            none => none.insert(Spool::new(&*self.writer.chunks.core.storage)?),
+        };
+        let range = spool.append(content)?;
+        let file = File::Held { start: range.start, length: range.end - range.start, mtime_ns };
+        self.folder.insert(place, Node::File(file));
+        Ok(())
+    }
+
     /// Writes the bytes of a file, of this edit or of the base, to `into`.
     ///
     /// # Errors
@@ -142,6 +168,10 @@ impl SnapshotEditor {
             None => return Err(no_such(place, "there is no such file")),
             Some(Node::Directory(_)) => return Err(no_such(place, "it is a directory")),
             Some(Node::File(File::Kept { entry, .. })) => self.base_entries.get(&self.writer.chunks, *entry)?.1.content,
+            Some(&Node::File(File::Held { start, length, .. })) => {
+                let spool = self.spool.as_mut().expect("what is held is in the spool");
+                return std::io::copy(&mut spool.read(start..start + length), into).map(drop).map_err(Error::Source);
+            }
             Some(Node::File(File::New(entry))) => {
                 self.writer.flush()?;
                 Some(parse_new(self.entries.get(*entry)).0)
@@ -224,7 +254,9 @@ impl SnapshotEditor {
     fn stat_of(&self, node: &Node<File>) -> Stat {
         match *node {
             Node::Directory(_) => Stat::Directory,
-            Node::File(File::Kept { length, mtime_ns, .. }) => Stat::File { length, mtime_ns },
+            Node::File(File::Kept { length, mtime_ns, .. } | File::Held { length, mtime_ns, .. }) => {
+                Stat::File { length, mtime_ns }
+            }
             Node::File(File::New(entry)) => {
                 let (content, mtime_ns) = parse_new(self.entries.get(entry));
                 Stat::File { length: content.length, mtime_ns }
@@ -279,6 +311,27 @@ impl Naming {
         }
     }
 
+    /// Keeps the file at `place`, if its content is held back, as the plaintext of what `key` encrypted; a content that plaintext does not give back
+    /// is kept as it is.
+    ///
+    /// # Errors
+    /// What fails behind.
+    pub fn unseal(&mut self, place: &TreePath, key: &[u8; 32]) -> Result<()> {
+        let Some(&File::Held { start, length, mtime_ns }) = self.editor.folder.file(place) else { return Ok(()) };
+        if !Sealing::is_possible(length) {
+            return Ok(());
+        }
+        let SnapshotEditor { writer, folder, entries, spool, .. } = &mut self.editor;
+        let spool = spool.as_mut().expect("what is held is in the spool");
+        let content = match writer.store_sealed(&mut spool.read(start..start + length), key) {
+            Err(Error::Source(error)) if error.kind() == std::io::ErrorKind::InvalidData => return Ok(()),
+            stored => stored?,
+        };
+        let entry = entries.push(&[&entry_of(content, mtime_ns, Entry::new(Kind::File)).emit()]);
+        folder.insert(place, Node::File(File::New(entry)));
+        Ok(())
+    }
+
     /// Makes everything durable, and then the snapshot.
     ///
     /// # Errors
@@ -290,9 +343,13 @@ impl Naming {
 
     /// Puts the file at `place` into the snapshot, and takes it out of the folder.
     fn put(&mut self, name: &Name, place: &TreePath, file: File, about: Entry) -> Result<()> {
-        let SnapshotEditor { writer, base_entries, folder, entries } = &mut self.editor;
+        let SnapshotEditor { writer, base_entries, folder, entries, spool } = &mut self.editor;
         let (content, mtime_ns) = match file {
             File::New(entry) => parse_new(entries.get(entry)),
+            File::Held { start, length, mtime_ns } => {
+                let spool = spool.as_mut().expect("what is held is in the spool");
+                (writer.store(&mut spool.read(start..start + length))?, mtime_ns)
+            }
             File::Kept { entry, mtime_ns, .. } => {
                 let content = base_entries.get(&writer.chunks, entry)?.1.content;
                 (content.ok_or_else(|| Error::damaged(place.to_string(), "it has lost its content"))?, mtime_ns)
@@ -323,7 +380,7 @@ impl Naming {
                 },
             }
         }
-        for (place, file) in self.kept_files()? {
+        for (place, file) in self.old_files()? {
             let File::Kept { entry, is_copy: false, .. } = file else { continue };
             let (name, about) = self.editor.base_entries.get(&self.editor.writer.chunks, entry)?;
             if !name.domain().is_empty() {
@@ -335,7 +392,7 @@ impl Naming {
 
     /// Puts every file that is left under the name of its place.
     fn put_nameless(&mut self) -> Result<()> {
-        for (place, file) in self.kept_files()? {
+        for (place, file) in self.old_files()? {
             self.put(&Name::of_place(&place), &place, file, Entry::new(Kind::File))?;
         }
         let SnapshotEditor { writer, folder, entries, .. } = &mut self.editor;
@@ -348,16 +405,17 @@ impl Naming {
         })
     }
 
-    /// The files of the base that are left, in its order.
-    fn kept_files(&self) -> Result<Vec<(TreePath, File)>> {
+    /// The files that are left of the base, in its order, and those that are held back, in that of the spool.
+    fn old_files(&self) -> Result<Vec<(TreePath, File)>> {
         let mut kept = Vec::new();
         self.editor.folder.for_each(|place, file| {
-            kept.extend(file.filter(|file| matches!(file, File::Kept { .. })).map(|file| (place, *file)));
+            kept.extend(file.filter(|file| !matches!(file, File::New(_))).map(|file| (place, *file)));
             Ok(())
         })?;
         kept.sort_unstable_by_key(|(_, file)| match file {
-            File::Kept { entry, .. } => *entry,
-            File::New(_) => u32::MAX,
+            File::Kept { entry, .. } => (0, u64::from(*entry)),
+            File::Held { start, .. } => (1, *start),
+            File::New(_) => (2, 0),
         });
         Ok(kept)
     }

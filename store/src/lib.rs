@@ -65,6 +65,7 @@ mod id;
 mod name;
 mod positioned;
 mod seal;
+mod spool;
 mod storage;
 
 #[cfg(test)]

@@ -41,6 +41,11 @@ pub trait Storage: Send + Sync {
     fn free_bytes(&self) -> io::Result<Option<u64>> {
         Ok(None)
     }
+
+    /// A file without a name for what must not outlive this process, near the repository if there is a near.
+    fn spool(&self) -> io::Result<std::fs::File> {
+        tempfile::tempfile()
+    }
 }
 
 /// The same operations with errors that name the file, and reads that are whole or fail.

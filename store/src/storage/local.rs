@@ -179,6 +179,12 @@ impl Storage for LocalStorage {
     }
 
     /// Of the file system, as much as this user may take.
+    fn spool(&self) -> io::Result<File> {
+        let folder = self.path("tmp");
+        fs::create_dir_all(&folder)?;
+        tempfile::tempfile_in(folder)
+    }
+
     fn free_bytes(&self) -> io::Result<Option<u64>> {
         let root = std::path::absolute(&self.root)?;
         let existing = root.ancestors().find(|folder| folder.is_dir()).unwrap_or(&root);

@@ -135,6 +135,7 @@ fn start_service(shared: &Shared, request: &Dictionary, session: Option<&Session
         *left -= 1;
         return Err("ServiceLimit");
     }
+    state.can_post |= name == services::NOTIFICATIONS;
     state.next += 1;
     let port = 49_152 + (state.next % 13_000) as u16;
     let service = StartedService { name: name.to_owned(), host_id: session.host_id.clone(), has_escrow };

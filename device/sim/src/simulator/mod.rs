@@ -174,6 +174,8 @@ pub(crate) struct State {
     listeners: Vec<Sender<usbmuxd::Event>>,
     observers: Vec<(Sender<String>, Vec<String>)>,
     posted: Vec<String>,
+    /// Whether a computer has asked for notification_proxy.
+    can_post: bool,
     complaints: Vec<String>,
     traffic: Traffic,
     keybag: Option<Keybag>,

@@ -12,6 +12,9 @@ use super::{Shared, StartedService, afc, backup_agent, pairing};
 use crate::manifest::dictionary;
 use crate::phone::App;
 
+/// The service to which notifications are posted.
+pub(crate) const NOTIFICATIONS: &str = "com.apple.mobile.notification_proxy";
+
 /// The backup service.
 pub(crate) const BACKUP: &str = "com.apple.mobilebackup2";
 
@@ -20,7 +23,7 @@ pub(crate) const NAMES: [&str; 6] = [
     "com.apple.afc",
     "com.apple.mobile.heartbeat",
     "com.apple.mobile.installation_proxy",
-    "com.apple.mobile.notification_proxy",
+    NOTIFICATIONS,
     BACKUP,
     "com.apple.springboardservices",
 ];
@@ -44,7 +47,7 @@ pub(crate) fn serve(shared: &Arc<Shared>, mut connection: Connection, service: &
         "com.apple.afc" => afc::serve(shared, connection),
         "com.apple.mobile.heartbeat" => heartbeat(shared, connection),
         "com.apple.mobile.installation_proxy" => installation_proxy(shared, connection),
-        "com.apple.mobile.notification_proxy" => notification_proxy(shared, connection),
+        NOTIFICATIONS => notification_proxy(shared, connection),
         "com.apple.springboardservices" => springboard(shared, connection),
         _ => backup_agent::serve(shared, connection, service.has_escrow),
     }

@@ -98,13 +98,10 @@ fn authorize(link: &mut Link, request: &Dictionary) -> Result<(), Failure> {
 fn is_posted(shared: &Shared, name: &str) -> bool {
     let until = Instant::now() + Duration::from_millis(500);
     loop {
-        let posted = shared.state().posted.clone();
-        if posted.iter().any(|posted| posted == name) {
+        if shared.state().posted.iter().any(|posted| posted == name) {
             return true;
         }
-        // Who neither listens nor has posted anything will not.
-        let is_silent = posted.is_empty() && shared.state().observers.is_empty();
-        if is_silent || Instant::now() > until {
+        if !shared.state().can_post || Instant::now() > until {
             return false;
         }
         shared.sleep(Duration::from_millis(5));

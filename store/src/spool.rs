@@ -1,0 +1,161 @@
+//! Contents that wait until it is known how to keep them, in a file without a name, sealed by a key that is in memory alone.
+//!
+//! A phone tells the keys of its files last. Until then their ciphertext lies here: it is gone with the process, however that ends.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom, Write},
+    ops::Range,
+};
+
+use crate::{
+    bytes::random,
+    error::{Error, Result},
+    seal::{Cipher, FrameKey, FrameNumber},
+    storage::Storage,
+};
+
+const FRAME_LEN: usize = 256 << 10;
+const SEALED_LEN: usize = FRAME_LEN + 16;
+
+/// One long run of bytes, of which each content is a range.
+pub(crate) struct Spool {
+    file: File,
+    key: FrameKey,
+    /// Whole frames in the file.
+    frames: u32,
+    /// What comes after them.
+    tail: Vec<u8>,
+}
+
+impl Spool {
+    pub(crate) fn new(storage: &dyn Storage) -> Result<Spool> {
+        let file = storage.spool().map_err(failed("create"))?;
+        let key = Cipher::Aes256Gcm.key(&random().map_err(Error::Random)?);
+        Ok(Spool { file, key, frames: 0, tail: Vec::with_capacity(FRAME_LEN) })
+    }
+
+    /// Takes all of `content`.
+    ///
+    /// # Errors
+    /// [`Error::Source`] if `content` fails; what came of it stays, and is nothing's.
+    pub(crate) fn append(&mut self, content: &mut dyn Read) -> Result<Range<u64>> {
+        let start = self.len();
+        loop {
+            let room = FRAME_LEN - self.tail.len();
+            let read = (&mut *content).take(room as u64).read_to_end(&mut self.tail).map_err(Error::Source)?;
+            if read < room {
+                return Ok(start..self.len());
+            }
+            self.write_frame().map_err(failed("write"))?;
+        }
+    }
+
+    /// Reads a range that [`append`](Spool::append) gave.
+    pub(crate) fn read(&mut self, range: Range<u64>) -> SpoolReader<'_> {
+        SpoolReader { spool: self, range, frame: Vec::new(), number: None }
+    }
+
+    fn len(&self) -> u64 {
+        u64::from(self.frames) * FRAME_LEN as u64 + self.tail.len() as u64
+    }
+
+    fn write_frame(&mut self) -> io::Result<()> {
+        let mut sealed = Vec::with_capacity(SEALED_LEN);
+        self.key.seal(FrameNumber::Inner(self.frames), &[], &self.tail, &mut sealed);
+        self.file.seek(SeekFrom::Start(u64::from(self.frames) * SEALED_LEN as u64))?;
+        self.file.write_all(&sealed)?;
+        // 2³² frames are a PiB.
+        self.frames = self.frames.checked_add(1).ok_or(io::ErrorKind::StorageFull)?;
+        self.tail.clear();
+        Ok(())
+    }
+
+    fn read_frame(&mut self, number: u32) -> io::Result<Vec<u8>> {
+        if number == self.frames {
+            return Ok(self.tail.clone());
+        }
+        let mut sealed = vec![0; SEALED_LEN];
+        self.file.seek(SeekFrom::Start(u64::from(number) * SEALED_LEN as u64))?;
+        self.file.read_exact(&mut sealed)?;
+        let opened = self.key.open(FrameNumber::Inner(number), &[], sealed);
+        opened.ok_or_else(|| io::Error::other("a temporary file of the repository was changed by something else"))
+    }
+}
+
+/// Reads one content of a [`Spool`].
+pub(crate) struct SpoolReader<'s> {
+    spool: &'s mut Spool,
+    range: Range<u64>,
+    /// The frame that was read last, and its number.
+    frame: Vec<u8>,
+    number: Option<u32>,
+}
+
+impl Read for SpoolReader<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.range.is_empty() {
+            return Ok(0);
+        }
+        let number = (self.range.start / FRAME_LEN as u64) as u32;
+        let inside = (self.range.start % FRAME_LEN as u64) as usize;
+        if self.number != Some(number) {
+            self.frame = self.spool.read_frame(number)?;
+            self.number = Some(number);
+        }
+        let left = usize::try_from(self.range.end - self.range.start).unwrap_or(usize::MAX);
+        let count = into.len().min(left).min(self.frame.len().saturating_sub(inside));
+        into[..count].copy_from_slice(&self.frame[inside..inside + count]);
+        self.range.start += count as u64;
+        Ok(count)
+    }
+}
+
+fn failed(action: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Storage { action, name: "a temporary file".to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::LocalStorage;
+
+    #[test]
+    fn contents_come_back_in_any_order_and_nothing_of_them_lies_on_the_disk_in_the_clear() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool = Spool::new(&LocalStorage::new(dir.path())).unwrap();
+        let content = |n: usize| [format!("content {n} ").as_bytes(), &vec![n as u8; n * 70_001 % 700_000]].concat();
+        let ranges: Vec<Range<u64>> = (0..20).map(|n| spool.append(&mut content(n).as_slice()).unwrap()).collect();
+        let empty = spool.append(&mut io::empty()).unwrap();
+        for n in (0..20).rev().chain([7]) {
+            let mut read = Vec::new();
+            spool.read(ranges[n].clone()).read_to_end(&mut read).unwrap();
+            assert!(read == content(n), "{n}");
+        }
+        assert_eq!(spool.read(empty).read(&mut [0; 9]).unwrap(), 0);
+        assert_eq!(std::fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0, "it has a name");
+        let mut on_disk = Vec::new();
+        spool.file.seek(SeekFrom::Start(0)).unwrap();
+        spool.file.read_to_end(&mut on_disk).unwrap();
+        assert!(on_disk.len() > 4_000_000 && !on_disk.windows(8).any(|window| window == b"content "));
+    }
+
+    #[test]
+    fn a_content_that_fails_harms_no_other() {
+        struct Fails;
+        impl Read for Fails {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::ConnectionReset.into())
+            }
+        }
+        let mut spool = Spool::new(&crate::storage::MemoryStorage::default()).unwrap();
+        let first = spool.append(&mut "first".as_bytes()).unwrap();
+        assert!(matches!(spool.append(&mut "lost".as_bytes().chain(Fails)), Err(Error::Source(_))));
+        let second = spool.append(&mut "second".as_bytes()).unwrap();
+        for (range, text) in [(first, "first"), (second, "second")] {
+            let mut read = String::new();
+            spool.read(range).read_to_string(&mut read).unwrap();
+            assert_eq!(read, text);
+        }
+    }
+}
