@@ -93,6 +93,7 @@ pub enum Command {
     Export(Export),
     Restore(Restore),
     Encryption(Encryption),
+    Unseal(Unseal),
     Check(Check),
     #[cfg(feature = "demo")]
     Demo(Demo),
@@ -349,6 +350,26 @@ pub struct Export {
     /// Write into a folder that exists; files of the same name are replaced
     #[arg(long)]
     pub force: bool,
+}
+
+/// Convert snapshots that are kept as the phone encrypted them, with their password
+///
+/// A snapshot that was taken without the backup's password is kept as ciphertext, which does not deduplicate. This makes each anew of the same
+/// files, kept as plaintext, reads all of it back, and only then retires the old. Without SNAP all such snapshots are converted. Exports and restores
+/// stay bit for bit what they were.
+#[derive(Debug, Args)]
+#[command(after_help = format!("Examples:
+  heirloom unseal
+  HEIRLOOM_BACKUP_PASSWORD_FILE=~/.phone heirloom unseal \"Maria's iPhone@2024\"
+
+{SNAPSHOT}"))]
+pub struct Unseal {
+    /// Snapshots; all that are kept as ciphertext if none is named
+    #[arg(value_name = "SNAP")]
+    pub snapshots: Vec<String>,
+    /// Keep plaintext even in a repository that everybody can read
+    #[arg(long)]
+    pub plain_is_fine: bool,
 }
 
 /// Verify the repository

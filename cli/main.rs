@@ -32,6 +32,7 @@ mod shell;
 mod snapshot_spec;
 mod snapshots;
 mod unlocking;
+mod unseal;
 mod warnings;
 
 use std::process::ExitCode;
@@ -75,6 +76,7 @@ fn run(Arguments { global, command }: &Arguments, report: &Report) -> Result<Exi
         Command::Export(args) => export::run(args, global, report),
         Command::Restore(args) => restore::run(args, global, report),
         Command::Encryption(args) => encryption::run(args, report),
+        Command::Unseal(args) => unseal::run(args, global, report),
         Command::Check(args) => check::run(args, global, report),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
@@ -87,9 +89,12 @@ fn has_json(command: &Command) -> bool {
     match command {
         Command::Init(_) | Command::Import(_) | Command::Snapshots(_) | Command::Ls(_) => true,
         Command::Export(_) | Command::Check(_) => true,
-        Command::Devices(_) | Command::Pair(_) | Command::Backup(_) | Command::Restore(_) | Command::Encryption(_) => {
-            true
-        }
+        Command::Devices(_)
+        | Command::Pair(_)
+        | Command::Backup(_)
+        | Command::Restore(_)
+        | Command::Unseal(_)
+        | Command::Encryption(_) => true,
         #[cfg(feature = "demo")]
         Command::Demo(_) => false,
         Command::Completions(_) | Command::Man(_) => false,

@@ -1,6 +1,6 @@
 //! Backups that the phone encrypted: kept as plaintext, given back as the phone's ciphertext.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, process::Stdio, thread, time::Duration};
 
 use heirloom_sim::{Options, Phone, Simulator};
 
@@ -138,6 +138,47 @@ fn a_phone_that_encrypts_costs_what_it_would_otherwise_and_gets_its_backup_back(
     for (sealed, plain) in sealed.into_iter().zip(plain) {
         assert!(sealed as f64 <= plain as f64 * 1.10 + 50_000.0, "{sealed} {plain}");
     }
+}
+
+#[test]
+fn what_was_kept_as_ciphertext_is_converted_and_a_kill_loses_nothing() {
+    let history = History::new(Some(PASSWORD));
+    history.import("later", None);
+    let of_repository = [("HEIRLOOM_REPOSITORY", "later"), ("HEIRLOOM_PASSWORD", "of the repository")];
+    let with_password = [&of_repository[..], &[("HEIRLOOM_BACKUP_PASSWORD", PASSWORD)]].concat();
+    let home = &history.home;
+    let rows = || {
+        let listed = ok(home.run_with(&of_repository, &["--json", "snapshots"])).stdout;
+        serde_json::from_str::<Vec<serde_json::Value>>(&listed).unwrap()
+    };
+    let before = rows();
+    let wrong = [&of_repository[..], &[("HEIRLOOM_BACKUP_PASSWORD", "another")]].concat();
+    assert_eq!(home.run_with(&wrong, &["unseal"]).exit, 23);
+    assert_eq!(home.run_with(&of_repository, &["unseal"]).exit, 23, "no password");
+    assert_eq!(rows(), before);
+
+    for millis in [20, 60, 120, 200, 300, 450] {
+        let mut child =
+            home.command(&["unseal"]).envs(with_password.iter().copied()).stderr(Stdio::null()).spawn().unwrap();
+        thread::sleep(Duration::from_millis(millis));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        ok(home.run_with(&of_repository, &["check", "--read-data"]));
+    }
+    ok(home.run_with(&with_password, &["unseal"]));
+    let after = rows();
+    assert_eq!(after.len(), before.len());
+    for (day, (old, new)) in before.iter().zip(&after).enumerate() {
+        assert!(new["sealed"] == true && old["sealed"] == false);
+        for key in ["time", "files", "bytes", "encrypted", "device_name"] {
+            assert_eq!(old[key], new[key], "{key}");
+        }
+        let to = home.path(&format!("converted{day}"));
+        ok(home.run_with(&of_repository, &["export", new["id"].as_str().unwrap(), "--to", to.to_str().unwrap()]));
+        assert!(folder_at(&only_child(&to)) == folder_at(&history.folders[day]), "day {day} is not what it was");
+    }
+    ok(home.run_with(&of_repository, &["check", "--read-data"]));
+    assert!(ok(home.run_with(&with_password, &["unseal"])).stderr.contains("no snapshot is kept as ciphertext"));
 }
 
 #[test]

@@ -225,7 +225,7 @@ impl SnapshotEditor {
             None => self.writer.put(&Name::of_place(&place), &Entry::new(Kind::Directory)),
             Some(_) => Ok(()),
         })?;
-        Ok(Naming { editor: self })
+        Ok(Naming { editor: self, scratch: None })
     }
 
     /// Makes the folder, as it is now, a snapshot in which each file of the base has the name that it has there, and so has everything
@@ -252,15 +252,9 @@ impl SnapshotEditor {
     }
 
     fn stat_of(&self, node: &Node<File>) -> Stat {
-        match *node {
+        match node {
             Node::Directory(_) => Stat::Directory,
-            Node::File(File::Kept { length, mtime_ns, .. } | File::Held { length, mtime_ns, .. }) => {
-                Stat::File { length, mtime_ns }
-            }
-            Node::File(File::New(entry)) => {
-                let (content, mtime_ns) = parse_new(self.entries.get(entry));
-                Stat::File { length: content.length, mtime_ns }
-            }
+            Node::File(file) => stat_of_file(file, &self.entries),
         }
     }
 
@@ -286,6 +280,8 @@ impl SnapshotEditor {
 /// The files of an edited folder being told their names.
 pub struct Naming {
     editor: SnapshotEditor,
+    /// For one content at a time.
+    scratch: Option<Spool>,
 }
 
 impl Naming {
@@ -311,19 +307,36 @@ impl Naming {
         }
     }
 
-    /// Keeps the file at `place`, if its content is held back, as the plaintext of what `key` encrypted; a content that plaintext does not give back
-    /// is kept as it is.
+    /// Keeps the file at `place`, if it is held back or of the base and kept as ciphertext there, as the plaintext of what `key` encrypted. A content
+    /// that plaintext does not give back is kept as it is.
     ///
     /// # Errors
     /// What fails behind.
     pub fn unseal(&mut self, place: &TreePath, key: &[u8; 32]) -> Result<()> {
-        let Some(&File::Held { start, length, mtime_ns }) = self.editor.folder.file(place) else { return Ok(()) };
-        if !Sealing::is_possible(length) {
+        let SnapshotEditor { writer, base_entries, folder, entries, spool } = &mut self.editor;
+        let Some(&file) = folder.file(place) else { return Ok(()) };
+        if !matches!(stat_of_file(&file, entries), Stat::File { length, .. } if Sealing::is_possible(length)) {
             return Ok(());
         }
-        let SnapshotEditor { writer, folder, entries, spool, .. } = &mut self.editor;
-        let spool = spool.as_mut().expect("what is held is in the spool");
-        let content = match writer.store_sealed(&mut spool.read(start..start + length), key) {
+        let (stored, mtime_ns) = match file {
+            File::New(_) => return Ok(()),
+            File::Held { start, length, mtime_ns } => {
+                let spool = spool.as_mut().expect("what is held is in the spool");
+                (writer.store_sealed(&mut spool.read(start..start + length), key), mtime_ns)
+            }
+            File::Kept { entry, mtime_ns, .. } => {
+                let content = base_entries.get(&writer.chunks, entry)?.1.content;
+                let Some(content) = content.filter(|content| !content.is_sealed()) else { return Ok(()) };
+                let scratch = match &mut self.scratch {
+                    Some(scratch) => scratch,
+                    none => none.insert(Spool::new(&*writer.chunks.core.storage)?),
+                };
+                scratch.clear()?;
+                read_content(&writer.chunks, &content, scratch)?;
+                (writer.store_sealed(&mut scratch.read_all(), key), mtime_ns)
+            }
+        };
+        let content = match stored {
             Err(Error::Source(error)) if error.kind() == std::io::ErrorKind::InvalidData => return Ok(()),
             stored => stored?,
         };
@@ -418,6 +431,16 @@ impl Naming {
             File::New(_) => (2, 0),
         });
         Ok(kept)
+    }
+}
+
+fn stat_of_file(file: &File, entries: &Blocks) -> Stat {
+    match *file {
+        File::Kept { length, mtime_ns, .. } | File::Held { length, mtime_ns, .. } => Stat::File { length, mtime_ns },
+        File::New(entry) => {
+            let (content, mtime_ns) = parse_new(entries.get(entry));
+            Stat::File { length: content.length, mtime_ns }
+        }
     }
 }
 

@@ -51,6 +51,19 @@ impl Spool {
         }
     }
 
+    /// Everything so far.
+    pub(crate) fn read_all(&mut self) -> SpoolReader<'_> {
+        self.read(0..self.len())
+    }
+
+    /// Forgets everything, the key included: no frame is sealed twice under one.
+    pub(crate) fn clear(&mut self) -> Result<()> {
+        self.key = Cipher::Aes256Gcm.key(&random().map_err(Error::Random)?);
+        self.frames = 0;
+        self.tail.clear();
+        self.file.set_len(0).map_err(failed("empty"))
+    }
+
     /// Reads a range that [`append`](Spool::append) gave.
     pub(crate) fn read(&mut self, range: Range<u64>) -> SpoolReader<'_> {
         SpoolReader { spool: self, range, frame: Vec::new(), number: None }
@@ -80,6 +93,21 @@ impl Spool {
         self.file.read_exact(&mut sealed)?;
         let opened = self.key.open(FrameNumber::Inner(number), &[], sealed);
         opened.ok_or_else(|| io::Error::other("a temporary file of the repository was changed by something else"))
+    }
+}
+
+impl Write for Spool {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(FRAME_LEN - self.tail.len());
+        self.tail.extend_from_slice(&bytes[..count]);
+        if self.tail.len() == FRAME_LEN {
+            self.write_frame()?;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

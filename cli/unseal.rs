@@ -1,0 +1,181 @@
+//! `unseal`: converts snapshots that are kept as the phone encrypted them, once their password is known.
+//!
+//! A snapshot is made anew of the same files, each read back and compared; only then is the old record retired. What is cut off is begun again.
+
+use std::io;
+
+use heirloom_device::backup::ManifestPlist;
+use heirloom_store::{Details, Entry, Outcome, Prefix, Repository, Snapshot, SnapshotReader, TreePath};
+use serde::Serialize;
+
+use crate::{
+    access,
+    args::{Global, Unseal},
+    failure::{Exit, Failure, Result},
+    interrupt,
+    manifest::{self, Named},
+    report::{Report, of_many, size},
+    snapshots::{self, Row as SnapshotRow, title},
+    unlocking::{Unlocked, password_for},
+    warnings::Warnings,
+};
+
+const MANIFEST_PLIST_MAX_LEN: u64 = 64 << 20;
+
+/// A snapshot in the JSON result: an array of them.
+#[derive(Serialize)]
+struct ResultRow {
+    /// What was converted; it is listed no more.
+    old: String,
+    new: SnapshotRow,
+}
+
+pub fn run(args: &Unseal, global: &Global, report: &Report) -> Result<Exit> {
+    let repository = access::open(global, report)?;
+    let wanted = wanted(&repository, args, report)?;
+    let mut rows = Vec::new();
+    for snapshot in &wanted {
+        let Some(password) = password_for(&title(snapshot), &repository, args.plain_is_fine)? else {
+            return Err(Failure::new(Exit::WrongBackupPassword, "the backup's password is needed")
+                .hint("set HEIRLOOM_BACKUP_PASSWORD_FILE or HEIRLOOM_BACKUP_PASSWORD"));
+        };
+        interrupt::catch();
+        let converted =
+            convert(&repository, snapshot, &password, report).map_err(|failure| failure.about(title(snapshot)))?;
+        if !report.json {
+            report.line(format_args!(
+                "{} is kept as plaintext now, as {}: {} new",
+                title(snapshot),
+                converted.id.short(),
+                size(converted.record.added_bytes)
+            ))?;
+        }
+        rows.push(ResultRow { old: snapshot.id.to_string(), new: SnapshotRow::of(&converted) });
+    }
+    if report.json {
+        report.json(&rows)?;
+    } else if wanted.is_empty() {
+        report.note("no snapshot is kept as ciphertext");
+    } else {
+        report.note(format_args!(
+            "{} converted; the ciphertext takes room until it is pruned",
+            of_many(wanted.len() as u64, "snapshot", "snapshots")
+        ));
+    }
+    Ok(Exit::Ok)
+}
+
+/// The snapshots that were named, or all that are kept as ciphertext.
+fn wanted(repository: &Repository, args: &Unseal, report: &Report) -> Result<Vec<Snapshot>> {
+    let is_ciphertext = |snapshot: &Snapshot| snapshot.record.encrypted && !snapshot.record.sealed;
+    if args.snapshots.is_empty() {
+        let list = repository.snapshots()?;
+        list.problems.iter().for_each(|problem| report.warn(problem));
+        return Ok(list.snapshots.into_iter().filter(is_ciphertext).collect());
+    }
+    let mut wanted: Vec<Snapshot> = Vec::new();
+    for spec in &args.snapshots {
+        let snapshot = snapshots::find(repository, spec, report)?;
+        if !is_ciphertext(&snapshot) {
+            return Err(Failure::new(Exit::Usage, format!("{} is not kept as ciphertext", title(&snapshot))));
+        }
+        if wanted.iter().all(|known| known.id != snapshot.id) {
+            wanted.push(snapshot);
+        }
+    }
+    Ok(wanted)
+}
+
+fn convert(repository: &Repository, old: &Snapshot, password: &str, report: &Report) -> Result<Snapshot> {
+    let warnings = Warnings::new(report);
+    let mut editor = repository.edit(&old.record.series, Some(old))?;
+    let mut about = Vec::new();
+    let (plist, database) = (TreePath::new("Manifest.plist")?, TreePath::new("Manifest.db")?);
+    if matches!(editor.stat(&plist), Some(heirloom_store::Stat::File { length, .. }) if length <= MANIFEST_PLIST_MAX_LEN)
+    {
+        editor.read_file(&plist, &mut about)?;
+    }
+    let about = ManifestPlist::parse(&about).map_err(|error| Failure::failed(error.to_string()))?;
+    let unlocked = Unlocked::new(&about, password)?;
+    let directory = tempfile::tempdir().map_err(|error| Failure::failed(format!("a temporary folder: {error}")))?;
+    let path = directory.path().join("Manifest.db");
+    let mut copy =
+        std::fs::File::create(&path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
+    editor.read_file(&database, &mut copy)?;
+    let manifest = unlocked.open_manifest(&path)?;
+    if let Err(error) = &manifest {
+        return Err(Failure::failed(error.to_string()));
+    }
+    let progress = report.progress("converting");
+    let mut done = heirloom_store::Progress { files_total: old.record.files, ..Default::default() };
+    let mut naming = editor.name_files()?;
+    if let Some(key) = unlocked.manifest_key() {
+        naming.unseal(&database, key.as_bytes())?;
+    }
+    let mut name = |Named { name, entry, file_id, wrapped_key }: Named| {
+        interrupt::check()?;
+        let place = file_id.map(|id| TreePath::new(&id.place())).transpose()?;
+        let key = wrapped_key.and_then(|wrapped| unlocked.file_key(&wrapped));
+        if let (Some(place), Some(key)) = (&place, key) {
+            naming.unseal(place, key.as_bytes())?;
+        }
+        naming.describe(&name, place.as_ref(), entry)?;
+        done.files_done += 1;
+        progress.update(done);
+        Ok(())
+    };
+    manifest::for_each(manifest, directory.path(), true, &warnings, &mut name)?;
+    drop(progress);
+    let record = &old.record;
+    let details = Details {
+        encrypted: record.encrypted,
+        device: record.device.clone(),
+        warnings: record.warnings.clone(),
+        warning_count: record.warning_count,
+        // One that was cut off between the new record and the old one's end is found again.
+        skip_if_same: true,
+        ..Details::new(record.time, record.source)
+    };
+    let (new, stats) = naming.commit(details)?;
+    if stats.outcome == Outcome::Unchanged {
+        report.detail("it had been converted before");
+    }
+    verify(repository, old, &new, report)?;
+    repository.retire(old)?;
+    Ok(new)
+}
+
+/// Reads every file of the new snapshot, and compares with the old one what is said of all places.
+fn verify(repository: &Repository, old: &Snapshot, new: &Snapshot, report: &Report) -> Result<()> {
+    let differs = || Failure::failed("the converted snapshot is not the same: the old one stays");
+    let (old_reader, new_reader) = (repository.read(old)?, repository.read(new)?);
+    if places(&old_reader)? != places(&new_reader)? || !new.record.sealed {
+        return Err(differs());
+    }
+    let progress = report.progress("verifying");
+    let mut done =
+        heirloom_store::Progress { files_total: new.record.files, bytes_total: new.record.bytes, ..Default::default() };
+    for item in new_reader.entries(&Prefix::all()) {
+        interrupt::check()?;
+        let Some(content) = item?.1.content else { continue };
+        new_reader.read_file(&content, &mut io::sink())?;
+        done.files_done += 1;
+        done.bytes_done += content.length;
+        progress.update(done);
+    }
+    Ok(())
+}
+
+/// What lies where: by place, the hash and length of the file there, and its time.
+fn places(reader: &SnapshotReader) -> Result<Vec<(TreePath, [u8; 32], u64, Option<i64>)>> {
+    let mut places = Vec::new();
+    for item in reader.entries(&Prefix::all()) {
+        let (name, entry) = item?;
+        let place = entry.place_for(&name);
+        if let (Some(place), Entry { content: Some(content), place_mtime_ns, .. }) = (place, entry) {
+            places.push((place, content.hash, content.length, place_mtime_ns));
+        }
+    }
+    places.sort_unstable();
+    Ok(places)
+}
