@@ -183,6 +183,9 @@ pub struct Backup {
     /// Keep what the phone encrypts as plaintext even in a repository that everybody can read
     #[arg(long)]
     pub plain_is_fine: bool,
+    /// Have the repository remember the backup's password
+    #[arg(long)]
+    pub remember_password: bool,
 }
 
 /// Put a snapshot onto a phone
@@ -287,6 +290,9 @@ pub struct Import {
     /// Keep what the phone encrypted as plaintext even in a repository that everybody can read
     #[arg(long)]
     pub plain_is_fine: bool,
+    /// Have the repository remember the backup's password
+    #[arg(long)]
+    pub remember_password: bool,
 }
 
 /// List snapshots, oldest first
@@ -370,6 +376,9 @@ pub struct Unseal {
     /// Keep plaintext even in a repository that everybody can read
     #[arg(long)]
     pub plain_is_fine: bool,
+    /// Have the repository remember the backup's password
+    #[arg(long)]
+    pub remember_password: bool,
 }
 
 /// Verify the repository

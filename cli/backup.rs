@@ -25,7 +25,7 @@ use crate::{
     phone::{self, Phone},
     report::{Report, count, files, of_many, size},
     snapshots::{Row as SnapshotRow, kept_line},
-    unlocking::{Unlocked, password_for},
+    unlocking::{self, Unlocked, Wanted},
     warnings::Warnings,
 };
 
@@ -37,7 +37,8 @@ pub fn run(args: &Backup, global: &Global, report: &Report) -> Result<Exit> {
     let phones = phone::choose(&mux, &args.udid)?;
     let repository = access::open(global, report)?;
     interrupt::catch();
-    let options = Options { full: args.full, plain_is_fine: args.plain_is_fine };
+    let passwords = unlocking::Options { plain_is_fine: args.plain_is_fine, remember: args.remember_password };
+    let options = Options { full: args.full, passwords };
     let mut summary = Summary::default();
     for found in phones {
         let title = found.title();
@@ -67,8 +68,8 @@ pub struct Taken {
 pub struct Options {
     /// Have the phone send everything.
     pub full: bool,
-    /// Open what the phone encrypts in a repository that everybody can read, too.
-    pub plain_is_fine: bool,
+    /// What becomes of the password of a phone that encrypts.
+    pub passwords: unlocking::Options,
 }
 
 /// Backs up one phone into a new snapshot.
@@ -76,17 +77,20 @@ pub fn back_up(
     repository: &Repository,
     mux: &dyn Mux,
     device: &DeviceEntry,
-    Options { full, plain_is_fine }: Options,
+    Options { full, passwords }: Options,
     report: &Report,
 ) -> Result<Taken> {
     let mut phone = Phone::connect(mux, device)?;
     let password = match phone.is_encrypting()? {
-        true => password_for(&phone.name(), repository, plain_is_fine)?,
+        true => {
+            let (series, title) = (phone.series(), phone.name());
+            Wanted { repository, series: &series, title: &title, manifest: None, options: passwords }.password()?
+        }
         false => None,
     };
     let info_plist = info_plist::make(&mut phone, report)?;
     let base = base_of(repository, &phone.series(), report)?;
-    let run = Run { repository, base, password, info_plist: &info_plist, report };
+    let run = Run { repository, base, password, passwords, info_plist: &info_plist, report };
     match run.attempt(&mut phone, if full { Begin::WithAll } else { Begin::WithChanges }) {
         // A phone that makes nothing of what it left here can always begin anew.
         Err(Cut { is_disorder: true, failure }) if !full || run.base.is_some() => {
@@ -127,6 +131,7 @@ struct Run<'r> {
     base: Option<Snapshot>,
     /// Opens what the phone encrypts.
     password: Option<String>,
+    passwords: unlocking::Options,
     info_plist: &'r [u8],
     report: &'r Report,
 }
@@ -263,7 +268,7 @@ impl<'r> Run<'r> {
             fs::File::create(&path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
         let manifest_db = TreePath::new("Manifest.db")?;
         editor.read_file(&manifest_db, &mut copy)?;
-        let unlocked = self.unlock(&about, &warnings);
+        let unlocked = self.unlock(&phone.series(), &about, &warnings);
         let manifest = match &unlocked {
             Some(unlocked) => unlocked.open_manifest(&path)?,
             None => ManifestDb::open(&path),
@@ -306,12 +311,14 @@ impl<'r> Run<'r> {
     }
 
     /// Opens the keybag of what has arrived. A password that does not fit is no reason to lose a backup.
-    fn unlock(&self, about: &ManifestPlist, warnings: &Warnings) -> Option<Unlocked> {
+    fn unlock(&self, series: &str, about: &ManifestPlist, warnings: &Warnings) -> Option<Unlocked> {
         let password = self.password.as_deref().filter(|_| about.is_encrypted)?;
         let kept = |failure: Failure| {
             warnings.add(format!("{}; the backup is kept as the phone encrypted it", failure.message))
         };
-        Unlocked::new(about, password).map_err(kept).ok()
+        let Run { repository, passwords: options, .. } = *self;
+        let wanted = Wanted { repository, series, title: "", manifest: Some(about), options };
+        wanted.unlock(about, password).map_err(kept).ok()
     }
 
     /// Keeps what has arrived. The run has failed already: that this fails too is a detail.

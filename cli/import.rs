@@ -27,7 +27,7 @@ use crate::{
     manifest::{self, Named},
     report::{Progress, Report, count, files, of_many, printable},
     snapshots::{Row as SnapshotRow, kept_line, title},
-    unlocking::{Unlocked, password_for},
+    unlocking::{self, Unlocked, Wanted},
     warnings::Warnings,
 };
 
@@ -43,19 +43,16 @@ pub fn run(args: &Import, global: &Global, report: &Report) -> Result<Exit> {
     backups.sort_by(|one, other| (&one.udid, one.time).cmp(&(&other.udid, other.time)));
     let repository = access::open(global, report)?;
     let options = Options { full_read: args.full_read, force: args.force };
-    let mut passwords = Vec::new();
+    let of_passwords = unlocking::Options { plain_is_fine: args.plain_is_fine, remember: args.remember_password };
+    let mut keys = Vec::new();
     for backup in &backups {
-        let title = printable(&backup.title());
-        passwords.push(match backup.is_encrypted {
-            true => password_for(&title, &repository, args.plain_is_fine)?,
-            false => None,
-        });
+        keys.push(if backup.is_encrypted { unlock(&repository, backup, of_passwords) } else { Ok(None) });
     }
     interrupt::catch();
-    for (backup, password) in backups.into_iter().zip(passwords) {
+    for (backup, unlocked) in backups.into_iter().zip(keys) {
         let path = backup.path.clone();
         report.note(format_args!("importing {} from {}", printable(&backup.title()), path.display()));
-        let result = take_in(&repository, backup, password.as_deref(), options, report);
+        let result = unlocked.and_then(|unlocked| take_in(&repository, backup, unlocked, options, report));
         let is_final = result.as_ref().is_err_and(Failure::is_final);
         summary.add(path, result, report)?;
         if is_final {
@@ -94,15 +91,22 @@ impl Taken {
     }
 }
 
-/// Takes one backup folder into the repository. With the password of a backup that the phone encrypted, its files are kept as plaintext.
+/// The keys of a backup that the phone encrypted, if its password is known.
+fn unlock(repository: &Repository, backup: &Identity, options: unlocking::Options) -> Result<Option<Unlocked>> {
+    let title = printable(&backup.title());
+    let manifest = &backup.manifest;
+    let wanted = Wanted { repository, series: &backup.udid, title: &title, manifest: Some(manifest), options };
+    wanted.password()?.map(|password| wanted.unlock(manifest, &password)).transpose()
+}
+
+/// Takes one backup folder into the repository. With the keys of a backup that the phone encrypted, its files are kept as plaintext.
 fn take_in(
     repository: &Repository,
     backup: Identity,
-    password: Option<&str>,
+    unlocked: Option<Unlocked>,
     options: Options,
     report: &Report,
 ) -> Result<Taken> {
-    let unlocked = password.map(|password| Unlocked::new(&backup.manifest, password)).transpose()?;
     let settled_ns = nanoseconds(SystemTime::now() - TIME_TO_SETTLE);
     let warnings = Warnings::new(report);
     backup.flaws.iter().for_each(|flaw| warnings.add(flaw.clone()));

@@ -2,7 +2,10 @@
 
 use std::io::{self, Write};
 
-use heirloom_device::mobilebackup2::{BackupSession, Preset, RestoreRequest, info_plist::restore_applications};
+use heirloom_device::{
+    backup::ManifestPlist,
+    mobilebackup2::{BackupSession, Preset, RestoreRequest, info_plist::restore_applications},
+};
 use heirloom_store::{Repository, Snapshot, SnapshotFolder, Stat, TreePath};
 
 use crate::{
@@ -19,7 +22,7 @@ use crate::{
     warnings::Warnings,
 };
 
-const INFO_PLIST_MAX_LEN: u64 = 64 << 20;
+const PROPERTY_LIST_MAX_LEN: u64 = 64 << 20;
 
 pub fn run(args: &Restore, global: &Global, report: &Report) -> Result<Exit> {
     let mux = phone::muxer()?;
@@ -28,7 +31,7 @@ pub fn run(args: &Restore, global: &Global, report: &Report) -> Result<Exit> {
     let snapshot = snapshots::find(&repository, &args.snapshot, report)?;
     let mut phone = Phone::connect(&mux, &found.device)?;
     check_version(&snapshot, &phone)?;
-    let password = if snapshot.record.encrypted { Some(password_of(&snapshot)?) } else { None };
+    let password = if snapshot.record.encrypted { Some(password_of(&repository, &snapshot)?) } else { None };
     if !args.yes {
         confirm(&snapshot, &phone, args.preset, report)?;
     }
@@ -64,7 +67,7 @@ pub fn restore(
     warnings: &Warnings,
 ) -> Result<heirloom_device::mobilebackup2::Tally> {
     let mut folder = repository.folder(snapshot)?;
-    let applications = match info_plist(&mut folder)? {
+    let applications = match file(&mut folder, "Info.plist")? {
         Some(info_plist) => restore_applications(&info_plist).unwrap_or_else(|error| {
             warnings.add(format!("Info.plist: {error}; apps must be installed by hand"));
             None
@@ -90,10 +93,11 @@ pub fn restore(
     Ok(transferred.sent)
 }
 
-fn info_plist(folder: &mut SnapshotFolder) -> Result<Option<Vec<u8>>> {
-    let place = TreePath::new("Info.plist")?;
+/// A property list of a backup.
+fn file(folder: &mut SnapshotFolder, name: &str) -> Result<Option<Vec<u8>>> {
+    let place = TreePath::new(name)?;
     match folder.stat(&place) {
-        Some(Stat::File { length, .. }) if length <= INFO_PLIST_MAX_LEN => {
+        Some(Stat::File { length, .. }) if length <= PROPERTY_LIST_MAX_LEN => {
             let mut bytes = Vec::new();
             folder.read_file(&place, &mut bytes)?;
             Ok(Some(bytes))
@@ -140,9 +144,18 @@ fn version(text: &str) -> Option<[u32; 3]> {
     Some(numbers)
 }
 
-fn password_of(snapshot: &Snapshot) -> Result<String> {
+/// The password of an encrypted snapshot: as given, as remembered of its keybag, or as typed.
+fn password_of(repository: &Repository, snapshot: &Snapshot) -> Result<String> {
     if let Some(given) = Password::BACKUP.given()? {
         return Ok(given);
+    }
+    let remembered = repository.remembered_passwords(&snapshot.record.series)?;
+    if !remembered.is_empty() {
+        let plist = file(&mut repository.folder(snapshot)?, "Manifest.plist")?.unwrap_or_default();
+        let keybag = ManifestPlist::parse(&plist).ok().and_then(|manifest| manifest.keybag).unwrap_or_default();
+        if let Some(known) = remembered.iter().find(|known| known.is_of(&keybag)) {
+            return Ok(known.password.clone());
+        }
     }
     if !can_ask() {
         return Err(Failure::new(

@@ -64,23 +64,70 @@ impl Unlocked {
     }
 }
 
-/// The password of an encrypted backup, if it is to be opened: as given, or as typed. `None` keeps the backup as it is.
-pub fn password_for(title: &str, repository: &Repository, plain_is_fine: bool) -> Result<Option<String>> {
-    let password = match Password::BACKUP.given()? {
-        Some(given) => given,
-        None if can_ask() => Password::BACKUP.ask(&format!("Backup password of {title} (none: keep it as it is): "))?,
-        None => return Ok(None),
-    };
-    if password.is_empty() {
-        return Ok(None);
+/// An encrypted backup whose password is wanted.
+pub struct Wanted<'a> {
+    pub repository: &'a Repository,
+    /// The device.
+    pub series: &'a str,
+    /// As a person knows it.
+    pub title: &'a str,
+    /// Manifest.plist, where it is known before the password is wanted.
+    pub manifest: Option<&'a ManifestPlist>,
+    pub options: Options,
+}
+
+/// What a person says of passwords of backups.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Plaintext may lie in a repository that everybody can read.
+    pub plain_is_fine: bool,
+    /// The repository keeps the password.
+    pub remember: bool,
+}
+
+impl Wanted<'_> {
+    /// The password: as given, as remembered, or as typed. `None` keeps the backup as it is.
+    pub fn password(&self) -> Result<Option<String>> {
+        let password = match Password::BACKUP.given()? {
+            Some(given) => given,
+            None => match self.remembered()? {
+                Some(remembered) => remembered,
+                None if can_ask() => {
+                    Password::BACKUP.ask(&format!("Backup password of {} (none: keep it as it is): ", self.title))?
+                }
+                None => return Ok(None),
+            },
+        };
+        if password.is_empty() {
+            return Ok(None);
+        }
+        if !self.repository.needs_password() && !self.options.plain_is_fine {
+            return Err(Failure::failed(
+                "the repository has no password: what the phone encrypted would be readable for whoever has the folder",
+            )
+            .hint("give --plain-is-fine if it may be, or do not give the backup's password, and the backup is kept as it is"));
+        }
+        Ok(Some(password))
     }
-    if !repository.needs_password() && !plain_is_fine {
-        return Err(Failure::failed(
-            "the repository has no password: what the phone encrypted would be readable for whoever has the folder",
-        )
-        .hint(
-            "give --plain-is-fine if it may be, or do not give the backup's password, and the backup is kept as it is",
-        ));
+
+    /// Unlocks a backup with its password, and has the repository keep that if it shall.
+    pub fn unlock(&self, manifest: &ManifestPlist, password: &str) -> Result<Unlocked> {
+        let unlocked = Unlocked::new(manifest, password)?;
+        if let Some(keybag) = manifest.keybag.as_deref().filter(|_| self.options.remember) {
+            self.repository.remember_password(self.series, keybag, password)?;
+        }
+        Ok(unlocked)
     }
-    Ok(Some(password))
+
+    /// The password that is remembered of this backup's keybag, or the newest of the device if it opens the backup.
+    fn remembered(&self) -> Result<Option<String>> {
+        let remembered = self.repository.remembered_passwords(self.series)?;
+        let Some(newest) = remembered.first() else { return Ok(None) };
+        let Some(manifest) = self.manifest else { return Ok(Some(newest.password.clone())) };
+        let keybag = manifest.keybag.as_deref().unwrap_or_default();
+        if let Some(known) = remembered.iter().find(|known| known.is_of(keybag)) {
+            return Ok(Some(known.password.clone()));
+        }
+        Ok(Unlocked::new(manifest, &newest.password).is_ok().then(|| newest.password.clone()))
+    }
 }

@@ -16,7 +16,7 @@ use crate::{
     manifest::{self, Named},
     report::{Report, of_many, size},
     snapshots::{self, Row as SnapshotRow, title},
-    unlocking::{Unlocked, password_for},
+    unlocking::{self, Wanted},
     warnings::Warnings,
 };
 
@@ -35,13 +35,9 @@ pub fn run(args: &Unseal, global: &Global, report: &Report) -> Result<Exit> {
     let wanted = wanted(&repository, args, report)?;
     let mut rows = Vec::new();
     for snapshot in &wanted {
-        let Some(password) = password_for(&title(snapshot), &repository, args.plain_is_fine)? else {
-            return Err(Failure::new(Exit::WrongBackupPassword, "the backup's password is needed")
-                .hint("set HEIRLOOM_BACKUP_PASSWORD_FILE or HEIRLOOM_BACKUP_PASSWORD"));
-        };
-        interrupt::catch();
+        let options = unlocking::Options { plain_is_fine: args.plain_is_fine, remember: args.remember_password };
         let converted =
-            convert(&repository, snapshot, &password, report).map_err(|failure| failure.about(title(snapshot)))?;
+            convert(&repository, snapshot, options, report).map_err(|failure| failure.about(title(snapshot)))?;
         if !report.json {
             report.line(format_args!(
                 "{} is kept as plaintext now, as {}: {} new",
@@ -86,7 +82,7 @@ fn wanted(repository: &Repository, args: &Unseal, report: &Report) -> Result<Vec
     Ok(wanted)
 }
 
-fn convert(repository: &Repository, old: &Snapshot, password: &str, report: &Report) -> Result<Snapshot> {
+fn convert(repository: &Repository, old: &Snapshot, options: unlocking::Options, report: &Report) -> Result<Snapshot> {
     let warnings = Warnings::new(report);
     let mut editor = repository.edit(&old.record.series, Some(old))?;
     let mut about = Vec::new();
@@ -96,7 +92,14 @@ fn convert(repository: &Repository, old: &Snapshot, password: &str, report: &Rep
         editor.read_file(&plist, &mut about)?;
     }
     let about = ManifestPlist::parse(&about).map_err(|error| Failure::failed(error.to_string()))?;
-    let unlocked = Unlocked::new(&about, password)?;
+    let (series, title) = (&*old.record.series, title(old));
+    let wanted = Wanted { repository, series, title: &title, manifest: Some(&about), options };
+    let Some(password) = wanted.password()? else {
+        return Err(Failure::new(Exit::WrongBackupPassword, "the backup's password is needed")
+            .hint("set HEIRLOOM_BACKUP_PASSWORD_FILE or HEIRLOOM_BACKUP_PASSWORD"));
+    };
+    let unlocked = wanted.unlock(&about, &password)?;
+    interrupt::catch();
     let directory = tempfile::tempdir().map_err(|error| Failure::failed(format!("a temporary folder: {error}")))?;
     let path = directory.path().join("Manifest.db");
     let mut copy =
@@ -166,8 +169,11 @@ fn verify(repository: &Repository, old: &Snapshot, new: &Snapshot, report: &Repo
     Ok(())
 }
 
-/// What lies where: by place, the hash and length of the file there, and its time.
-fn places(reader: &SnapshotReader) -> Result<Vec<(TreePath, [u8; 32], u64, Option<i64>)>> {
+/// A file of a backup folder: its place, hash, length and time.
+type Placed = (TreePath, [u8; 32], u64, Option<i64>);
+
+/// What lies where, in the order of places.
+fn places(reader: &SnapshotReader) -> Result<Vec<Placed>> {
     let mut places = Vec::new();
     for item in reader.entries(&Prefix::all()) {
         let (name, entry) = item?;

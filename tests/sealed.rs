@@ -182,6 +182,40 @@ fn what_was_kept_as_ciphertext_is_converted_and_a_kill_loses_nothing() {
 }
 
 #[test]
+fn a_password_is_remembered_by_the_keybag_that_it_opens() {
+    let simulator = Simulator::start(Phone::new(12, 6_000_000).unwrap(), Options::default()).unwrap();
+    let address = simulator.address();
+    let home = Home::empty();
+    let run = |variables: &[(&str, &str)], args: &[&str]| {
+        let of_repository = [
+            ("HEIRLOOM_REPOSITORY", "sealed"),
+            ("HEIRLOOM_PASSWORD", "of the repository"),
+            ("USBMUXD_SOCKET_ADDRESS", &address),
+        ];
+        home.run_with(&[&of_repository[..], variables].concat(), args)
+    };
+    ok(run(&[], &["init", "--no-verify"]));
+    ok(run(&[], &["pair"]));
+    ok(run(&[("HEIRLOOM_NEW_BACKUP_PASSWORD", "first")], &["encryption", "on"]));
+    ok(run(&[("HEIRLOOM_BACKUP_PASSWORD", "first")], &["backup", "--remember-password"]));
+    ok(run(&[], &["backup"]));
+    let change = [("HEIRLOOM_BACKUP_PASSWORD", "first"), ("HEIRLOOM_NEW_BACKUP_PASSWORD", "second")];
+    ok(run(&change, &["encryption", "change-password"]));
+    // The one that is remembered does not fit any more: the backup is not lost.
+    let said = run(&[], &["backup"]);
+    assert!(said.exit == 3 && said.stderr.contains("kept as the phone encrypted it"), "{said:?}");
+    ok(run(&[("HEIRLOOM_BACKUP_PASSWORD", "second")], &["unseal", "--remember-password"]));
+    ok(run(&[], &["backup"]));
+    let listed: Vec<serde_json::Value> = serde_json::from_str(&ok(run(&[], &["--json", "snapshots"])).stdout).unwrap();
+    assert!(listed.len() == 4 && listed.iter().all(|row| row["sealed"] == true), "{listed:?}");
+    for snapshot in ["latest", "latest~3"] {
+        ok(run(&[], &["restore", snapshot, "--yes"]));
+        // The phone restarts.
+        thread::sleep(Duration::from_millis(500));
+    }
+}
+
+#[test]
 fn a_wrong_password_is_told_before_any_work() {
     let history = History::new(Some(PASSWORD));
     let variables = [

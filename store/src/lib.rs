@@ -28,6 +28,7 @@
 
 // The repository and its snapshots.
 mod parked;
+mod remembered;
 mod repository;
 mod session;
 mod snapshot;
@@ -86,6 +87,7 @@ pub use keys::{RecoveryKey, Unlock};
 pub use name::{Name, TreePath};
 pub use parked::Parked;
 pub use reader::{Prefix, SnapshotReader};
+pub use remembered::RememberedPassword;
 pub use repository::{Options, Probe, Repository};
 pub use seal::Cipher;
 pub use sealing::Sealing;

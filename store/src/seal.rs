@@ -108,6 +108,7 @@ pub(crate) enum FileKind {
     Snapshot = 4,
     Session = 5,
     Parked = 8,
+    Password = 9,
 }
 
 /// What seals the files of one repository.
