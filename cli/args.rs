@@ -196,7 +196,8 @@ pub struct Backup {
 #[command(after_help = format!("Examples:
   heirloom restore latest
   heirloom restore \"Maria's iPhone@2026-05\" --preset merge
-  HEIRLOOM_BACKUP_PASSWORD_FILE=~/.phone heirloom restore latest --udid 00008030-001A2B3C4D5E6F70 --yes
+  heirloom restore latest --udid 00008030-001A2B3C4D5E6F70
+  HEIRLOOM_BACKUP_PASSWORD_FILE=~/.phone heirloom restore latest --yes
 
 Before: switch off Find My on the phone, and let it run the iOS of the snapshot or a newer one.
 
@@ -236,7 +237,7 @@ pub enum PresetName {
   heirloom encryption status
   heirloom encryption on
   heirloom encryption change-password
-  HEIRLOOM_BACKUP_PASSWORD_FILE=old HEIRLOOM_NEW_BACKUP_PASSWORD_FILE=new heirloom encryption change-password
+  HEIRLOOM_NEW_BACKUP_PASSWORD_FILE=~/.phone heirloom encryption on
 
 The password that holds now comes from HEIRLOOM_BACKUP_PASSWORD or HEIRLOOM_BACKUP_PASSWORD_FILE, a new one from
 HEIRLOOM_NEW_BACKUP_PASSWORD or HEIRLOOM_NEW_BACKUP_PASSWORD_FILE; otherwise each is asked for. Keep it: without it an encrypted

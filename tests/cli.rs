@@ -18,7 +18,23 @@ use crate::support::{
 };
 
 const FAILED: i32 = 1;
-const VERBS: [&str; 9] = ["init", "import", "snapshots", "ls", "export", "check", "demo", "completions", "man"];
+const VERBS: [&str; 15] = [
+    "init",
+    "import",
+    "snapshots",
+    "ls",
+    "export",
+    "check",
+    "demo",
+    "completions",
+    "man",
+    "devices",
+    "pair",
+    "backup",
+    "restore",
+    "encryption",
+    "unseal",
+];
 
 // ---- what it says ------------------------------------------------------------------------------------------------------------
 
@@ -217,16 +233,17 @@ fn a_demo_shows_the_main_job() {
     assert_data_eq!(
         all(&said),
         str![[r#"
-Three days of backups of a phone that does not exist, kept in heirloom-demo.
-The repository gets no password, so that you can look around in it.
+A phone that does not exist, Hugo’s iPhone (00008101-007B1CEE1DF87A21), is at 127.0.0.1:[..].
+Paired: Hugo’s iPhone trusts this computer now.
 
-day 1  Hugo’s iPhone: 136 files, 6.3 MB; 6.0 MB new or changed on the phone  ->  snapshot [..], [..] MB added
-day 2  Hugo’s iPhone: 139 files, 6.5 MB; 2.5 MB new or changed on the phone  ->  snapshot [..], [..] MB added
-day 3  Hugo’s iPhone: 140 files, 6.8 MB; 2.7 MB new or changed on the phone  ->  snapshot [..], [..] MB added
+Day 1: 136 files, 6.3 MB on the phone; it sent 6.3 MB  ->  snapshot [..], [..] MB added
+Day 2: 139 files, 6.5 MB on the phone; it sent 2.8 MB  ->  snapshot [..], [..] MB added
+Day 3: 140 files, 6.8 MB on the phone; it sent 3.0 MB  ->  snapshot [..], [..] MB added
 
-Three copies would take 20 MB; the repository takes [..] MB.
-Exported day 2 and compared it with a copy made on that day: 139 files, every byte and time the same.
-That took [..] s. To look around:
+Three copies would take 20 MB; the repository, in heirloom-demo, takes [..] MB.
+Exported day 1 as a folder for Finder: 132 files, every byte as it was on the phone.
+Restored the phone to day 1: 132 files, every byte and time as it was.
+That took [..] s. The repository has no password; to look around:
 
   heirloom --repo heirloom-demo snapshots
   heirloom --repo heirloom-demo ls latest
