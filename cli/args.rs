@@ -142,7 +142,7 @@ pub struct Devices {}
 
 /// Make a phone trust this computer
 ///
-/// Once for each phone and computer: the phone asks \"Trust This Computer?\", and wants its passcode. Pairings of Finder, iTunes
+/// Once for each phone and computer: the phone asks "Trust This Computer?", and wants its passcode. Pairings of Finder, iTunes
 /// and libimobiledevice on this computer are used as they are.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
