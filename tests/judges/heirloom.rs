@@ -134,5 +134,13 @@ fn encrypted_exports_open() {
     attached.ok(&["backup"]);
     export(&attached, "latest", "export");
     assert_opens(&attached, "export");
+
+    // Kept as plaintext, and encrypted again on the way out.
+    attached.phone.live_one_day().unwrap();
+    let said = attached.run_with(&[BACKUP_PASSWORD], &["backup", "--full", "--plain-is-fine"]);
+    assert_eq!(said.exit, 0, "{said:?}");
+    assert_eq!(attached.json(&["snapshots"])[2]["sealed"], true);
+    export(&attached, "latest", "sealed");
+    assert_opens(&attached, "sealed");
     attached.assert_left_well();
 }
