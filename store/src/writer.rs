@@ -152,7 +152,7 @@ impl SnapshotWriter {
         stored
     }
 
-    /// Stores a file that the phone encrypted by `key`, as its plaintext. What [cannot](Sealing::is_possible) be rebuilt from plaintext is refused.
+    /// Stores a file that the phone encrypted by `key`, as its plaintext. What [cannot](crate::Sealing::is_possible) be rebuilt from plaintext is refused.
     ///
     /// # Errors
     /// As [`store`](SnapshotWriter::store); [`Error::Source`] also where the ciphertext ends within a block.
