@@ -3,15 +3,15 @@
 //! The phone finds the newest snapshot as the folder of its last backup and sends what has changed since. Nothing is committed until
 //! it says that it is done and its Status.plist agrees; a run that is cut off is parked, and harms no snapshot.
 
-use std::{collections::BTreeSet, fs, time::SystemTime};
+use std::{collections::BTreeSet, time::SystemTime};
 
 use heirloom_device::{
     Error as DeviceError,
-    backup::{Error as BackupError, Info, ManifestDb, ManifestPlist, Status},
+    backup::{Error as BackupError, Info, ManifestPlist, Status},
     mobilebackup2::{BackupRequest, BackupSession, Meaning, Summary as Transferred},
     mux::{DeviceEntry, Mux},
 };
-use heirloom_store::{Details, Kind, Outcome, Problem, Repository, Snapshot, Source, TreePath, WriteStats};
+use heirloom_store::{Details, Outcome, Problem, Repository, Snapshot, Source, WriteStats};
 use serde::Serialize;
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     failure::{Exit, Failure, Result},
     host_folder::HostFolder,
     identity, info_plist, interrupt,
-    manifest::{self, Named},
+    naming::OpenedManifest,
     operation::Operation,
     phone::{self, Phone},
     report::{Report, count, files, of_many, size},
@@ -28,9 +28,6 @@ use crate::{
     unlocking::{self, Unlocked, Wanted},
     warnings::Warnings,
 };
-
-/// Property lists of a backup are some kilobytes; with the icons of all apps some megabytes.
-const PROPERTY_LIST_MAX_LEN: u64 = 64 << 20;
 
 pub fn run(args: &Backup, global: &Global, report: &Report) -> Result<Exit> {
     let mux = phone::muxer()?;
@@ -254,46 +251,21 @@ impl<'r> Run<'r> {
         lost: &BTreeSet<String>,
         warnings: Warnings,
     ) -> Result<Taken> {
-        let mut read = |name| Ok::<_, Failure>(folder.read(name, PROPERTY_LIST_MAX_LEN)?.unwrap_or_default());
+        let mut read = |name| Ok::<_, Failure>(folder.property_list(name)?.unwrap_or_default());
         let unreadable = |error: BackupError| warnings.add(error.to_string());
         let info = Info::parse(&read("Info.plist")?).map_err(unreadable).unwrap_or_default();
         let about = ManifestPlist::parse(&read("Manifest.plist")?).map_err(unreadable).unwrap_or_default();
         let status = Status::parse(&read("Status.plist")?).map_err(unreadable).ok();
         let mut editor = folder.into_editor();
         let damage = editor.problems().to_vec();
-        // SQLite reads files. This one has a name only until it is open, where the system allows that.
-        let directory = tempfile::tempdir().map_err(|error| Failure::failed(format!("a temporary folder: {error}")))?;
-        let path = directory.path().join("Manifest.db");
-        let mut copy =
-            fs::File::create(&path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
-        let manifest_db = TreePath::new("Manifest.db")?;
-        editor.read_file(&manifest_db, &mut copy)?;
         let unlocked = self.unlock(&phone.series(), &about, &warnings);
-        let manifest = match &unlocked {
-            Some(unlocked) => unlocked.open_manifest(&path)?,
-            None => ManifestDb::open(&path),
-        };
-        let root = directory.path().to_owned();
-        let directory = if cfg!(unix) { None } else { Some(directory) };
-        let mut naming = editor.name_files()?;
-        if let Some(key) = unlocked.as_ref().and_then(Unlocked::manifest_key) {
-            naming.unseal(&manifest_db, key.as_bytes())?;
-        }
+        let manifest = OpenedManifest::of(&mut editor, unlocked.as_ref())?;
         let mut missing = 0;
-        let mut name = |Named { name, entry, file_id, wrapped_key }: Named| {
-            let place = file_id.map(|id| TreePath::new(&id.place())).transpose()?;
-            let key = wrapped_key.and_then(|wrapped| unlocked.as_ref()?.file_key(&wrapped));
-            if let (Some(place), Some(key)) = (&place, key) {
-                naming.unseal(place, key.as_bytes())?;
-            }
-            let is_file = entry.kind == Kind::File;
-            let is_there = naming.describe(&name, place.as_ref(), entry)?;
-            let is_told = place.is_some_and(|place| lost.contains(place.as_str()));
-            missing += u64::from(is_file && !is_there && !is_told);
+        let naming = manifest.name_files(editor, about.is_encrypted, &warnings, &mut |place, is_there| {
+            let is_missing = place.is_some_and(|place| !is_there && !lost.contains(place.as_str()));
+            missing += u64::from(is_missing);
             Ok(())
-        };
-        manifest::for_each(manifest, &root, about.is_encrypted, &warnings, &mut name)?;
-        drop(directory);
+        })?;
         if missing > 0 {
             warnings.add(format!("{} that Manifest.db names did not come", files(missing)));
         }

@@ -94,10 +94,8 @@ fn wanted(password: Password, prompt: &str, is_new: bool) -> Result<String> {
     if let Some(given) = password.given()? {
         return Ok(given);
     }
-    let variable = password.variable;
     if !can_ask() {
-        return Err(Failure::new(password.exit, "a backup password is needed, and there is no terminal to ask on")
-            .hint(format!("set {variable}_FILE or {variable}")));
+        return Err(password.wanted("a backup password is needed, and there is no terminal to ask on"));
     }
     let typed = if is_new { password.ask_twice(prompt)? } else { password.ask(prompt)? };
     match typed.is_empty() {

@@ -10,6 +10,8 @@ use heirloom_store::{Error as StoreError, Repository, SnapshotEditor, SnapshotFo
 
 use crate::{backup_folder::nanoseconds, failure::Failure};
 
+/// Property lists of a backup are some kilobytes; with the icons of all apps some megabytes.
+const PROPERTY_LIST_MAX_LEN: u64 = 64 << 20;
 /// What the phone sends goes here first, and to its place when all of it has come.
 const WORK_AREA: &str = "Snapshot";
 /// Made by the host, anew for each backup.
@@ -64,17 +66,10 @@ impl<'r> HostFolder<'r> {
         is_begun && !self.is_rearranged && !self.holds_back
     }
 
-    /// A small file of the backup.
-    pub fn read(&mut self, name: &str, max_len: u64) -> heirloom_store::Result<Option<Vec<u8>>> {
+    /// A property list of the backup, if it is there and as long as one may be.
+    pub fn property_list(&mut self, name: &str) -> heirloom_store::Result<Option<Vec<u8>>> {
         let place = TreePath::new(name)?;
-        match self.editor.stat(&place) {
-            Some(StoreStat::File { length, .. }) if length <= max_len => {
-                let mut bytes = Vec::new();
-                self.editor.read_file(&place, &mut bytes)?;
-                Ok(Some(bytes))
-            }
-            _ => Ok(None),
-        }
+        property_list(self.editor.stat(&place), |bytes| self.editor.read_file(&place, bytes))
     }
 
     fn touch(&mut self, path: &HostPath) {
@@ -189,6 +184,12 @@ impl SnapshotHostDir {
         SnapshotHostDir { folder, begun: SystemTime::now() }
     }
 
+    /// As [`HostFolder::property_list`].
+    pub fn property_list(&mut self, name: &str) -> heirloom_store::Result<Option<Vec<u8>>> {
+        let place = TreePath::new(name)?;
+        property_list(self.folder.stat(&place), |bytes| self.folder.read_file(&place, bytes))
+    }
+
     /// Of the place of an entry, what lies there.
     fn find(&self, path: &HostPath) -> io::Result<(Option<TreePath>, StoreStat)> {
         if path.is_root() {
@@ -244,6 +245,19 @@ impl HostDir for SnapshotHostDir {
 
     fn free_bytes(&mut self) -> io::Result<u64> {
         Ok(0)
+    }
+}
+
+fn property_list(
+    found: Option<StoreStat>,
+    read: impl FnOnce(&mut Vec<u8>) -> heirloom_store::Result<()>,
+) -> heirloom_store::Result<Option<Vec<u8>>> {
+    match found {
+        Some(StoreStat::File { length, .. }) if length <= PROPERTY_LIST_MAX_LEN => {
+            let mut bytes = Vec::new();
+            read(&mut bytes).map(|()| Some(bytes))
+        }
+        _ => Ok(None),
     }
 }
 

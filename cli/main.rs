@@ -22,6 +22,7 @@ mod init;
 mod interrupt;
 mod ls;
 mod manifest;
+mod naming;
 mod operation;
 mod pair;
 mod password;

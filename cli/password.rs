@@ -67,6 +67,12 @@ impl Password {
         Ok(password)
     }
 
+    /// Why nothing can be done: the password is not given, and there is nobody to ask.
+    pub fn wanted(self, message: &str) -> Failure {
+        let variable = self.variable;
+        self.failure(message).hint(format!("set {variable}_FILE or {variable}"))
+    }
+
     fn in_file(self, file: PathBuf) -> Result<String> {
         let mut bytes = Vec::new();
         let read = fs::File::open(&file).and_then(|open| open.take(PASSWORD_MAX_LEN).read_to_end(&mut bytes));

@@ -6,7 +6,7 @@ use heirloom_device::{
     backup::ManifestPlist,
     mobilebackup2::{BackupSession, Preset, RestoreRequest, info_plist::restore_applications},
 };
-use heirloom_store::{Repository, Snapshot, SnapshotFolder, Stat, TreePath};
+use heirloom_store::{Repository, Snapshot};
 
 use crate::{
     access,
@@ -21,8 +21,6 @@ use crate::{
     snapshots,
     warnings::Warnings,
 };
-
-const PROPERTY_LIST_MAX_LEN: u64 = 64 << 20;
 
 pub fn run(args: &Restore, global: &Global, report: &Report) -> Result<Exit> {
     let mux = phone::muxer()?;
@@ -66,15 +64,14 @@ pub fn restore(
     password: Option<&str>,
     warnings: &Warnings,
 ) -> Result<heirloom_device::mobilebackup2::Tally> {
-    let mut folder = repository.folder(snapshot)?;
-    let applications = match file(&mut folder, "Info.plist")? {
+    let mut folder = SnapshotHostDir::new(repository.folder(snapshot)?);
+    let applications = match folder.property_list("Info.plist")? {
         Some(info_plist) => restore_applications(&info_plist).unwrap_or_else(|error| {
             warnings.add(format!("Info.plist: {error}; apps must be installed by hand"));
             None
         }),
         None => None,
     };
-    let mut folder = SnapshotHostDir::new(folder);
     let target_udid = phone.udid.clone();
     let mut notifications = phone.notifications()?;
     let mut sync_files = phone.sync_files()?;
@@ -91,19 +88,6 @@ pub fn restore(
         session.restore(&mut folder, &request, applications.as_deref(), control)
     })?;
     Ok(transferred.sent)
-}
-
-/// A property list of a backup.
-fn file(folder: &mut SnapshotFolder, name: &str) -> Result<Option<Vec<u8>>> {
-    let place = TreePath::new(name)?;
-    match folder.stat(&place) {
-        Some(Stat::File { length, .. }) if length <= PROPERTY_LIST_MAX_LEN => {
-            let mut bytes = Vec::new();
-            folder.read_file(&place, &mut bytes)?;
-            Ok(Some(bytes))
-        }
-        _ => Ok(None),
-    }
 }
 
 impl From<PresetName> for Preset {
@@ -151,18 +135,15 @@ fn password_of(repository: &Repository, snapshot: &Snapshot) -> Result<String> {
     }
     let remembered = repository.remembered_passwords(&snapshot.record.series)?;
     if !remembered.is_empty() {
-        let plist = file(&mut repository.folder(snapshot)?, "Manifest.plist")?.unwrap_or_default();
+        let mut folder = SnapshotHostDir::new(repository.folder(snapshot)?);
+        let plist = folder.property_list("Manifest.plist")?.unwrap_or_default();
         let keybag = ManifestPlist::parse(&plist).ok().and_then(|manifest| manifest.keybag).unwrap_or_default();
         if let Some(known) = remembered.iter().find(|known| known.is_of(&keybag)) {
             return Ok(known.password.clone());
         }
     }
     if !can_ask() {
-        return Err(Failure::new(
-            Exit::WrongBackupPassword,
-            "the snapshot is encrypted by the phone, and its password is needed",
-        )
-        .hint("set HEIRLOOM_BACKUP_PASSWORD_FILE or HEIRLOOM_BACKUP_PASSWORD"));
+        return Err(Password::BACKUP.wanted("the snapshot is encrypted by the phone, and its password is needed"));
     }
     Password::BACKUP.ask(&format!("Backup password of {}: ", snapshots::title(snapshot)))
 }

@@ -12,15 +12,15 @@ use crate::{
     access,
     args::{Global, Unseal},
     failure::{Exit, Failure, Result},
+    host_folder::HostFolder,
     interrupt,
-    manifest::{self, Named},
+    naming::OpenedManifest,
+    password::Password,
     report::{Report, of_many, size},
     snapshots::{self, Row as SnapshotRow, title},
     unlocking::{self, Wanted},
     warnings::Warnings,
 };
-
-const MANIFEST_PLIST_MAX_LEN: u64 = 64 << 20;
 
 /// A snapshot in the JSON result: an array of them.
 #[derive(Serialize)]
@@ -84,50 +84,28 @@ fn wanted(repository: &Repository, args: &Unseal, report: &Report) -> Result<Vec
 
 fn convert(repository: &Repository, old: &Snapshot, options: unlocking::Options, report: &Report) -> Result<Snapshot> {
     let warnings = Warnings::new(report);
-    let mut editor = repository.edit(&old.record.series, Some(old))?;
-    let mut about = Vec::new();
-    let (plist, database) = (TreePath::new("Manifest.plist")?, TreePath::new("Manifest.db")?);
-    if matches!(editor.stat(&plist), Some(heirloom_store::Stat::File { length, .. }) if length <= MANIFEST_PLIST_MAX_LEN)
-    {
-        editor.read_file(&plist, &mut about)?;
-    }
+    let mut folder = HostFolder::new(repository, repository.edit(&old.record.series, Some(old))?, 0, false);
+    let about = folder.property_list("Manifest.plist")?.unwrap_or_default();
+    let mut editor = folder.into_editor();
     let about = ManifestPlist::parse(&about).map_err(|error| Failure::failed(error.to_string()))?;
     let (series, title) = (&*old.record.series, title(old));
     let wanted = Wanted { repository, series, title: &title, manifest: Some(&about), options };
     let Some(password) = wanted.password()? else {
-        return Err(Failure::new(Exit::WrongBackupPassword, "the backup's password is needed")
-            .hint("set HEIRLOOM_BACKUP_PASSWORD_FILE or HEIRLOOM_BACKUP_PASSWORD"));
+        return Err(Password::BACKUP.wanted("the backup's password is needed"));
     };
     let unlocked = wanted.unlock(&about, &password)?;
     interrupt::catch();
-    let directory = tempfile::tempdir().map_err(|error| Failure::failed(format!("a temporary folder: {error}")))?;
-    let path = directory.path().join("Manifest.db");
-    let mut copy =
-        std::fs::File::create(&path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
-    editor.read_file(&database, &mut copy)?;
-    let manifest = unlocked.open_manifest(&path)?;
-    if let Err(error) = &manifest {
+    let manifest = OpenedManifest::of(&mut editor, Some(&unlocked))?;
+    if let Err(error) = &manifest.database {
         return Err(Failure::failed(error.to_string()));
     }
     let progress = report.progress("converting");
     let mut done = heirloom_store::Progress { files_total: old.record.files, ..Default::default() };
-    let mut naming = editor.name_files()?;
-    if let Some(key) = unlocked.manifest_key() {
-        naming.unseal(&database, key.as_bytes())?;
-    }
-    let mut name = |Named { name, entry, file_id, wrapped_key }: Named| {
-        interrupt::check()?;
-        let place = file_id.map(|id| TreePath::new(&id.place())).transpose()?;
-        let key = wrapped_key.and_then(|wrapped| unlocked.file_key(&wrapped));
-        if let (Some(place), Some(key)) = (&place, key) {
-            naming.unseal(place, key.as_bytes())?;
-        }
-        naming.describe(&name, place.as_ref(), entry)?;
+    let naming = manifest.name_files(editor, true, &warnings, &mut |_, _| {
         done.files_done += 1;
         progress.update(done);
-        Ok(())
-    };
-    manifest::for_each(manifest, directory.path(), true, &warnings, &mut name)?;
+        interrupt::check()
+    })?;
     drop(progress);
     let record = &old.record;
     let details = Details {

@@ -18,7 +18,7 @@ use crate::{
     sealing::Sealing,
     snapshot::Snapshot,
     snapshot_folder::{KeptFile, folder_of},
-    spool::Spool,
+    spool::{Spool, SpoolReader},
     tree::NumberedEntries,
     writer::{Details, SnapshotWriter, WriteStats},
 };
@@ -129,10 +129,7 @@ impl SnapshotEditor {
     /// [`Error::Source`] if `content` fails, after which everything is as before; [`Error::NoSuchEntry`] if a directory is in the
     /// way; or what fails behind.
     pub fn write_file(&mut self, place: &TreePath, mtime_ns: i64, content: &mut dyn Read) -> Result<()> {
-        if let Some(Node::Directory(_)) = self.folder.get(place) {
-            return Err(no_such(place, "it is a directory"));
-        }
-        self.check_parents(place)?;
+        self.check_file(place)?;
         let content = self.writer.store(content)?;
         let entry = self.entries.push(&[&entry_of(content, mtime_ns, Entry::new(Kind::File)).emit()]);
         self.folder.insert(place, Node::File(File::New(entry)));
@@ -145,10 +142,7 @@ impl SnapshotEditor {
     /// # Errors
     /// As there.
     pub fn hold_file(&mut self, place: &TreePath, mtime_ns: i64, content: &mut dyn Read) -> Result<()> {
-        if let Some(Node::Directory(_)) = self.folder.get(place) {
-            return Err(no_such(place, "it is a directory"));
-        }
-        self.check_parents(place)?;
+        self.check_file(place)?;
         let spool = match &mut self.spool {
             Some(spool) => spool,
             none => none.insert(Spool::new(&*self.writer.chunks.core.storage)?),
@@ -169,8 +163,7 @@ impl SnapshotEditor {
             Some(Node::Directory(_)) => return Err(no_such(place, "it is a directory")),
             Some(Node::File(File::Kept { entry, .. })) => self.base_entries.get(&self.writer.chunks, *entry)?.1.content,
             Some(&Node::File(File::Held { start, length, .. })) => {
-                let spool = self.spool.as_mut().expect("what is held is in the spool");
-                return std::io::copy(&mut spool.read(start..start + length), into).map(drop).map_err(Error::Source);
+                return std::io::copy(&mut held(&mut self.spool, start, length), into).map(drop).map_err(Error::Source);
             }
             Some(Node::File(File::New(entry))) => {
                 self.writer.flush()?;
@@ -272,6 +265,14 @@ impl SnapshotEditor {
         self.check_parents(to)
     }
 
+    /// A file can be written at `place`.
+    fn check_file(&self, place: &TreePath) -> Result<()> {
+        if let Some(Node::Directory(_)) = self.folder.get(place) {
+            return Err(no_such(place, "it is a directory"));
+        }
+        self.check_parents(place)
+    }
+
     fn check_parents(&self, place: &TreePath) -> Result<()> {
         self.folder.file_above(place).map_or(Ok(()), |above| Err(no_such(&above, "it is a file")))
     }
@@ -321,8 +322,7 @@ impl Naming {
         let (stored, mtime_ns) = match file {
             File::New(_) => return Ok(()),
             File::Held { start, length, mtime_ns } => {
-                let spool = spool.as_mut().expect("what is held is in the spool");
-                (writer.store_sealed(&mut spool.read(start..start + length), key), mtime_ns)
+                (writer.store_sealed(&mut held(spool, start, length), key), mtime_ns)
             }
             File::Kept { entry, mtime_ns, .. } => {
                 let content = base_entries.get(&writer.chunks, entry)?.1.content;
@@ -359,10 +359,7 @@ impl Naming {
         let SnapshotEditor { writer, base_entries, folder, entries, spool } = &mut self.editor;
         let (content, mtime_ns) = match file {
             File::New(entry) => parse_new(entries.get(entry)),
-            File::Held { start, length, mtime_ns } => {
-                let spool = spool.as_mut().expect("what is held is in the spool");
-                (writer.store(&mut spool.read(start..start + length))?, mtime_ns)
-            }
+            File::Held { start, length, mtime_ns } => (writer.store(&mut held(spool, start, length))?, mtime_ns),
             File::Kept { entry, mtime_ns, .. } => {
                 let content = base_entries.get(&writer.chunks, entry)?.1.content;
                 (content.ok_or_else(|| Error::damaged(place.to_string(), "it has lost its content"))?, mtime_ns)
@@ -432,6 +429,11 @@ impl Naming {
         });
         Ok(kept)
     }
+}
+
+/// Reads a content that is held back.
+fn held(spool: &mut Option<Spool>, start: u64, length: u64) -> SpoolReader<'_> {
+    spool.as_mut().expect("what is held is in the spool").read(start..start + length)
 }
 
 fn stat_of_file(file: &File, entries: &Blocks) -> Stat {

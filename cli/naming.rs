@@ -1,0 +1,69 @@
+//! Naming the files of a folder that was edited, by the Manifest.db in it.
+
+use std::{fs::File, path::PathBuf};
+
+use heirloom_device::backup::{Error as BackupError, ManifestDb};
+use heirloom_store::{Kind, Naming, SnapshotEditor, TreePath};
+use tempfile::TempDir;
+
+use crate::{
+    failure::{Failure, Result},
+    manifest::{self, Named},
+    unlocking::Unlocked,
+    warnings::Warnings,
+};
+
+/// Manifest.db of an edited folder, opened.
+pub struct OpenedManifest<'u> {
+    pub database: std::result::Result<ManifestDb, BackupError>,
+    unlocked: Option<&'u Unlocked>,
+    place: TreePath,
+    /// Where the copy lies that SQLite reads. It has a name only until it is open, where the system allows that.
+    root: PathBuf,
+    _directory: Option<TempDir>,
+}
+
+impl<'u> OpenedManifest<'u> {
+    /// Opens Manifest.db of `editor`, decrypted if the phone encrypted it.
+    pub fn of(editor: &mut SnapshotEditor, unlocked: Option<&'u Unlocked>) -> Result<OpenedManifest<'u>> {
+        let directory = tempfile::tempdir().map_err(|error| Failure::failed(format!("a temporary folder: {error}")))?;
+        let root = directory.path().to_owned();
+        let path = root.join("Manifest.db");
+        let mut copy = File::create(&path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
+        let place = TreePath::new("Manifest.db")?;
+        editor.read_file(&place, &mut copy)?;
+        let database = match unlocked {
+            Some(unlocked) => unlocked.open_manifest(&path)?,
+            None => ManifestDb::open(&path),
+        };
+        let _directory = if cfg!(unix) { None } else { Some(directory) };
+        Ok(OpenedManifest { database, unlocked, place, root, _directory })
+    }
+
+    /// Gives each file its name, and keeps what its key opens as plaintext. `each` is told where a file that Manifest.db names should lie, and
+    /// whether it does; of what is no file there is no place.
+    pub fn name_files(
+        self,
+        editor: SnapshotEditor,
+        is_encrypted: bool,
+        warnings: &Warnings,
+        each: &mut dyn FnMut(Option<&TreePath>, bool) -> Result<()>,
+    ) -> Result<Naming> {
+        let mut naming = editor.name_files()?;
+        if let Some(key) = self.unlocked.and_then(Unlocked::manifest_key) {
+            naming.unseal(&self.place, key.as_bytes())?;
+        }
+        let mut name = |Named { name, entry, file_id, wrapped_key }: Named| {
+            let place = file_id.map(|id| TreePath::new(&id.place())).transpose()?;
+            let key = wrapped_key.and_then(|wrapped| self.unlocked?.file_key(&wrapped));
+            if let (Some(place), Some(key)) = (&place, key) {
+                naming.unseal(place, key.as_bytes())?;
+            }
+            let is_file = entry.kind == Kind::File;
+            let is_there = naming.describe(&name, place.as_ref(), entry)?;
+            each(place.as_ref().filter(|_| is_file), is_there)
+        };
+        manifest::for_each(self.database, &self.root, is_encrypted, warnings, &mut name)?;
+        Ok(naming)
+    }
+}
