@@ -121,9 +121,12 @@ impl HostDir for HostFolder<'_> {
             return Err(ErrorKind::IsADirectory.into());
         }
         let now = nanoseconds(SystemTime::now());
+        // What arrives there is moved over the version before it when all has arrived.
+        let arrived = path.as_str().strip_prefix(WORK_AREA).and_then(|rest| rest.strip_prefix('/'));
+        let previous = arrived.and_then(|place| TreePath::new(place).ok());
         let written = match self.holds_back {
-            true => self.editor.hold_file(&place, now, content),
-            false => self.editor.write_file(&place, now, content),
+            true => self.editor.hold_file(&place, previous.as_ref(), now, content),
+            false => self.editor.write_file(&place, previous.as_ref(), now, content),
         };
         written.map_err(failed)?;
         self.touch(path);

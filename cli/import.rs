@@ -252,7 +252,7 @@ impl Intake<'_> {
             return Ok(());
         };
         let place = TreePath::new(&file_id.place())?;
-        if let Some((content, stamp)) = self.content_of(&place, stamp, key)? {
+        if let Some((content, stamp)) = self.content_of(name, &place, stamp, key)? {
             entry.content = Some(content);
             entry.place_mtime_ns = Some(stamp.mtime_ns);
             entry.place = (name.apples_place() != place).then_some(place);
@@ -270,10 +270,11 @@ impl Intake<'_> {
             interrupt::check()?;
             let key =
                 self.unlocked.and_then(|unlocked| unlocked.manifest_key()).filter(|_| place.as_str() == MANIFEST_DB);
-            if let Some((content, stamp)) = self.content_of(&place, stamp, key)? {
+            let name = Name::of_place(&place);
+            if let Some((content, stamp)) = self.content_of(&name, &place, stamp, key)? {
                 let entry =
                     Entry { content: Some(content), place_mtime_ns: Some(stamp.mtime_ns), ..Entry::new(Kind::File) };
-                self.writer.put(&Name::of_place(&place), &entry)?;
+                self.writer.put(&name, &entry)?;
             }
         }
         Ok(())
@@ -282,6 +283,7 @@ impl Intake<'_> {
     /// The content of a file: remembered if the file looks unchanged, else read. `None` if it cannot be read, which is said.
     fn content_of(
         &mut self,
+        name: &Name,
         place: &TreePath,
         stamp: FileStamp,
         key: Option<&FileKey>,
@@ -290,7 +292,7 @@ impl Intake<'_> {
         let key = key.filter(|_| Sealing::is_possible(stamp.size));
         let content = match self.remembered(place, &stamp, key)? {
             Some(content) => Some((content, stamp)),
-            None => self.read(place, key)?,
+            None => self.read(name, place, key)?,
         };
         self.done.files_done += 1;
         self.done.bytes_done = bytes_before + stamp.size;
@@ -311,14 +313,14 @@ impl Intake<'_> {
     }
 
     /// Reads a file, and once more if it changes meanwhile.
-    fn read(&mut self, place: &TreePath, key: Option<&FileKey>) -> Result<Option<(Content, FileStamp)>> {
-        let mut read = self.read_once(place, key)?;
+    fn read(&mut self, name: &Name, place: &TreePath, key: Option<&FileKey>) -> Result<Option<(Content, FileStamp)>> {
+        let mut read = self.read_once(name, place, key)?;
         if matches!(read, Ok(Reading { is_steady: false, .. })) {
-            read = self.read_once(place, key)?;
+            read = self.read_once(name, place, key)?;
         }
         // What does not come back from its plaintext is kept as it is.
         if key.is_some() && matches!(&read, Err(error) if error.kind() == io::ErrorKind::InvalidData) {
-            read = self.read_once(place, None)?;
+            read = self.read_once(name, place, None)?;
         }
         let Reading { content, stamp, is_steady } = match read {
             Ok(reading) => reading,
@@ -336,15 +338,15 @@ impl Intake<'_> {
     }
 
     /// The inner error is the file's, the outer one the repository's.
-    fn read_once(&mut self, place: &TreePath, key: Option<&FileKey>) -> Result<io::Result<Reading>> {
+    fn read_once(&mut self, name: &Name, place: &TreePath, key: Option<&FileKey>) -> Result<io::Result<Reading>> {
         let (file, stamp) = match backup_folder::open(self.root, place) {
             Ok(opened) => opened,
             Err(error) => return Ok(Err(error)),
         };
         let mut watched = Watched { file: &file, progress: &self.progress, done: self.done };
         let stored = match key {
-            Some(key) => self.writer.store_sealed(&mut watched, key.as_bytes()),
-            None => self.writer.store(&mut watched),
+            Some(key) => self.writer.store_sealed(Some(name), &mut watched, key.as_bytes()),
+            None => self.writer.store(Some(name), &mut watched),
         };
         match stored {
             Ok(content) => Ok(file.metadata().map(|after| {

@@ -59,7 +59,7 @@ impl Story {
         self.write(&mut editor, 0)?;
         committed.push(editor.commit(Details::new(1, Source::Import))?.0);
         let mut editor = repository.edit(SERIES, committed.last())?;
-        editor.write_file(&place("small/99"), 0, &mut noise(103, 20_000).as_slice())?;
+        editor.write_file(&place("small/99"), None, 0, &mut noise(103, 20_000).as_slice())?;
         let parked = editor.park()?;
         assert_eq!(repository.parked(SERIES)?.as_ref(), Some(&parked));
         committed.push(self.resume(&repository, &parked)?);
@@ -80,7 +80,7 @@ impl Story {
         before.keys().filter(|path| !folder.contains_key(*path)).for_each(|gone| editor.remove(&place(gone)));
         for (path, thing) in folder.iter().filter(|(path, thing)| before.get(*path) != Some(thing)) {
             let Thing::File(file) = thing else { continue };
-            editor.write_file(&place(path), file.mtime_ns, &mut file.bytes.as_slice())?;
+            editor.write_file(&place(path), None, file.mtime_ns, &mut file.bytes.as_slice())?;
             // A phone that reads back makes the editor write a segment in the middle of the run.
             if path == "db/history.db" {
                 editor.read_file(&place(path), &mut Vec::new())?;
@@ -290,7 +290,7 @@ fn verify_created(files: Files, password: Option<&str>, unlock: Unlock, context:
     let problems: Vec<&str> = repository.problems().iter().map(|problem| problem.file.as_str()).collect();
     assert_eq!(problems, torn_config.into_iter().collect::<Vec<_>>(), "{context}");
     let mut editor = repository.edit(SERIES, None).unwrap();
-    editor.write_file(&place("a"), 0, &mut b"hello".as_slice()).unwrap();
+    editor.write_file(&place("a"), None, 0, &mut b"hello".as_slice()).unwrap();
     let (snapshot, _) = editor.commit(Details::new(1, Source::Import)).unwrap();
     assert_eq!(
         read_whole(&repository, &snapshot).unwrap(),

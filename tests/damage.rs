@@ -211,7 +211,7 @@ impl Story {
 fn back_up(mut editor: SnapshotEditor, folder: &Folder, time: i64) -> heirloom_store::Result<Snapshot> {
     for (path, thing) in folder {
         let Thing::File(file) = thing else { continue };
-        editor.write_file(&place(path), file.mtime_ns, &mut file.bytes.as_slice())?;
+        editor.write_file(&place(path), None, file.mtime_ns, &mut file.bytes.as_slice())?;
     }
     let mut naming = editor.name_files()?;
     for n in 0..DIRECTORIES {

@@ -50,7 +50,7 @@ fn kept() -> Kept {
     let mut editor = repository.edit("phone", None).unwrap();
     for (path, thing) in &folder {
         if let Thing::File(file) = thing {
-            editor.write_file(&place(path), file.mtime_ns, &mut file.bytes.as_slice()).unwrap();
+            editor.write_file(&place(path), None, file.mtime_ns, &mut file.bytes.as_slice()).unwrap();
         }
     }
     let (snapshot, _) = editor.commit(Details::new(1_600_000_000, Source::Import)).unwrap();

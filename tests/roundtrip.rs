@@ -282,7 +282,7 @@ fn apply(edit: &Edit, editor: &mut SnapshotEditor, model: &mut Model) {
         Edit::Write(path, mtime_ns, bytes) => {
             let bytes = bytes.make();
             let fits = model.has_room_at(path) && model.folder.get(path) != Some(&Thing::Directory);
-            assert_eq!(editor.write_file(&place(path), *mtime_ns, &mut bytes.as_slice()).is_ok(), fits);
+            assert_eq!(editor.write_file(&place(path), None, *mtime_ns, &mut bytes.as_slice()).is_ok(), fits);
             if fits {
                 model.remove(path);
                 model.put(path, Thing::File(File { bytes: Arc::new(bytes), mtime_ns: *mtime_ns }));
@@ -474,7 +474,7 @@ fn put_all(repository: &Repository, model: &Model, details: Details) -> (Snapsho
                 assert!(writer.holds(&content).unwrap(), "{path} is in the repository");
                 content
             }
-            None => writer.store(&mut file.bytes.as_slice()).unwrap(),
+            None => writer.store(None, &mut file.bytes.as_slice()).unwrap(),
         };
         let entry = Entry { content: Some(content), place_mtime_ns: Some(file.mtime_ns), ..Entry::new(Kind::File) };
         writer.put(&name, &entry).unwrap();
@@ -500,7 +500,7 @@ fn an_import_is_the_same_snapshot_as_an_edit_and_a_second_one_costs_nothing() {
     let mut editor = repository.edit(SERIES, None).unwrap();
     for (path, thing) in &model.folder {
         let Thing::File(file) = thing else { continue };
-        editor.write_file(&place(path), file.mtime_ns, &mut file.bytes.as_slice()).unwrap();
+        editor.write_file(&place(path), None, file.mtime_ns, &mut file.bytes.as_slice()).unwrap();
     }
     let (second, stats) = editor.commit(Details::new(2, Source::Import)).unwrap();
     assert_eq!((stats.outcome, stats.new_chunks, stats.added_bytes), (Outcome::New, 0, 0));
@@ -565,8 +565,8 @@ fn a_file_that_cannot_be_read_leaves_the_editor_as_it_was() {
     let (repository, _) = Repository::create(Arc::new(MemoryStorage::default()), None, &OPTIONS).unwrap();
     let (mut editor, mut model) = (repository.edit(SERIES, None).unwrap(), Model::default());
     apply(&Edit::Write("a/b".into(), 5, Bytes::Small { seed: 1, len: 10 }), &mut editor, &mut model);
-    assert!(editor.write_file(&place("a/b"), 6, &mut Broken).is_err());
-    assert!(editor.write_file(&place("a/c"), 6, &mut Broken).is_err());
+    assert!(editor.write_file(&place("a/b"), None, 6, &mut Broken).is_err());
+    assert!(editor.write_file(&place("a/c"), None, 6, &mut Broken).is_err());
     assert_looks_the_same(&editor, &model);
     let (snapshot, _) = editor.commit(Details::new(1, Source::Import)).unwrap();
     assert_is(&repository, &snapshot, &model);

@@ -128,7 +128,7 @@ fn check_names(storage: &dyn Storage, folder: &str) -> Result<Vec<Problem>> {
 
 /// Looks at every pack, and returns what cannot be read.
 fn check_packs(chunks: &ChunkReader, depth: Depth, report: &mut CheckReport, on_event: OnEvent) -> Result<Unreadable> {
-    let packs: Vec<SegmentPack> = chunks.index.packs().collect();
+    let packs: Vec<SegmentPack> = chunks.index().packs().collect();
     let chunk_count = AtomicU64::new(0);
     let findings = each_pack(&packs, on_event, |pack| match check_pack(chunks, depth, pack) {
         Ok((count, findings)) => {
@@ -335,7 +335,7 @@ impl Trees<'_> {
     fn lost_bytes(&self, content: &Content) -> Result<u64> {
         let mut lost = 0;
         for_each_chunk(self.chunks, content, &mut |chunk| {
-            let places = self.chunks.index.places(&chunk.id)?;
+            let places = self.chunks.places(&chunk.id)?;
             let readable = places.iter().any(|place| self.is_readable(&chunk.id, place));
             lost += if readable { 0 } else { chunk.len };
             Ok(())

@@ -2,68 +2,99 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    hash::Hash,
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use crate::{
+    delta::{self, DELTA_MAX_DEPTH},
     error::{Error, Result},
     id::{ChunkId, FileHash},
     index::{Index, Place, SegmentPack},
-    pack::{ChunkKind, Pack, chunk_id},
+    pack::{Base, ChunkKind, Pack, chunk_id},
     repository::Core,
     tree::ChunkSource,
 };
 
-/// Deltas are at most eight deep; a longer chain is a circle.
-const DELTA_MAX_DEPTH: u32 = 8;
-/// About 20 MB of directories.
+/// About 20 MB of directories, by their chunks.
 const CACHED_CHUNKS_MAX: usize = 200_000;
+/// Decoded frames, by their bytes.
+const CACHED_FRAME_BYTES_MAX: usize = 24 << 20;
 
 /// Reads the chunks of a repository, as its index was when this was made.
 pub(crate) struct ChunkReader {
     pub(crate) core: Arc<Core>,
-    pub(crate) index: Index,
-    packs: Mutex<PackCache>,
+    index: RwLock<Index>,
+    packs: Mutex<Cache<FileHash, Pack>>,
+    /// Neighbours are mostly wanted one after another, and so are the bases of deltas.
+    frames: Mutex<Cache<(FileHash, u32), Vec<u8>>>,
 }
 
-/// The packs whose directories were read last.
-#[derive(Default)]
-struct PackCache {
-    packs: HashMap<FileHash, Arc<Pack>>,
-    oldest_first: VecDeque<FileHash>,
-    chunks: usize,
+/// What was read last, up to a weight.
+struct Cache<K, V> {
+    held: HashMap<K, (Arc<V>, usize)>,
+    oldest_first: VecDeque<K>,
+    weight: usize,
+}
+
+impl<K: Hash + Eq + Copy, V> Cache<K, V> {
+    fn new() -> Cache<K, V> {
+        Cache { held: HashMap::new(), oldest_first: VecDeque::new(), weight: 0 }
+    }
+
+    fn get(&self, key: &K) -> Option<Arc<V>> {
+        self.held.get(key).map(|(value, _)| value.clone())
+    }
+
+    fn put(&mut self, key: K, value: Arc<V>, weight: usize, weight_max: usize) {
+        if self.held.insert(key, (value, weight)).is_none() {
+            self.weight += weight;
+            self.oldest_first.push_back(key);
+        }
+        while self.weight > weight_max && self.oldest_first.len() > 1 {
+            let dropped = self.oldest_first.pop_front().and_then(|oldest| self.held.remove(&oldest));
+            self.weight -= dropped.map_or(0, |(_, weight)| weight);
+        }
+    }
 }
 
 impl ChunkReader {
     pub(crate) fn new(core: Arc<Core>, index: Index) -> ChunkReader {
-        ChunkReader { core, index, packs: Mutex::default() }
+        let (packs, frames) = (Mutex::new(Cache::new()), Mutex::new(Cache::new()));
+        ChunkReader { core, index: RwLock::new(index), packs, frames }
+    }
+
+    pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every place where `id` lies, in packs that are there.
+    pub(crate) fn places(&self, id: &ChunkId) -> Result<Vec<Place>> {
+        self.index().places(id)
     }
 
     /// The pack with its directory, from memory if it was used lately.
     pub(crate) fn pack(&self, pack: &SegmentPack) -> Result<Arc<Pack>> {
-        let lock = || self.packs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = lock().packs.get(&pack.name) {
-            return Ok(open.clone());
+        let packs = || self.packs.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = packs().get(&pack.name);
+        if let Some(open) = known {
+            return Ok(open);
         }
         let open = Arc::new(Pack::open(&*self.core.storage, &self.core.sealer, &pack.name, pack.len)?);
-        let mut cache = lock();
-        if cache.packs.insert(pack.name, open.clone()).is_none() {
-            cache.chunks += open.directory.chunks.len();
-            cache.oldest_first.push_back(pack.name);
-        }
-        while cache.chunks > CACHED_CHUNKS_MAX && cache.oldest_first.len() > 1 {
-            let dropped = cache.oldest_first.pop_front().and_then(|oldest| cache.packs.remove(&oldest));
-            cache.chunks -= dropped.map_or(0, |pack| pack.directory.chunks.len());
-        }
+        packs().put(pack.name, open.clone(), open.directory.chunks.len(), CACHED_CHUNKS_MAX);
         Ok(open)
     }
 
     /// Whether `id` lies in a pack that is there, and in which no damage was found.
     pub(crate) fn holds(&self, id: &ChunkId) -> Result<bool> {
         if !self.core.distrusts_any() {
-            return self.index.contains(id);
+            return self.index().contains(id);
         }
-        Ok(self.index.places(id)?.iter().any(|place| !self.core.distrusts(&place.pack.name)))
+        Ok(self.places(id)?.iter().any(|place| !self.core.distrusts(&place.pack.name)))
     }
 
     /// The plaintext of `id`, which must be a chunk of `kind`, from the first of its places where it is whole.
@@ -73,7 +104,7 @@ impl ChunkReader {
 
     fn read_at_depth(&self, id: &ChunkId, kind: ChunkKind, depth: u32) -> Result<Vec<u8>> {
         let mut first_error = None;
-        for place in self.index.places(id)? {
+        for place in self.places(id)? {
             match self.read_place(id, kind, &place, depth) {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) => {
@@ -89,12 +120,43 @@ impl ChunkReader {
 
     fn read_place(&self, id: &ChunkId, kind: ChunkKind, place: &Place, depth: u32) -> Result<Vec<u8>> {
         let pack = self.pack(&place.pack)?;
-        let number = pack.directory.chunks.get(usize::from(place.ordinal)).map(|chunk| chunk.frame);
-        let number =
-            number.ok_or_else(|| Error::damaged(&pack.file, "the index names a chunk that it does not hold"))?;
-        let sealed = pack.read_frame(&*self.core.storage, number)?;
-        let frame = self.decode(&pack, number, sealed, depth)?;
+        let number = frame_of(&pack, place)?;
+        let frames = || self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = frames().get(&(place.pack.name, number));
+        let frame = match known {
+            Some(frame) => frame,
+            None => {
+                let sealed = pack.read_frame(&*self.core.storage, number)?;
+                let frame = Arc::new(self.decode(&pack, number, sealed, depth)?);
+                frames().put((place.pack.name, number), frame.clone(), frame.len(), CACHED_FRAME_BYTES_MAX);
+                frame
+            }
+        };
         self.chunk_of_frame(&pack, place.ordinal, &frame, id, kind).map(<[u8]>::to_vec)
+    }
+
+    /// What a version after that of chunk `previous` is to be a delta against. `None` if it is to stand alone.
+    pub(crate) fn base_after(&self, previous: ChunkId) -> Result<Option<Base>> {
+        let (mut id, mut below) = (previous, self.delta_of(&previous)?);
+        let Some(version) = delta::next_version(below.map_or(0, |base| base.version)) else { return Ok(None) };
+        let wanted = delta::parent(version);
+        for _ in 0..DELTA_MAX_DEPTH {
+            let Some(base) = below.filter(|base| base.version > wanted) else { break };
+            (id, below) = (base.id, self.delta_of(&base.id)?);
+        }
+        // Prune may have written anything below anew.
+        for _ in 0..DELTA_MAX_DEPTH {
+            let Some(base) = below else { return Ok(Some(Base { id, version })) };
+            below = self.delta_of(&base.id)?;
+        }
+        Ok(None)
+    }
+
+    /// What a chunk was written against.
+    pub(crate) fn delta_of(&self, id: &ChunkId) -> Result<Option<Base>> {
+        let Some(place) = self.places(id)?.first().copied() else { return Err(Error::ChunkMissing { id: *id }) };
+        let pack = self.pack(&place.pack)?;
+        Ok(pack.directory.frames[frame_of(&pack, &place)? as usize].base)
     }
 
     /// The plaintext of a frame, its base read if it is a delta.
@@ -104,7 +166,7 @@ impl ChunkReader {
             Some(_) if depth == DELTA_MAX_DEPTH => {
                 return Err(Error::damaged(&pack.file, format!("frame {number} is a delta of too many deltas")));
             }
-            Some(base) => Some(self.read_at_depth(&base, frame.kind, depth + 1)?),
+            Some(base) => Some(self.read_at_depth(&base.id, frame.kind, depth + 1)?),
             None => None,
         };
         pack.decode_frame(number, sealed, base.as_deref())
@@ -134,4 +196,12 @@ impl ChunkSource for ChunkReader {
     fn chunk(&self, id: &ChunkId, kind: ChunkKind) -> Result<Vec<u8>> {
         self.read(id, kind)
     }
+}
+
+/// The number of the frame in which a chunk lies.
+fn frame_of(pack: &Pack, place: &Place) -> Result<u32> {
+    let chunk = pack.directory.chunks.get(usize::from(place.ordinal));
+    chunk
+        .map(|chunk| chunk.frame)
+        .ok_or_else(|| Error::damaged(&pack.file, "the index names a chunk that it does not hold"))
 }

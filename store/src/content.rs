@@ -14,8 +14,11 @@ const MAX_ITEMS: usize = 4096;
 /// 512 items a list on average.
 const BOUNDARY_MASK: u16 = 0x1ff;
 
-/// How `chunks` are kept in an entry; `put` stores a list and gives its id.
-pub(crate) fn chunks_of(chunks: Vec<ChunkRef>, put: &mut dyn FnMut(&[u8]) -> Result<ChunkId>) -> Result<Chunks> {
+/// Stores a chunk list, and gives its id. Told are its level and its number on it.
+pub(crate) type PutList<'a> = &'a mut dyn FnMut(u8, usize, &[u8]) -> Result<ChunkId>;
+
+/// How `chunks` are kept in an entry.
+pub(crate) fn chunks_of(chunks: Vec<ChunkRef>, put: PutList) -> Result<Chunks> {
     if chunks.len() <= INLINE_MAX_CHUNKS {
         return Ok(Chunks::Inline(chunks));
     }
@@ -30,7 +33,7 @@ pub(crate) fn chunks_of(chunks: Vec<ChunkRef>, put: &mut dyn FnMut(&[u8]) -> Res
 }
 
 /// Stores `items` in lists of `level`, and gives those as items.
-fn put_lists(level: u8, items: &[ChunkRef], put: &mut dyn FnMut(&[u8]) -> Result<ChunkId>) -> Result<Vec<ChunkRef>> {
+fn put_lists(level: u8, items: &[ChunkRef], put: PutList) -> Result<Vec<ChunkRef>> {
     let mut lists = Vec::new();
     let mut rest = items;
     while !rest.is_empty() {
@@ -38,7 +41,8 @@ fn put_lists(level: u8, items: &[ChunkRef], put: &mut dyn FnMut(&[u8]) -> Result
         let mut bytes = vec![level];
         put_varint(&mut bytes, list.len() as u64);
         list.iter().for_each(|item| item.emit(&mut bytes));
-        lists.push(ChunkRef { id: put(&bytes)?, len: list.iter().map(|item| item.len).sum() });
+        let id = put(level, lists.len(), &bytes)?;
+        lists.push(ChunkRef { id, len: list.iter().map(|item| item.len).sum() });
         rest = tail;
     }
     Ok(lists)
@@ -62,15 +66,27 @@ pub(crate) fn for_each_chunk(
 ) -> Result<()> {
     match &content.chunks {
         Chunks::Inline(chunks) => chunks.iter().try_for_each(|&chunk| each(chunk)),
-        Chunks::List(id) => for_each_in_list(source, ChunkRef { id: *id, len: content.plaintext_len() }, None, each),
+        Chunks::List(id) => {
+            let list = ChunkRef { id: *id, len: content.plaintext_len() };
+            for_each_list(source, list, &mut |_, chunks| chunks.iter().try_for_each(|&chunk| each(chunk)))
+        }
     }
 }
 
-fn for_each_in_list(
+/// Calls `each` with the lowest lists below `list` and the data chunks in each, in order.
+pub(crate) fn for_each_list(
+    source: &impl ChunkSource,
+    list: ChunkRef,
+    each: &mut dyn FnMut(ChunkId, &[ChunkRef]) -> Result<()>,
+) -> Result<()> {
+    for_each_list_of(source, list, None, each)
+}
+
+fn for_each_list_of(
     source: &impl ChunkSource,
     list: ChunkRef,
     expected_level: Option<u8>,
-    each: &mut dyn FnMut(ChunkRef) -> Result<()>,
+    each: &mut dyn FnMut(ChunkId, &[ChunkRef]) -> Result<()>,
 ) -> Result<()> {
     let damaged = |what| Error::damaged(format!("chunk list {}", list.id), what);
     let (level, items) = parse_list(&source.chunk(&list.id, ChunkKind::List)?).map_err(damaged)?;
@@ -79,8 +95,8 @@ fn for_each_in_list(
         return Err(damaged("it is not the list that was named"));
     }
     match level.checked_sub(1) {
-        None => items.into_iter().try_for_each(each),
-        Some(below) => items.into_iter().try_for_each(|item| for_each_in_list(source, item, Some(below), each)),
+        None => each(list.id, &items),
+        Some(below) => items.into_iter().try_for_each(|item| for_each_list_of(source, item, Some(below), each)),
     }
 }
 
@@ -120,7 +136,7 @@ mod tests {
             let chunks: Vec<_> = (0..count)
                 .map(|n| ChunkRef { id: chunk_id(&[0; 32], ChunkKind::Data, &n.to_le_bytes()), len: u64::from(n) + 1 })
                 .collect();
-            let mut put = |bytes: &[u8]| {
+            let mut put = |_, _, bytes: &[u8]| {
                 let id = chunk_id(&[0; 32], ChunkKind::List, bytes);
                 lists.0.borrow_mut().insert(id, bytes.to_vec());
                 Ok(id)

@@ -4,10 +4,14 @@
 //! folder. It speaks of places; what each file is called on the phone is told to [`Naming`], once the phone has sent its
 //! Manifest.db. Nothing but packs is ever written before it ends.
 
-use std::io::{Read, Write};
+use std::{
+    io::{Read, Write},
+    num::NonZeroU32,
+};
 
 use crate::{
     bytes::{Blocks, Span},
+    chunks::ChunkReader,
     entry::{Content, Entry, Kind},
     error::{Error, Problem, Result},
     folder::{Folder, Node},
@@ -46,8 +50,11 @@ enum File {
     /// An entry of a tree with nothing but the file's time and content.
     New(Span),
     /// A content that waits for its key, from byte `start` of the spool on.
-    Held { start: u64, length: u64, mtime_ns: i64 },
+    Held { start: u64, length: u64, mtime_ns: i64, previous: Option<EntryNumber> },
 }
+
+/// The number of an entry of the base, and one more: it takes no room to have none.
+type EntryNumber = NonZeroU32;
 
 /// What [`SnapshotEditor::list`] says of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,9 +82,10 @@ fn entry_of(content: Content, mtime_ns: i64, about: Entry) -> Entry {
 }
 
 impl SnapshotEditor {
-    pub(crate) fn begin(writer: SnapshotWriter, base: Option<ChunkId>) -> Result<SnapshotEditor> {
+    pub(crate) fn begin(mut writer: SnapshotWriter, base: Option<ChunkId>) -> Result<SnapshotEditor> {
         let (mut folder, mut base_entries) = (Folder::new(), NumberedEntries::default());
         if let Some(root) = base {
+            writer.follow(root);
             (folder, base_entries) = folder_of(&writer.chunks, root, |KeptFile { entry, length, mtime_ns }| {
                 File::Kept { entry, is_copy: false, length, mtime_ns }
             })?;
@@ -123,14 +131,21 @@ impl SnapshotEditor {
         Ok(())
     }
 
-    /// Writes a file, or writes it anew.
+    /// Writes a file, or writes it anew. What the base has at `previous`, or else at `place`, is taken for the version before it.
     ///
     /// # Errors
     /// [`Error::Source`] if `content` fails, after which everything is as before; [`Error::NoSuchEntry`] if a directory is in the
     /// way; or what fails behind.
-    pub fn write_file(&mut self, place: &TreePath, mtime_ns: i64, content: &mut dyn Read) -> Result<()> {
+    pub fn write_file(
+        &mut self,
+        place: &TreePath,
+        previous: Option<&TreePath>,
+        mtime_ns: i64,
+        content: &mut dyn Read,
+    ) -> Result<()> {
         self.check_file(place)?;
-        let content = self.writer.store(content)?;
+        let previous = self.kept_at(previous.unwrap_or(place));
+        let content = self.writer.store_after(&mut content_of(&mut self.base_entries, previous), content)?;
         let entry = self.entries.push(&[&entry_of(content, mtime_ns, Entry::new(Kind::File)).emit()]);
         self.folder.insert(place, Node::File(File::New(entry)));
         Ok(())
@@ -141,14 +156,21 @@ impl SnapshotEditor {
     ///
     /// # Errors
     /// As there.
-    pub fn hold_file(&mut self, place: &TreePath, mtime_ns: i64, content: &mut dyn Read) -> Result<()> {
+    pub fn hold_file(
+        &mut self,
+        place: &TreePath,
+        previous: Option<&TreePath>,
+        mtime_ns: i64,
+        content: &mut dyn Read,
+    ) -> Result<()> {
         self.check_file(place)?;
+        let previous = self.kept_at(previous.unwrap_or(place));
         let spool = match &mut self.spool {
             Some(spool) => spool,
             none => none.insert(Spool::new(&*self.writer.chunks.core.storage)?),
         };
         let range = spool.append(content)?;
-        let file = File::Held { start: range.start, length: range.end - range.start, mtime_ns };
+        let file = File::Held { start: range.start, length: range.end - range.start, mtime_ns, previous };
         self.folder.insert(place, Node::File(file));
         Ok(())
     }
@@ -265,6 +287,14 @@ impl SnapshotEditor {
         self.check_parents(to)
     }
 
+    /// The entry of the base whose file still lies at `place`.
+    fn kept_at(&self, place: &TreePath) -> Option<EntryNumber> {
+        match self.folder.file(place)? {
+            File::Kept { entry, .. } => NonZeroU32::new(entry.checked_add(1)?),
+            _ => None,
+        }
+    }
+
     /// A file can be written at `place`.
     fn check_file(&self, place: &TreePath) -> Result<()> {
         if let Some(Node::Directory(_)) = self.folder.get(place) {
@@ -321,8 +351,9 @@ impl Naming {
         }
         let (stored, mtime_ns) = match file {
             File::New(_) => return Ok(()),
-            File::Held { start, length, mtime_ns } => {
-                (writer.store_sealed(&mut held(spool, start, length), key), mtime_ns)
+            File::Held { start, length, mtime_ns, previous } => {
+                let mut previous = content_of(base_entries, previous);
+                (writer.store_sealed_after(&mut previous, &mut held(spool, start, length), key), mtime_ns)
             }
             File::Kept { entry, mtime_ns, .. } => {
                 let content = base_entries.get(&writer.chunks, entry)?.1.content;
@@ -333,7 +364,7 @@ impl Naming {
                 };
                 scratch.clear()?;
                 read_content(&writer.chunks, &content, scratch)?;
-                (writer.store_sealed(&mut scratch.read_all(), key), mtime_ns)
+                (writer.store_sealed(None, &mut scratch.read_all(), key), mtime_ns)
             }
         };
         let content = match stored {
@@ -359,7 +390,10 @@ impl Naming {
         let SnapshotEditor { writer, base_entries, folder, entries, spool } = &mut self.editor;
         let (content, mtime_ns) = match file {
             File::New(entry) => parse_new(entries.get(entry)),
-            File::Held { start, length, mtime_ns } => (writer.store(&mut held(spool, start, length))?, mtime_ns),
+            File::Held { start, length, mtime_ns, previous } => {
+                let mut previous = content_of(base_entries, previous);
+                (writer.store_after(&mut previous, &mut held(spool, start, length))?, mtime_ns)
+            }
             File::Kept { entry, mtime_ns, .. } => {
                 let content = base_entries.get(&writer.chunks, entry)?.1.content;
                 (content.ok_or_else(|| Error::damaged(place.to_string(), "it has lost its content"))?, mtime_ns)
@@ -431,6 +465,14 @@ impl Naming {
     }
 }
 
+/// Finds the content of an entry of the base.
+fn content_of(
+    entries: &mut NumberedEntries,
+    number: Option<EntryNumber>,
+) -> impl FnMut(&ChunkReader) -> Option<Content> {
+    move |chunks| entries.get(chunks, number?.get() - 1).ok()?.1.content
+}
+
 /// Reads a content that is held back.
 fn held(spool: &mut Option<Spool>, start: u64, length: u64) -> SpoolReader<'_> {
     spool.as_mut().expect("what is held is in the spool").read(start..start + length)
@@ -464,7 +506,7 @@ mod tests {
         let place = TreePath::new("3d/notes").unwrap();
         let name = |path| Name::new("HomeDomain", path).unwrap();
         let mut editor = repository.edit("phone", None).unwrap();
-        editor.write_file(&place, 5, &mut "hello".as_bytes()).unwrap();
+        editor.write_file(&place, None, 5, &mut "hello".as_bytes()).unwrap();
         let mut naming = editor.name_files().unwrap();
         let long = Entry { target: Some("x".repeat(200_000)), ..Entry::new(Kind::File) };
         assert!(matches!(naming.describe(&name("long"), Some(&place), long), Err(Error::InvalidName { .. })));

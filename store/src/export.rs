@@ -212,7 +212,7 @@ fn plan(chunks: &ChunkReader, parts: &[Part]) -> Result<Vec<Run>> {
     let mut by_pack: BTreeMap<FileHash, (SegmentPack, Vec<(u16, ChunkId)>)> = BTreeMap::new();
     for chunk in parts.iter().flat_map(|part| &part.chunks) {
         if seen.insert(chunk.id)
-            && let Some(place) = chunks.index.places(&chunk.id)?.first()
+            && let Some(place) = chunks.places(&chunk.id)?.first()
         {
             by_pack.entry(place.pack.name).or_insert((place.pack, Vec::new())).1.push((place.ordinal, chunk.id));
         }

@@ -1,7 +1,8 @@
-//! New chunks on their way into packs: compressed on all cores, sealed in order of arrival, written behind.
+//! New chunks on their way into packs: gathered into frames, compressed on all cores, sealed in order of arrival, written behind.
 //!
-//! The caller's thread reads, cuts and hashes, so an id is known at once and only what is new comes here. What waits is bounded by bytes:
-//! the caller blocks when [`QUEUE_MAX_BYTES`] are under way.
+//! The caller's thread reads, cuts and hashes, so an id is known at once and only what is new comes here. A chunk that has an earlier version becomes a
+//! delta against it if that is much smaller; what is left of its neighbours shares a frame with it. What waits is bounded by bytes: the caller
+//! blocks when [`QUEUE_MAX_BYTES`] are under way.
 
 use std::{
     sync::{
@@ -12,26 +13,40 @@ use std::{
 };
 
 use crate::{
+    chunks::ChunkReader,
     codec::{self, Encoding},
     error::{Error, Result},
     id::{ChunkId, FileHash},
     index::{SegmentBuilder, SegmentPack},
-    pack::{ChunkKind, Directory, PackBuilder, pack_file},
+    pack::{Base, ChunkKind, Directory, NewFrame, PackBuilder, pack_file},
     repository::Core,
     seal::FileKind,
 };
 
 /// Plaintext that may wait to be compressed.
 const QUEUE_MAX_BYTES: usize = 32 << 20;
-/// Chunks are handed to another core in batches of about this size.
-const BATCH_BYTES: usize = 256 << 10;
+/// Chunks are handed to another core in batches of at most this size, of which one frame may be made: an eighth of it costs 5 % more on a phone's
+/// databases, and twice as much saves 1 %.
+const BATCH_MAX_BYTES: usize = 2 << 20;
+/// A pack holds at least so many batches.
+const BATCHES_A_PACK: usize = 8;
+/// Data chunks of more are not looked for among neighbours: they have a frame of their own.
+const SOLID_MAX_LEN: usize = 256 << 10;
 const WRITER_THREADS: usize = 2;
 
 /// A chunk that no pack holds yet.
-struct NewChunk {
-    id: ChunkId,
-    kind: ChunkKind,
-    plaintext: Vec<u8>,
+pub(crate) struct NewChunk {
+    pub(crate) id: ChunkId,
+    pub(crate) kind: ChunkKind,
+    pub(crate) plaintext: Vec<u8>,
+    /// The version before it, which the repository holds.
+    pub(crate) previous: Option<ChunkId>,
+}
+
+impl NewChunk {
+    fn id_and_len(&self) -> (ChunkId, usize) {
+        (self.id, self.plaintext.len())
+    }
 }
 
 /// The way into packs. [`finish`](Ingest::finish) brings everything to the disk; dropping it leaves what was written so far.
@@ -39,11 +54,14 @@ pub(crate) struct Ingest {
     shared: Arc<Shared>,
     batch: Vec<NewChunk>,
     batch_bytes: usize,
+    batch_max_bytes: usize,
     writers: Vec<JoinHandle<()>>,
 }
 
 struct Shared {
     core: Arc<Core>,
+    /// For the bases of deltas.
+    chunks: Arc<ChunkReader>,
     state: Mutex<State>,
     /// Signalled whenever bytes leave the queue or a pack is written.
     left: Condvar,
@@ -70,11 +88,12 @@ struct Packer {
 }
 
 impl Ingest {
-    pub(crate) fn new(core: &Arc<Core>) -> Ingest {
+    pub(crate) fn new(chunks: &Arc<ChunkReader>) -> Ingest {
         let (full, receiver) = sync_channel(0);
         let packer = |kind| Mutex::new(Packer { kind, open: None, full: Some(full.clone()) });
         let shared = Arc::new(Shared {
-            core: core.clone(),
+            core: chunks.core.clone(),
+            chunks: chunks.clone(),
             state: Mutex::default(),
             left: Condvar::new(),
             data_packer: packer(FileKind::DataPack),
@@ -86,25 +105,37 @@ impl Ingest {
             std::thread::spawn(move || write_packs(&shared, &receiver))
         });
         let writers = writers.collect();
-        Ingest { shared, batch: Vec::new(), batch_bytes: 0, writers }
+        let batch_max_bytes = BATCH_MAX_BYTES.min(chunks.core.config.pack_bytes as usize / BATCHES_A_PACK);
+        Ingest { shared, batch: Vec::new(), batch_bytes: 0, batch_max_bytes, writers }
     }
 
     /// Takes a new chunk. Fails if anything has failed behind.
-    pub(crate) fn add(&mut self, id: ChunkId, kind: ChunkKind, plaintext: Vec<u8>) -> Result<()> {
-        self.batch_bytes += plaintext.len();
-        self.batch.push(NewChunk { id, kind, plaintext });
-        if self.batch_bytes >= BATCH_BYTES { self.send() } else { Ok(()) }
+    pub(crate) fn add(&mut self, chunk: NewChunk) -> Result<()> {
+        let len = chunk.plaintext.len();
+        if len > SOLID_MAX_LEN {
+            return self.send(vec![chunk], len);
+        }
+        if self.batch_bytes + len > self.batch_max_bytes {
+            self.send_batch()?;
+        }
+        self.batch_bytes += len;
+        self.batch.push(chunk);
+        Ok(())
     }
 
-    /// Hands the batch to another core, waiting for room.
-    fn send(&mut self) -> Result<()> {
+    fn send_batch(&mut self) -> Result<()> {
         let (batch, bytes) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.batch_bytes));
+        self.send(batch, bytes)
+    }
+
+    /// Hands chunks to another core, waiting for room.
+    fn send(&mut self, batch: Vec<NewChunk>, bytes: usize) -> Result<()> {
         let mut state = self.shared.wait(|state| state.queued_bytes + bytes <= QUEUE_MAX_BYTES)?;
         state.queued_bytes += bytes;
         drop(state);
         let shared = self.shared.clone();
         rayon::spawn(move || {
-            let result = batch.into_iter().try_for_each(|chunk| shared.encode(&chunk));
+            let result = shared.encode(batch);
             shared.leave(bytes, result);
         });
         Ok(())
@@ -118,7 +149,7 @@ impl Ingest {
 
     /// Waits until everything is in packs and those are written.
     pub(crate) fn flush(&mut self) -> Result<()> {
-        self.send()?;
+        self.send_batch()?;
         drop(self.shared.wait(|state| state.queued_bytes == 0)?);
         for packer in [&self.shared.data_packer, &self.shared.tree_packer] {
             let unwritten = lock(packer).open.take();
@@ -189,19 +220,55 @@ impl Shared {
         self.left.notify_all();
     }
 
-    fn encode(&self, chunk: &NewChunk) -> Result<()> {
+    /// Brings a batch into packs.
+    fn encode(&self, batch: Vec<NewChunk>) -> Result<()> {
         if self.lock().failure.is_some() {
             return Ok(());
         }
-        let packer = if chunk.kind.pack() == FileKind::DataPack { &self.data_packer } else { &self.tree_packer };
-        codec::encode(&chunk.plaintext, |encoding, encoded| {
-            let mut packer = lock(packer);
-            if let Some(full) = packer.add(&self.core, chunk, encoding, encoded)? {
-                self.lock().packs_sent += 1;
-                packer.send(full)?;
+        let mut solid = Solid::default();
+        for chunk in batch {
+            if let Some((base, delta)) = self.delta_of(&chunk) {
+                self.put(Encoding::Delta, chunk.kind, Some(base), &[chunk.id_and_len()], &delta)?;
+            } else if chunk.kind == ChunkKind::Data {
+                solid.add(chunk);
+            } else {
+                self.put_encoded(chunk.kind, &[chunk.id_and_len()], &chunk.plaintext)?;
             }
+        }
+        if solid.chunks.is_empty() {
             Ok(())
-        })
+        } else {
+            self.put_encoded(ChunkKind::Data, &solid.chunks, &solid.plaintext)
+        }
+    }
+
+    /// A chunk as a delta against an earlier version, if that is worth it. A base that cannot be read is none.
+    fn delta_of(&self, chunk: &NewChunk) -> Option<(Base, Vec<u8>)> {
+        let base = self.chunks.base_after(chunk.previous?).ok()??;
+        let plaintext = self.chunks.read(&base.id, chunk.kind).ok()?;
+        Some((base, codec::encode_delta(&chunk.plaintext, &plaintext)?))
+    }
+
+    fn put_encoded(&self, kind: ChunkKind, chunks: &[(ChunkId, usize)], plaintext: &[u8]) -> Result<()> {
+        codec::encode(plaintext, |encoding, encoded| self.put(encoding, kind, None, chunks, encoded))
+    }
+
+    /// Adds a frame to the pack of its kind.
+    fn put(
+        &self,
+        encoding: Encoding,
+        kind: ChunkKind,
+        base: Option<Base>,
+        chunks: &[(ChunkId, usize)],
+        encoded: &[u8],
+    ) -> Result<()> {
+        let packer = if kind.pack() == FileKind::DataPack { &self.data_packer } else { &self.tree_packer };
+        let mut packer = lock(packer);
+        if let Some(full) = packer.add(&self.core, &NewFrame { encoding, kind, base, chunks, encoded })? {
+            self.lock().packs_sent += 1;
+            packer.send(full)?;
+        }
+        Ok(())
     }
 
     fn write_pack(&self, pack: PackBuilder) -> Result<()> {
@@ -219,22 +286,36 @@ impl Shared {
     }
 }
 
+/// Chunks that share a frame. Only data do: tree nodes are read one by one, and the hashes in them do not compress.
+#[derive(Default)]
+struct Solid {
+    chunks: Vec<(ChunkId, usize)>,
+    plaintext: Vec<u8>,
+}
+
+impl Solid {
+    fn add(&mut self, chunk: NewChunk) {
+        self.chunks.push(chunk.id_and_len());
+        if self.plaintext.is_empty() {
+            self.plaintext = chunk.plaintext;
+        } else {
+            self.plaintext.extend_from_slice(&chunk.plaintext);
+        }
+    }
+}
+
 impl Packer {
-    /// Adds a chunk; returns the pack before, if that had no room for it.
-    fn add(
-        &mut self,
-        core: &Core,
-        chunk: &NewChunk,
-        encoding: Encoding,
-        encoded: &[u8],
-    ) -> Result<Option<PackBuilder>> {
+    /// Adds a frame; returns the pack before, if that had no room for it.
+    fn add(&mut self, core: &Core, frame: &NewFrame) -> Result<Option<PackBuilder>> {
         let pack_bytes = core.config.pack_bytes as usize;
-        let full = self.open.take_if(|pack| pack.len() + encoded.len() > pack_bytes || !pack.has_room());
+        let is_full =
+            |pack: &PackBuilder| pack.len() + frame.encoded.len() > pack_bytes || !pack.has_room(frame.chunks.len());
+        let full = self.open.take_if(|pack| is_full(pack));
         let pack = match &mut self.open {
             Some(pack) => pack,
             none => none.insert(PackBuilder::new(&core.sealer, self.kind, pack_bytes + (pack_bytes >> 5))?),
         };
-        pack.add(chunk.id, chunk.kind, chunk.plaintext.len(), encoding, encoded);
+        pack.add(frame);
         Ok(full)
     }
 
@@ -261,4 +342,85 @@ fn write_packs(shared: &Shared, receiver: &Mutex<Receiver<PackBuilder>>) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Details, Entry, Kind, MemoryStorage, Name, Options, Repository, Snapshot, Source, delta::DELTA_MAX_DEPTH,
+        entry::Chunks,
+    };
+
+    fn noise(seed: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    /// Makes a snapshot of one file.
+    fn keep(repository: &Repository, time: i64, bytes: &[u8]) -> (Snapshot, u64) {
+        let name = Name::new("HomeDomain", "Library/SMS/sms.db").unwrap();
+        let mut writer = repository.write("phone").unwrap();
+        let content = Some(writer.store(Some(&name), &mut &*bytes).unwrap());
+        writer.put(&name, &Entry { content, ..Entry::new(Kind::File) }).unwrap();
+        let (snapshot, stats) = writer.commit(Details::new(time, Source::Import)).unwrap();
+        (snapshot, stats.added_bytes)
+    }
+
+    #[test]
+    fn every_version_of_a_file_costs_its_change_and_none_is_deeper_than_eight() {
+        let storage = Arc::new(MemoryStorage::default());
+        let (repository, _) = Repository::create(storage, None, &Options::default()).unwrap();
+        let mut bytes = [b"SQLite format 3\0".as_slice(), &noise(0, 300_000)].concat();
+        let (mut versions, mut depths) = (Vec::new(), [0; 1 + DELTA_MAX_DEPTH as usize]);
+        for time in 0..150 {
+            let at = 100 + time as usize * 7919 % 65_000;
+            bytes[at..at + 40].copy_from_slice(&noise(time as u64 + 1, 40));
+            let (snapshot, added) = keep(&repository, time, &bytes);
+            assert!(time == 0 || added < 30_000, "version {time} costs {added}");
+            let reader = repository.read(&snapshot).unwrap();
+            let (_, entry) = reader.entries(&crate::Prefix::all()).next().unwrap().unwrap();
+            let content = entry.content.unwrap();
+            let Chunks::Inline(chunks) = &content.chunks else { panic!("{content:?}") };
+            let mut depth = 0;
+            let mut below = reader.chunks.delta_of(&chunks[0].id).unwrap();
+            while let Some(base) = below {
+                depth += 1;
+                below = reader.chunks.delta_of(&base.id).unwrap();
+            }
+            depths[depth] += 1;
+            versions.push((snapshot, content, bytes.clone()));
+        }
+        assert!(depths[0] == 1 && depths[1..].iter().all(|&count| count > 0), "{depths:?}");
+        for (snapshot, content, bytes) in versions {
+            let mut read = Vec::new();
+            repository.read(&snapshot).unwrap().read_file(&content, &mut read).unwrap();
+            assert!(read == bytes);
+        }
+        let report = crate::check(&repository, crate::Depth::ReadData, &|_| std::ops::ControlFlow::Continue(()));
+        assert_eq!(report.unwrap().problems, []);
+    }
+
+    #[test]
+    fn a_version_whose_base_is_lost_stands_alone() {
+        let storage = Arc::new(MemoryStorage::default());
+        let (repository, _) = Repository::create(storage.clone(), None, &Options::default()).unwrap();
+        let mut bytes = noise(1, 50_000);
+        keep(&repository, 0, &bytes);
+        let data_pack = |files: &std::collections::BTreeMap<String, Vec<u8>>| {
+            let is_data = |(name, bytes): &(&String, &Vec<u8>)| name.starts_with("packs/") && bytes[9] == 1;
+            files.iter().find(is_data).unwrap().0.clone()
+        };
+        let pack = data_pack(&storage.files());
+        storage.files().get_mut(&pack).unwrap()[30_000] ^= 1;
+        bytes[7] ^= 1;
+        let (snapshot, added) = keep(&repository, 1, &bytes);
+        assert!(added > 50_000);
+        let reader = repository.read(&snapshot).unwrap();
+        let (_, entry) = reader.entries(&crate::Prefix::all()).next().unwrap().unwrap();
+        let mut read = Vec::new();
+        reader.read_file(&entry.content.unwrap(), &mut read).unwrap();
+        assert!(read == bytes);
+    }
 }

@@ -13,7 +13,7 @@
 //!
 //! let mut editor = repository.edit("00008101-001A2B3C4D5E6F78", None)?;
 //! let place = TreePath::new("3d/3d0d7e5fb2ce288813306e4d4636395e047a3d28")?;
-//! editor.write_file(&place, 0, &mut "hello".as_bytes())?;
+//! editor.write_file(&place, None, 0, &mut "hello".as_bytes())?;
 //! let mut naming = editor.name_files()?;
 //! naming.describe(&Name::new("HomeDomain", "Library/SMS/sms.db")?, Some(&place), Entry::new(Kind::File))?;
 //! let (snapshot, _) = naming.commit(Details::new(1_600_000_000, Source::Import))?;
@@ -39,6 +39,7 @@ mod editor;
 mod file_cache;
 mod folder;
 mod ingest;
+mod previous;
 mod writer;
 
 // Out of it.
@@ -51,6 +52,7 @@ mod snapshot_folder;
 // What it is made of.
 mod config;
 mod content;
+mod delta;
 mod entry;
 mod index;
 mod keys;

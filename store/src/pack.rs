@@ -20,7 +20,6 @@ const PACK_MAX_LEN: u64 = (1 << 31) - 1;
 const PADDED_TO: usize = 4096;
 const TRAILER_LEN: usize = 12;
 const END_MAGIC: &[u8; 8] = b"heir-end";
-const DELTA_MAX_DEPTH: u8 = 8;
 /// Enough for the directory of most packs, so that one read finds it.
 const TAIL_READ_LEN: u64 = 32 << 10;
 
@@ -65,8 +64,16 @@ pub(crate) struct Frame {
     pub(crate) offset: u64,
     pub(crate) sealed_len: usize,
     pub(crate) decoded_len: usize,
-    /// The id that its plaintext is a delta against.
-    pub(crate) base: Option<ChunkId>,
+    /// What its plaintext is a delta against.
+    pub(crate) base: Option<Base>,
+}
+
+/// What a delta is made against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Base {
+    pub(crate) id: ChunkId,
+    /// The delta's own number in the history of its chunk, from 1; that of what is no delta is 0.
+    pub(crate) version: u8,
 }
 
 /// One chunk, by the pack's directory; its number there is its ordinal.
@@ -106,6 +113,10 @@ impl Directory {
             for chunk in inside {
                 out.extend_from_slice(chunk.id.as_bytes());
                 put_varint(&mut out, u64::from(chunk.len));
+            }
+            if let Some(Base { id, version }) = &frame.base {
+                out.extend_from_slice(id.as_bytes());
+                out.push(*version);
             }
         }
         out
@@ -166,13 +177,24 @@ impl Directory {
     }
 }
 
-fn parse_base(cursor: &mut Cursor, chunk_count: usize) -> Result<ChunkId, &'static str> {
-    let base = cursor.array().map_err(|_| "its directory ends too early")?;
-    let depth = cursor.u8().map_err(|_| "its directory ends too early")?;
-    if chunk_count != 1 || !(1..=DELTA_MAX_DEPTH).contains(&depth) {
-        return Err("a delta is not of one chunk, or too deep");
+fn parse_base(cursor: &mut Cursor, chunk_count: usize) -> Result<Base, &'static str> {
+    let id = ChunkId(cursor.array().map_err(|_| "its directory ends too early")?);
+    let version = cursor.u8().map_err(|_| "its directory ends too early")?;
+    if chunk_count != 1 || version == 0 {
+        return Err("a delta is not of one chunk, or has no version");
     }
-    Ok(ChunkId(base))
+    Ok(Base { id, version })
+}
+
+/// A frame that is not in a pack yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewFrame<'a> {
+    pub(crate) encoding: Encoding,
+    pub(crate) kind: ChunkKind,
+    pub(crate) base: Option<Base>,
+    /// Ids and lengths of the chunks whose concatenation was encoded.
+    pub(crate) chunks: &'a [(ChunkId, usize)],
+    pub(crate) encoded: &'a [u8],
 }
 
 /// A pack being filled, in memory.
@@ -200,19 +222,23 @@ impl PackBuilder {
         self.bytes.len()
     }
 
-    pub(crate) fn has_room(&self) -> bool {
-        self.directory.chunks.len() < PACK_MAX_CHUNKS
+    pub(crate) fn has_room(&self, chunks: usize) -> bool {
+        self.directory.chunks.len() + chunks <= PACK_MAX_CHUNKS
     }
 
-    /// Seals one chunk, encoded, as the next frame.
-    pub(crate) fn add(&mut self, id: ChunkId, kind: ChunkKind, plain_len: usize, encoding: Encoding, encoded: &[u8]) {
+    /// Seals `frame` as the next one.
+    pub(crate) fn add(&mut self, frame: &NewFrame) {
+        let &NewFrame { encoding, kind, base, chunks, encoded } = frame;
         let offset = self.bytes.len();
-        let frame = self.directory.frames.len() as u32;
-        self.key.seal(FrameNumber::Inner(frame), &[], encoded, &mut self.bytes);
+        let number = self.directory.frames.len() as u32;
+        self.key.seal(FrameNumber::Inner(number), &[], encoded, &mut self.bytes);
         let sealed_len = self.bytes.len() - offset;
-        let offset = offset as u64;
-        self.directory.frames.push(Frame { encoding, kind, offset, sealed_len, decoded_len: plain_len, base: None });
-        self.directory.chunks.push(PackedChunk { id, frame, offset: 0, len: plain_len as u32 });
+        let mut decoded_len = 0;
+        for &(id, len) in chunks {
+            self.directory.chunks.push(PackedChunk { id, frame: number, offset: decoded_len as u32, len: len as u32 });
+            decoded_len += len;
+        }
+        self.directory.frames.push(Frame { encoding, kind, offset: offset as u64, sealed_len, decoded_len, base });
     }
 
     /// The pack's bytes and directory; nothing if nothing was added.
@@ -319,7 +345,10 @@ mod tests {
         let mut builder = PackBuilder::new(&sealer(), FileKind::DataPack, 0).unwrap();
         for chunk in chunks {
             let id = chunk_id(&[1; 32], ChunkKind::Data, chunk);
-            codec::encode(chunk, |encoding, bytes| builder.add(id, ChunkKind::Data, chunk.len(), encoding, bytes));
+            codec::encode(chunk, |encoding, encoded| {
+                let chunks = &[(id, chunk.len())];
+                builder.add(&NewFrame { encoding, kind: ChunkKind::Data, base: None, chunks, encoded });
+            });
         }
         let (bytes, _) = builder.finish().unwrap();
         let (name, len) = (FileHash::of(&bytes), bytes.len() as u64);

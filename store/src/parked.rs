@@ -63,7 +63,7 @@ mod tests {
     }
 
     fn write(editor: &mut SnapshotEditor, at: &str) {
-        editor.write_file(&place(at), 5, &mut at.as_bytes()).unwrap();
+        editor.write_file(&place(at), None, 5, &mut at.as_bytes()).unwrap();
     }
 
     fn commit(editor: SnapshotEditor) -> Snapshot {

@@ -314,11 +314,11 @@ mod tests {
         let mut writer = repository.write("phone").unwrap();
         for key in [1, 2] {
             let ciphertext = sealed(key);
-            let content = writer.store_sealed(&mut ciphertext.as_slice(), &[key; 32]).unwrap();
+            let content = writer.store_sealed(None, &mut ciphertext.as_slice(), &[key; 32]).unwrap();
             assert_eq!((content.length, content.plaintext_len()), (ciphertext.len() as u64, plaintext.len() as u64));
             writer.put(&place(key), &Entry { content: Some(content), ..Entry::new(Kind::File) }).unwrap();
         }
-        assert!(writer.store_sealed(&mut [0; 40].as_slice(), &[1; 32]).is_err(), "no whole blocks");
+        assert!(writer.store_sealed(None, &mut [0; 40].as_slice(), &[1; 32]).is_err(), "no whole blocks");
         let (snapshot, stats) = writer.commit(Details::new(1, Source::Import)).unwrap();
         assert!(snapshot.record.sealed && stats.added_bytes < 1_300_000, "{stats:?}");
 

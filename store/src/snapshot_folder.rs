@@ -108,7 +108,7 @@ mod tests {
         let place = |text| TreePath::new(text).unwrap();
         let mut editor = repository.edit("phone", None).unwrap();
         for (file, content) in [("ab/one", "1"), ("ab/two", "22"), ("Info.plist", "")] {
-            editor.write_file(&place(file), 7, &mut content.as_bytes()).unwrap();
+            editor.write_file(&place(file), None, 7, &mut content.as_bytes()).unwrap();
         }
         editor.create_dir(&place("empty")).unwrap();
         let (snapshot, _) = editor.commit(Details::new(1, Source::Device)).unwrap();

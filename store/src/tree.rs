@@ -29,7 +29,13 @@ pub(crate) trait ChunkSource {
     fn chunk(&self, id: &ChunkId, kind: ChunkKind) -> Result<Vec<u8>>;
 }
 
-/// Makes a tree from keys in ascending order. `put` stores a node and gives its id.
+impl<S: ChunkSource> ChunkSource for std::sync::Arc<S> {
+    fn chunk(&self, id: &ChunkId, kind: ChunkKind) -> Result<Vec<u8>> {
+        self.as_ref().chunk(id, kind)
+    }
+}
+
+/// Makes a tree from keys in ascending order. `put` stores a node, of which it is told level, first key and bytes, and gives its id.
 pub(crate) struct TreeBuilder<P> {
     tree_key: [u8; 32],
     put: P,
@@ -47,7 +53,7 @@ struct OpenNode {
     last_child: Option<ChunkId>,
 }
 
-impl<P: FnMut(&[u8]) -> Result<ChunkId>> TreeBuilder<P> {
+impl<P: FnMut(u8, &[u8], &[u8]) -> Result<ChunkId>> TreeBuilder<P> {
     pub(crate) fn new(tree_key: [u8; 32], put: P) -> TreeBuilder<P> {
         TreeBuilder { tree_key, put, open: vec![OpenNode::default()] }
     }
@@ -102,7 +108,7 @@ impl<P: FnMut(&[u8]) -> Result<ChunkId>> TreeBuilder<P> {
         bytes.push(level as u8);
         put_varint(&mut bytes, node.count);
         bytes.extend_from_slice(&node.items);
-        (self.put)(&bytes)
+        (self.put)(level as u8, &node.first_key, &bytes)
     }
 }
 
@@ -194,6 +200,18 @@ impl Node {
     /// In an inner node, the child at `at`.
     pub(crate) fn child(&self, at: usize) -> ChunkId {
         ChunkId(self.value(at).try_into().expect("an inner node's values are ids"))
+    }
+
+    /// The item whose key is `key`.
+    pub(crate) fn find(&self, key: &[u8]) -> Option<usize> {
+        let at = self.lower_bound(key);
+        (at < self.len() && self.key(at) == key).then_some(at)
+    }
+
+    /// In an inner node, the child below which `key` would lie.
+    pub(crate) fn child_for(&self, key: &[u8]) -> Option<ChunkId> {
+        let after = self.items.partition_point(|(item, _)| item.as_slice() <= key);
+        after.checked_sub(1).map(|at| self.child(at))
     }
 
     /// The first item whose key is `key` or greater.
@@ -356,7 +374,7 @@ mod tests {
 
     impl Nodes {
         fn build(&self, map: &BTreeMap<Vec<u8>, Vec<u8>>) -> ChunkId {
-            let mut builder = TreeBuilder::new([3; 32], |node: &[u8]| {
+            let mut builder = TreeBuilder::new([3; 32], |_, _, node: &[u8]| {
                 let id = chunk_id(&[1; 32], ChunkKind::Node, node);
                 self.0.borrow_mut().insert(id, node.to_vec());
                 Ok(id)

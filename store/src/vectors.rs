@@ -26,7 +26,7 @@ use crate::{
         segment::{Segment, SegmentEntry, size_class},
     },
     keys::{Keys, Secret},
-    pack::{ChunkKind, Directory, Frame, Pack, PackBuilder, PackedChunk, chunk_id, pack_file},
+    pack::{Base, ChunkKind, Directory, Frame, NewFrame, Pack, PackBuilder, PackedChunk, chunk_id, pack_file},
     repository::Core,
     seal::{FileKind, HEADER_LEN, Sealer, seal_blocks},
     tree::{ChunkSource, ENTRY_MAX_LEN, Node, TreeBuilder, TreeIter, begins_node, parse_item},
@@ -336,7 +336,7 @@ fn packs_are_read_or_refused() {
             assert_eq!(frame.kind as u64, number(expected, "kind"));
             assert_eq!(frame.offset, number(expected, "at"));
             assert_eq!(frame.sealed_len as u64, number(expected, "sealed_length"));
-            assert_eq!(frame.base, expected["base"].as_str().map(|_| id(expected, "base")));
+            assert_eq!(frame.base.map(|base| base.id), expected["base"].as_str().map(|_| id(expected, "base")));
             for (expected, chunk) in list(expected, "chunks").iter().zip(&mut chunks) {
                 let expected = chunk_ref(expected);
                 assert_eq!(
@@ -365,7 +365,7 @@ fn directory(pack: &Value) -> Directory {
             offset: 0,
             sealed_len: frame[1].as_u64().unwrap() as usize,
             decoded_len: chunks.iter().map(|chunk| len(chunk) as usize).sum(),
-            base,
+            base: base.map(|id| Base { id, version: 1 }),
         });
         directory.chunks.extend(chunks.iter().map(|chunk| {
             let id = ChunkId::from_hex(chunk[0].as_str().unwrap()).unwrap();
@@ -409,7 +409,7 @@ fn segments_are_written_and_read_as_the_vectors_say() {
         for (ordinal, chunk) in directory.chunks.iter().enumerate() {
             let frame = &directory.frames[chunk.frame as usize];
             let flags = frame.base.is_some() as u8 | (frame.kind as u8) << 1;
-            expected.push((chunk.id, pack as u32, ordinal as u16, flags, frame.base));
+            expected.push((chunk.id, pack as u32, ordinal as u16, flags, frame.base.map(|base| base.id)));
         }
     }
     expected.sort_by_key(|&(id, pack, ordinal, ..)| (id, pack, ordinal));
@@ -561,7 +561,7 @@ fn fields(entry: &Entry) -> Value {
 fn build(file: &Value, items: &[(Vec<u8>, Vec<u8>)]) -> (ChunkId, Texts) {
     let (texts, id_key) = (Texts::default(), array(file, "id_key"));
     let mut builder =
-        TreeBuilder::new(array(file, "tree_key"), |node: &[u8]| Ok(texts.put(&id_key, ChunkKind::Node, node)));
+        TreeBuilder::new(array(file, "tree_key"), |_, _, node: &[u8]| Ok(texts.put(&id_key, ChunkKind::Node, node)));
     items.iter().for_each(|(key, entry)| builder.add(key, entry).unwrap());
     let root = builder.finish().unwrap();
     (root, texts)
@@ -658,7 +658,7 @@ fn chunk_lists_end_where_the_vectors_say() {
             ChunkRef { id: ChunkId(id.try_into().unwrap()), len: 1000 + n }
         };
         let mut levels = [0u64; 4];
-        let kept = chunks_of((0..number(case, "count")).map(chunk).collect(), &mut |list| {
+        let kept = chunks_of((0..number(case, "count")).map(chunk).collect(), &mut |_, _, list| {
             levels[usize::from(list[0])] += 1;
             Ok(chunk_id(&array(&file, "id_key"), ChunkKind::List, list))
         });
@@ -688,7 +688,8 @@ fn raw_pack(sealer: &Sealer, expected: &[u8], chunk: (ChunkId, ChunkKind, &[u8])
     let header: [u8; HEADER_LEN] = *expected.first_chunk().unwrap();
     let (_, key) = sealer.resume(&[chunk.1.pack()], &header, "x").unwrap();
     let mut pack = PackBuilder::after(&header, key, 0);
-    pack.add(chunk.0, chunk.1, chunk.2.len(), Encoding::Raw, chunk.2);
+    let chunks = &[(chunk.0, chunk.2.len())];
+    pack.add(&NewFrame { encoding: Encoding::Raw, kind: chunk.1, base: None, chunks, encoded: chunk.2 });
     let (made, directory) = pack.finish().unwrap();
     assert!(made == expected, "the pack written is another one");
     (SegmentPack { name: FileHash::of(&made), len: made.len() as u64 }, directory)
@@ -766,7 +767,8 @@ fn a_repository_that_another_program_wrote_comes_out_whole() {
         let repository = Repository::open(Arc::new(LocalStorage::new(&copy)), unlock, Some(&cache)).unwrap();
         let (chunks, problems) = repository.chunks().unwrap();
         assert_eq!(problems, []);
-        let frames = chunks.index.packs().flat_map(|pack| chunks.pack(&pack).unwrap().directory.frames.clone());
+        let index = chunks.index();
+        let frames = index.packs().flat_map(|pack| chunks.pack(&pack).unwrap().directory.frames.clone());
         assert!(frames.filter(|frame| frame.encoding == Encoding::Delta).count() > 0);
         let report = check(&repository, Depth::ReadData, &|_| ControlFlow::Continue(())).unwrap();
         assert_eq!((report.problems, report.snapshots), (Vec::new(), 2));

@@ -16,10 +16,11 @@ use crate::{
     error::{Error, Problem, Result},
     id::{ChunkId, SnapshotId},
     index::SegmentBuilder,
-    ingest::Ingest,
+    ingest::{Ingest, NewChunk},
     name::Name,
     pack::{ChunkKind, chunk_id},
     parked::{Parked, delete_parked, parked_of},
+    previous::{PreviousChunks, PreviousTree},
     repository::{Core, index_cache},
     sealing::Unsealing,
     session::{Session, unix_seconds},
@@ -34,11 +35,12 @@ const SEGMENT_ENTRIES: usize = 512 << 10;
 
 /// Makes a snapshot. Dropped without [`commit`](SnapshotWriter::commit), it has not happened; packs that were written are used by the next.
 pub struct SnapshotWriter {
-    pub(crate) chunks: ChunkReader,
+    pub(crate) chunks: Arc<ChunkReader>,
     cache_dir: Option<PathBuf>,
     problems: Vec<Problem>,
     series: String,
     previous: Option<SnapshotId>,
+    previous_tree: PreviousTree,
     known: Vec<Snapshot>,
     ingest: Ingest,
     segment: SegmentBuilder,
@@ -118,14 +120,17 @@ impl SnapshotWriter {
         let snapshots = read_snapshots(&*core.storage, &core.sealer)?;
         problems.extend(snapshots.problems.iter().cloned());
         let segment = index.begin_segment()?;
+        let previous = snapshots.newest_of(series);
+        let chunks = Arc::new(ChunkReader::new(core.clone(), index));
         Ok(SnapshotWriter {
-            previous: snapshots.newest_of(series).map(|snapshot| snapshot.id),
+            previous: previous.map(|snapshot| snapshot.id),
+            previous_tree: PreviousTree::new(previous.map(|snapshot| snapshot.record.root)),
             known: snapshots.snapshots.into_iter().filter(|snapshot| snapshot.record.series == series).collect(),
-            chunks: ChunkReader::new(core.clone(), index),
             cache_dir: cache_dir.map(Path::to_owned),
             problems,
             series: series.to_owned(),
-            ingest: Ingest::new(core),
+            ingest: Ingest::new(&chunks),
+            chunks,
             segment,
             fresh: HashSet::new(),
             entries: Entries::default(),
@@ -140,15 +145,20 @@ impl SnapshotWriter {
         &self.problems
     }
 
+    /// Has changes told against the tree `root`, and no more against that of the series' newest snapshot.
+    pub(crate) fn follow(&mut self, root: ChunkId) {
+        self.previous_tree = PreviousTree::new(Some(root));
+    }
+
     /// Stores all of `content`: reads and cuts it here, and has its new chunks compressed and written behind. Blocks while
-    /// too many wait.
+    /// too many wait. What the series' newest snapshot calls by `name`, if that is known, is taken for the version before it.
     ///
     /// # Errors
     /// [`Error::Source`] if `content` cannot be read, after which the writer is as before; else the writer is of no more use.
-    pub fn store(&mut self, content: &mut dyn Read) -> Result<Content> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let stored = self.store_with(content, &mut buffer);
-        self.buffer = buffer;
+    pub fn store(&mut self, name: Option<&Name>, content: &mut dyn Read) -> Result<Content> {
+        let mut tree = std::mem::take(&mut self.previous_tree);
+        let stored = self.store_after(&mut |chunks| tree.content(chunks, name?.key()), content);
+        self.previous_tree = tree;
         stored
     }
 
@@ -156,22 +166,34 @@ impl SnapshotWriter {
     ///
     /// # Errors
     /// As [`store`](SnapshotWriter::store); [`Error::Source`] also where the ciphertext ends within a block.
-    pub fn store_sealed(&mut self, ciphertext: &mut dyn Read, key: &[u8; 32]) -> Result<Content> {
-        let mut unsealing = Unsealing::new(ciphertext, key);
-        let content = self.store(&mut unsealing)?;
-        Ok(Content {
-            hash: *unsealing.hasher.finalize().as_bytes(),
-            length: unsealing.ciphertext_len,
-            sealing: Some(unsealing.sealing(content.length)),
-            ..content
-        })
+    pub fn store_sealed(&mut self, name: Option<&Name>, ciphertext: &mut dyn Read, key: &[u8; 32]) -> Result<Content> {
+        sealed(ciphertext, key, |plaintext| self.store(name, plaintext))
     }
 
-    fn store_with(&mut self, content: &mut dyn Read, buffer: &mut Vec<u8>) -> Result<Content> {
+    /// As [`store_sealed`](SnapshotWriter::store_sealed), after what `previous` gives.
+    pub(crate) fn store_sealed_after(
+        &mut self,
+        previous: Previous,
+        ciphertext: &mut dyn Read,
+        key: &[u8; 32],
+    ) -> Result<Content> {
+        sealed(ciphertext, key, |plaintext| self.store_after(previous, plaintext))
+    }
+
+    /// As [`store`](SnapshotWriter::store), after what `previous` gives.
+    pub(crate) fn store_after(&mut self, previous: Previous, content: &mut dyn Read) -> Result<Content> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let stored = self.store_with(previous, content, &mut buffer);
+        self.buffer = buffer;
+        stored
+    }
+
+    fn store_with(&mut self, previous: Previous, content: &mut dyn Read, buffer: &mut Vec<u8>) -> Result<Content> {
         buffer.clear();
         let mut at_end = fill(content, buffer, HEAD_LEN + 1)?;
         let rule = Rule::of(buffer);
         let (mut hasher, mut length, mut chunks) = (blake3::Hasher::new(), 0, Vec::new());
+        let mut before = Before { previous, chunks: None };
         loop {
             if !at_end {
                 at_end = fill(content, buffer, BUFFER_LEN)?;
@@ -180,7 +202,8 @@ impl SnapshotWriter {
             while rest.len() >= CHUNK_MAX_LEN || at_end && !rest.is_empty() {
                 let (chunk, tail) = rest.split_at(self.chunks.core.chunker.cut(rule, length, rest));
                 hasher.update(chunk);
-                chunks.push(ChunkRef { id: self.put_chunk(ChunkKind::Data, chunk)?, len: chunk.len() as u64 });
+                let id = self.put_data(chunk, &chunks, &mut before)?;
+                chunks.push(ChunkRef { id, len: chunk.len() as u64 });
                 length += chunk.len() as u64;
                 rest = tail;
             }
@@ -191,8 +214,24 @@ impl SnapshotWriter {
             }
         }
         self.stats.read_bytes += length;
-        let chunks = chunks_of(chunks, &mut |list| self.put_chunk(ChunkKind::List, list))?;
+        let chunks = chunks_of(chunks, &mut |level, number, list| {
+            let previous = before.chunks.as_ref().filter(|_| level == 0).and_then(|before| before.list(number));
+            self.put_chunk(ChunkKind::List, list, |_, _| previous)
+        })?;
         Ok(Content { hash: *hasher.finalize().as_bytes(), length, sealing: None, rule: rule.number(), chunks })
+    }
+
+    /// Puts the data chunk that comes after `passed` in its content.
+    fn put_data(&mut self, chunk: &[u8], passed: &[ChunkRef], before: &mut Before) -> Result<ChunkId> {
+        let mut is_new = false;
+        let id = self.put_chunk(ChunkKind::Data, chunk, |chunks, id| {
+            is_new = true;
+            before.load(chunks, passed).advance(id)
+        })?;
+        if let Some(before) = before.chunks.as_mut().filter(|_| !is_new) {
+            before.advance(&id);
+        }
+        Ok(id)
     }
 
     /// Whether all chunks of a remembered content are in the repository, so that the file need not be read again.
@@ -272,7 +311,7 @@ impl SnapshotWriter {
         let mut segment = std::mem::take(&mut self.segment);
         segment.append(written);
         let cache = index_cache(self.cache_dir.as_deref());
-        self.chunks.index.write_segment(&*core.storage, &core.sealer, cache.as_deref(), segment)?;
+        self.chunks.index_mut().write_segment(&*core.storage, &core.sealer, cache.as_deref(), segment)?;
         core.storage.sync_all()?;
         self.stats.added_bytes = added_bytes;
         Ok(SnapshotRecord {
@@ -299,8 +338,10 @@ impl SnapshotWriter {
     fn put_tree(&mut self) -> Result<Tree> {
         let (mut files, mut bytes, mut is_sealed) = (0, 0, false);
         let entries = std::mem::take(&mut self.entries).sorted();
-        let mut builder =
-            TreeBuilder::new(self.chunks.core.keys.tree, |node: &[u8]| self.put_chunk(ChunkKind::Node, node));
+        let mut previous = std::mem::take(&mut self.previous_tree);
+        let mut builder = TreeBuilder::new(self.chunks.core.keys.tree, |level, first_key: &[u8], node: &[u8]| {
+            self.put_chunk(ChunkKind::Node, node, |chunks, _| previous.node(chunks, level, first_key))
+        });
         for (key, entry) in entries.iter() {
             let content = Entry::parse(entry).ok().and_then(|entry| entry.content);
             if let Some(content) = content {
@@ -317,8 +358,13 @@ impl SnapshotWriter {
         Ok(self.fresh.contains(id) || self.chunks.holds(id)?)
     }
 
-    /// The id of a chunk, which is on its way into a pack if the repository does not hold it.
-    fn put_chunk(&mut self, kind: ChunkKind, plaintext: &[u8]) -> Result<ChunkId> {
+    /// The id of a chunk, which is on its way into a pack if the repository does not hold it. Only then `previous` is asked for the version before it.
+    fn put_chunk(
+        &mut self,
+        kind: ChunkKind,
+        plaintext: &[u8],
+        previous: impl FnOnce(&ChunkReader, &ChunkId) -> Option<ChunkId>,
+    ) -> Result<ChunkId> {
         let id = chunk_id(&self.chunks.core.keys.id, kind, plaintext);
         if self.has(&id)? {
             self.stats.known_chunks += 1;
@@ -326,7 +372,8 @@ impl SnapshotWriter {
         }
         self.stats.new_chunks += 1;
         self.fresh.insert(id);
-        self.ingest.add(id, kind, plaintext.to_vec())?;
+        let previous = previous(&self.chunks, &id);
+        self.ingest.add(NewChunk { id, kind, plaintext: plaintext.to_vec(), previous })?;
         if self.fresh.len() >= SEGMENT_ENTRIES {
             self.index_written(SEGMENT_ENTRIES / 2)?;
         }
@@ -363,8 +410,47 @@ impl SnapshotWriter {
         let mut segment = std::mem::take(&mut self.segment);
         segment.append(written);
         let cache = index_cache(self.cache_dir.as_deref());
-        self.chunks.index.write_segment(&*core.storage, &core.sealer, cache.as_deref(), segment)
+        self.chunks.index_mut().write_segment(&*core.storage, &core.sealer, cache.as_deref(), segment)
     }
+}
+
+/// Finds the version of a content before the one that is stored.
+pub(crate) type Previous<'a> = &'a mut dyn FnMut(&ChunkReader) -> Option<Content>;
+
+/// The chunks before those of a content, looked up when the first new one comes.
+struct Before<'a> {
+    previous: Previous<'a>,
+    chunks: Option<PreviousChunks>,
+}
+
+impl Before<'_> {
+    fn load(&mut self, source: &ChunkReader, passed: &[ChunkRef]) -> &mut PreviousChunks {
+        self.chunks.get_or_insert_with(|| {
+            let content = (self.previous)(source);
+            let mut chunks =
+                content.map_or_else(PreviousChunks::default, |content| PreviousChunks::of(source, &content));
+            for chunk in passed {
+                chunks.advance(&chunk.id);
+            }
+            chunks
+        })
+    }
+}
+
+/// The content of a file that the phone encrypted by `key`, its plaintext stored by `store`.
+fn sealed(
+    ciphertext: &mut dyn Read,
+    key: &[u8; 32],
+    store: impl FnOnce(&mut dyn Read) -> Result<Content>,
+) -> Result<Content> {
+    let mut unsealing = Unsealing::new(ciphertext, key);
+    let content = store(&mut unsealing)?;
+    Ok(Content {
+        hash: *unsealing.hasher.finalize().as_bytes(),
+        length: unsealing.ciphertext_len,
+        sealing: Some(unsealing.sealing(content.length)),
+        ..content
+    })
 }
 
 /// A tree that was written, and what a record says of it.
@@ -465,7 +551,7 @@ mod tests {
         let mut writer = repository.write("phone").unwrap();
         let name = Name::new("HomeDomain", "notes").unwrap();
         for place in ["aa/one", "bb/two", "aa/one"] {
-            let content = Some(writer.store(&mut place.as_bytes()).unwrap());
+            let content = Some(writer.store(None, &mut place.as_bytes()).unwrap());
             let place = Some(TreePath::new(place).unwrap());
             writer.put(&name, &Entry { content, place, ..Entry::new(Kind::File) }).unwrap();
         }

@@ -112,7 +112,7 @@ impl SegmentBuilder {
             let flags = u8::from(frame.base.is_some()) | (frame.kind as u8) << 1;
             let size_class = size_class(directory.stored_len(chunk));
             self.entries.push(SegmentEntry { id: chunk.id, pack: number, ordinal: ordinal as u16, size_class, flags });
-            self.deltas.extend(frame.base.map(|base| ((number, ordinal as u16), base)));
+            self.deltas.extend(frame.base.map(|base| ((number, ordinal as u16), base.id)));
         }
     }
 
@@ -409,7 +409,7 @@ mod tests {
     use super::*;
     use crate::{
         codec::Encoding,
-        pack::{Frame, PackedChunk},
+        pack::{Base, Frame, PackedChunk},
     };
     use proptest::prelude::*;
 
@@ -428,7 +428,7 @@ mod tests {
                 offset: 0,
                 sealed_len: 100,
                 decoded_len: 84,
-                base,
+                base: base.map(|id| Base { id, version: 1 }),
             });
             directory.chunks.push(PackedChunk { id, frame: n as u32, offset: 0, len: 84 });
         }
