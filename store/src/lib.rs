@@ -78,6 +78,10 @@ mod vectors;
 #[doc(hidden)]
 pub mod fuzzing;
 
+#[cfg(feature = "stages")]
+#[doc(hidden)]
+pub mod stages;
+
 pub use check::{CheckReport, Depth, OnEvent, check, check_packs_without_key};
 pub use editor::{Naming, SnapshotEditor, Stat};
 pub use entry::{Content, Entry, Kind, PhoneMetadata};
