@@ -24,7 +24,7 @@ use crate::{
     failure::{Exit, Failure, Result},
     identity::Identity,
     interrupt,
-    manifest::{self, Named},
+    manifest::{self, MANIFEST_DB, Named},
     report::{Progress, Report, count, files, of_many, printable},
     snapshots::{Row as SnapshotRow, kept_line, title},
     unlocking::{self, Unlocked, Wanted},
@@ -62,8 +62,6 @@ pub fn run(args: &Import, global: &Global, report: &Report) -> Result<Exit> {
     summary.finish(report)
 }
 
-const MANIFEST_DB: &str = "Manifest.db";
-
 /// How to import.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
@@ -96,7 +94,7 @@ fn unlock(repository: &Repository, backup: &Identity, options: unlocking::Option
     let title = printable(&backup.title());
     let manifest = &backup.manifest;
     let wanted = Wanted { repository, series: &backup.udid, title: &title, manifest: Some(manifest), options };
-    wanted.password()?.map(|password| wanted.unlock(manifest, &password)).transpose()
+    wanted.unlocked(manifest)
 }
 
 /// Takes one backup folder into the repository. With the keys of a backup that the phone encrypted, its files are kept as plaintext.
@@ -133,10 +131,8 @@ fn take_in(
         unlocked: unlocked.as_ref(),
     };
     let path = backup.path.join(MANIFEST_DB);
-    let manifest = match &unlocked {
-        Some(unlocked) => unlocked.open_manifest(&path)?,
-        None => ManifestDb::open(&path),
-    };
+    let manifest =
+        ManifestDb::regular_file(&path).and_then(|file| unlocking::open_manifest(file, &path, unlocked.as_ref()));
     manifest::for_each(manifest, &backup.path, backup.is_encrypted, &warnings, &mut |named| intake.named_file(named))?;
     intake.other_files()?;
     let Intake { writer, cache, missing_files, progress, .. } = intake;

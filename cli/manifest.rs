@@ -7,6 +7,9 @@ use heirloom_store::{Entry, Kind, Name, PhoneMetadata};
 
 use crate::{failure::Result, identity::flaw_text, report::of_many, warnings::Warnings};
 
+/// Where it lies in a backup folder.
+pub const MANIFEST_DB: &str = "Manifest.db";
+
 /// The longest path that a system takes is the longest that a link can point to.
 const TARGET_MAX_LEN: usize = 4096;
 

@@ -1,15 +1,14 @@
 //! Naming the files of a folder that was edited, by the Manifest.db in it.
 
-use std::{fs::File, path::PathBuf};
+use std::path::Path;
 
 use heirloom_device::backup::{Error as BackupError, ManifestDb};
 use heirloom_store::{Kind, Naming, SnapshotEditor, TreePath};
-use tempfile::TempDir;
 
 use crate::{
-    failure::{Failure, Result},
-    manifest::{self, Named},
-    unlocking::Unlocked,
+    failure::Result,
+    manifest::{self, MANIFEST_DB, Named},
+    unlocking::{self, Unlocked},
     warnings::Warnings,
 };
 
@@ -18,26 +17,16 @@ pub struct OpenedManifest<'u> {
     pub database: std::result::Result<ManifestDb, BackupError>,
     unlocked: Option<&'u Unlocked>,
     place: TreePath,
-    /// Where the copy lies that SQLite reads. It has a name only until it is open, where the system allows that.
-    root: PathBuf,
-    _directory: Option<TempDir>,
 }
 
 impl<'u> OpenedManifest<'u> {
     /// Opens Manifest.db of `editor`, decrypted if the phone encrypted it.
     pub fn of(editor: &mut SnapshotEditor, unlocked: Option<&'u Unlocked>) -> Result<OpenedManifest<'u>> {
-        let directory = tempfile::tempdir().map_err(|error| Failure::failed(format!("a temporary folder: {error}")))?;
-        let root = directory.path().to_owned();
-        let path = root.join("Manifest.db");
-        let mut copy = File::create(&path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
-        let place = TreePath::new("Manifest.db")?;
+        let place = TreePath::new(MANIFEST_DB)?;
+        let mut copy = editor.scratch()?;
         editor.read_file(&place, &mut copy)?;
-        let database = match unlocked {
-            Some(unlocked) => unlocked.open_manifest(&path)?,
-            None => ManifestDb::open(&path),
-        };
-        let _directory = if cfg!(unix) { None } else { Some(directory) };
-        Ok(OpenedManifest { database, unlocked, place, root, _directory })
+        let database = unlocking::open_manifest(copy, Path::new(MANIFEST_DB), unlocked);
+        Ok(OpenedManifest { database, unlocked, place })
     }
 
     /// Gives each file its name, and keeps what its key opens as plaintext. `each` is told where a file that Manifest.db names should lie, and
@@ -63,7 +52,7 @@ impl<'u> OpenedManifest<'u> {
             let is_there = naming.describe(&name, place.as_ref(), entry)?;
             each(place.as_ref().filter(|_| is_file), is_there)
         };
-        manifest::for_each(self.database, &self.root, is_encrypted, warnings, &mut name)?;
+        manifest::for_each(self.database, Path::new(""), is_encrypted, warnings, &mut name)?;
         Ok(naming)
     }
 }

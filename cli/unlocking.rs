@@ -1,9 +1,12 @@
 //! Opening a backup that the phone encrypted: from its password to the key of each file.
 
-use std::{fs::File, io, path::Path};
+use std::{
+    io::{Read, Seek},
+    path::Path,
+};
 
 use heirloom_device::backup::{
-    Decrypting, Error as BackupError, FileKey, Keybag, KeybagError, ManifestDb, ManifestPlist, UnlockedKeybag,
+    Decrypted, Error as BackupError, FileKey, Keybag, KeybagError, ManifestDb, ManifestPlist, UnlockedKeybag,
 };
 use heirloom_store::Repository;
 
@@ -50,17 +53,18 @@ impl Unlocked {
     pub fn manifest_key(&self) -> Option<&FileKey> {
         self.manifest_key.as_ref()
     }
+}
 
-    /// Opens Manifest.db, of which SQLite needs a plain copy: it has no name any more once it is open, where the system allows that.
-    pub fn open_manifest(&self, path: &Path) -> Result<std::result::Result<ManifestDb, BackupError>> {
-        let Some(key) = &self.manifest_key else { return Ok(ManifestDb::open(path)) };
-        let failed = |error: io::Error| Failure::failed(format!("{}: {error}", path.display()));
-        let directory = tempfile::tempdir().map_err(failed)?;
-        let plain = directory.path().join("Manifest.db");
-        let ciphertext = File::open(path).map_err(failed)?;
-        let mut copy = File::create(&plain).map_err(failed)?;
-        io::copy(&mut Decrypting::new(ciphertext, key), &mut copy).map_err(failed)?;
-        Ok(ManifestDb::open(&plain))
+/// Opens the Manifest.db that is read from `source`, and known as `path`: decrypted while it is read, if it is encrypted and there are keys.
+pub fn open_manifest(
+    source: impl Read + Seek + Send + 'static,
+    path: &Path,
+    unlocked: Option<&Unlocked>,
+) -> std::result::Result<ManifestDb, BackupError> {
+    let Some(key) = unlocked.and_then(Unlocked::manifest_key) else { return ManifestDb::of(source, path) };
+    match Decrypted::new(source, key) {
+        Ok(plaintext) => ManifestDb::of(plaintext, path),
+        Err(source) => Err(BackupError::Io { path: path.to_owned(), source }),
     }
 }
 
@@ -85,20 +89,54 @@ pub struct Options {
     pub remember: bool,
 }
 
+/// A password, and what it opened if it was tried.
+struct Found {
+    password: String,
+    unlocked: Option<Unlocked>,
+}
+
 impl Wanted<'_> {
     /// The password: as given, as remembered, or as typed. `None` keeps the backup as it is.
     pub fn password(&self) -> Result<Option<String>> {
-        let password = match Password::BACKUP.given()? {
-            Some(given) => given,
+        Ok(self.find()?.map(|found| found.password))
+    }
+
+    /// Unlocks a backup by the password that is found as [`password`](Wanted::password) finds it.
+    pub fn unlocked(&self, manifest: &ManifestPlist) -> Result<Option<Unlocked>> {
+        let Some(Found { password, unlocked }) = self.find()? else { return Ok(None) };
+        match unlocked {
+            Some(unlocked) => self.remember(manifest, &password).map(|()| Some(unlocked)),
+            None => self.unlock(manifest, &password).map(Some),
+        }
+    }
+
+    /// Unlocks a backup with its password, and has the repository keep that if it shall.
+    pub fn unlock(&self, manifest: &ManifestPlist, password: &str) -> Result<Unlocked> {
+        let unlocked = Unlocked::new(manifest, password)?;
+        self.remember(manifest, password)?;
+        Ok(unlocked)
+    }
+
+    fn remember(&self, manifest: &ManifestPlist, password: &str) -> Result<()> {
+        match manifest.keybag.as_deref().filter(|_| self.options.remember) {
+            Some(keybag) => Ok(self.repository.remember_password(self.series, keybag, password)?),
+            None => Ok(()),
+        }
+    }
+
+    fn find(&self) -> Result<Option<Found>> {
+        let untried = |password| Found { password, unlocked: None };
+        let found = match Password::BACKUP.given()? {
+            Some(given) => untried(given),
             None => match self.remembered()? {
                 Some(remembered) => remembered,
-                None if can_ask() => {
-                    Password::BACKUP.ask(&format!("Backup password of {} (none: keep it as it is): ", self.title))?
-                }
+                None if can_ask() => untried(
+                    Password::BACKUP.ask(&format!("Backup password of {} (none: keep it as it is): ", self.title))?,
+                ),
                 None => return Ok(None),
             },
         };
-        if password.is_empty() {
+        if found.password.is_empty() {
             return Ok(None);
         }
         if !self.repository.needs_password() && !self.options.plain_is_fine {
@@ -107,27 +145,20 @@ impl Wanted<'_> {
             )
             .hint("give --plain-is-fine if it may be, or do not give the backup's password, and the backup is kept as it is"));
         }
-        Ok(Some(password))
-    }
-
-    /// Unlocks a backup with its password, and has the repository keep that if it shall.
-    pub fn unlock(&self, manifest: &ManifestPlist, password: &str) -> Result<Unlocked> {
-        let unlocked = Unlocked::new(manifest, password)?;
-        if let Some(keybag) = manifest.keybag.as_deref().filter(|_| self.options.remember) {
-            self.repository.remember_password(self.series, keybag, password)?;
-        }
-        Ok(unlocked)
+        Ok(Some(found))
     }
 
     /// The password that is remembered of this backup's keybag, or the newest of the device if it opens the backup.
-    fn remembered(&self) -> Result<Option<String>> {
+    fn remembered(&self) -> Result<Option<Found>> {
         let remembered = self.repository.remembered_passwords(self.series)?;
-        let Some(newest) = remembered.first() else { return Ok(None) };
-        let Some(manifest) = self.manifest else { return Ok(Some(newest.password.clone())) };
-        let keybag = manifest.keybag.as_deref().unwrap_or_default();
-        if let Some(known) = remembered.iter().find(|known| known.is_of(keybag)) {
-            return Ok(Some(known.password.clone()));
+        let keybag = self.manifest.map(|manifest| manifest.keybag.as_deref().unwrap_or_default());
+        if let Some(known) = keybag.and_then(|keybag| remembered.iter().find(|known| known.is_of(keybag))) {
+            return Ok(Some(Found { password: known.password.clone(), unlocked: None }));
         }
-        Ok(Unlocked::new(manifest, &newest.password).is_ok().then(|| newest.password.clone()))
+        let Some(newest) = remembered.first() else { return Ok(None) };
+        match self.manifest.map(|manifest| Unlocked::new(manifest, &newest.password)) {
+            Some(Err(_)) => Ok(None),
+            tried => Ok(Some(Found { password: newest.password.clone(), unlocked: tried.and_then(Result::ok) })),
+        }
     }
 }

@@ -90,10 +90,9 @@ fn convert(repository: &Repository, old: &Snapshot, options: unlocking::Options,
     let about = ManifestPlist::parse(&about).map_err(|error| Failure::failed(error.to_string()))?;
     let (series, title) = (&*old.record.series, title(old));
     let wanted = Wanted { repository, series, title: &title, manifest: Some(&about), options };
-    let Some(password) = wanted.password()? else {
+    let Some(unlocked) = wanted.unlocked(&about)? else {
         return Err(Password::BACKUP.wanted("the backup's password is needed"));
     };
-    let unlocked = wanted.unlock(&about, &password)?;
     interrupt::catch();
     let manifest = OpenedManifest::of(&mut editor, Some(&unlocked))?;
     if let Err(error) = &manifest.database {

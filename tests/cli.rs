@@ -237,8 +237,8 @@ A phone that does not exist, Hugo’s iPhone (00008101-007B1CEE1DF87A21), is at 
 Paired: Hugo’s iPhone trusts this computer now.
 
 Day 1: 136 files, 6.3 MB on the phone; it sent 6.3 MB  ->  snapshot [..], [..] MB added
-Day 2: 139 files, 6.5 MB on the phone; it sent 2.8 MB  ->  snapshot [..], [..] MB added
-Day 3: 140 files, 6.8 MB on the phone; it sent 3.0 MB  ->  snapshot [..], [..] MB added
+Day 2: 139 files, 6.5 MB on the phone; it sent 2.8 MB  ->  snapshot [..], [..] KB added
+Day 3: 140 files, 6.8 MB on the phone; it sent 3.0 MB  ->  snapshot [..], [..] KB added
 
 Three copies would take 20 MB; the repository, in heirloom-demo, takes [..] MB.
 Exported day 1 as a folder for Finder: 132 files, every byte as it was on the phone.

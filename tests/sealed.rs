@@ -12,6 +12,8 @@ use crate::support::{
 const PASSWORD: &str = "a backup password";
 const BYTES: u64 = 12_000_000;
 const GENERATIONS: usize = 3;
+/// Nothing that was encrypted may lie outside the repository, not even for a moment: there is no other place.
+const NO_TEMPORARY_FILES: (&str, &str) = ("TMPDIR", "/there/is/no/such/folder");
 
 /// A phone, and the folders of full backups of it on days that follow one another. Each file has a new key in each, if they are encrypted.
 struct History {
@@ -43,7 +45,8 @@ impl History {
 
     /// Imports each day into a repository with a password; returns what each made it grow by.
     fn import(&self, repository: &str, password: Option<&str>) -> Vec<u64> {
-        let mut variables = vec![("HEIRLOOM_REPOSITORY", repository), ("HEIRLOOM_PASSWORD", "of the repository")];
+        let mut variables =
+            vec![("HEIRLOOM_REPOSITORY", repository), ("HEIRLOOM_PASSWORD", "of the repository"), NO_TEMPORARY_FILES];
         variables.extend(password.map(|password| ("HEIRLOOM_BACKUP_PASSWORD", password)));
         let run = |args: &[&str]| ok(self.home.run_with(&variables, args));
         run(&["init", "--no-verify"]);
@@ -107,7 +110,7 @@ fn a_phone_that_encrypts_costs_what_it_would_otherwise_and_gets_its_backup_back(
         let run = |args: &[&str]| {
             let variables = [
                 &of_repository[..],
-                &[("USBMUXD_SOCKET_ADDRESS", address.as_str())],
+                &[("USBMUXD_SOCKET_ADDRESS", address.as_str()), NO_TEMPORARY_FILES],
                 password.map(|password| ("HEIRLOOM_BACKUP_PASSWORD", password)).as_slice(),
             ]
             .concat();

@@ -214,7 +214,7 @@ fn check_chunks(chunks: &ChunkReader, pack: &Pack, name: FileHash, bytes: &[u8])
     for (number, inside) in pack.directory.chunks.chunk_by(|a, b| a.frame == b.frame).enumerate() {
         let frame = &pack.directory.frames[number];
         let sealed = bytes[frame.offset as usize..][..frame.sealed_len].to_vec();
-        let decoded = chunks.decode(pack, number as u32, sealed, 0);
+        let decoded = chunks.decode(pack, number as u32, sealed);
         for (chunk, ordinal) in inside.iter().zip(&mut ordinals) {
             let whole = decoded.as_ref().map(|frame_bytes| {
                 let plaintext = &frame_bytes[chunk.offset as usize..][..chunk.len as usize];

@@ -27,7 +27,14 @@ pub(crate) struct ChunkReader {
     index: RwLock<Index>,
     packs: Mutex<Cache<FileHash, Pack>>,
     /// Neighbours are mostly wanted one after another, and so are the bases of deltas.
-    frames: Mutex<Cache<(FileHash, u32), Vec<u8>>>,
+    frames: Mutex<Cache<(FileHash, u32), Decoded>>,
+}
+
+/// The plaintext of a frame.
+struct Decoded {
+    bytes: Vec<u8>,
+    /// How many deltas it is made of.
+    deltas: u32,
 }
 
 /// What was read last, up to a weight.
@@ -99,14 +106,15 @@ impl ChunkReader {
 
     /// The plaintext of `id`, which must be a chunk of `kind`, from the first of its places where it is whole.
     pub(crate) fn read(&self, id: &ChunkId, kind: ChunkKind) -> Result<Vec<u8>> {
-        self.read_at_depth(id, kind, 0)
+        self.read_at_depth(id, kind, 0).map(|(bytes, _)| bytes)
     }
 
-    fn read_at_depth(&self, id: &ChunkId, kind: ChunkKind, depth: u32) -> Result<Vec<u8>> {
+    /// The same, and how many deltas it is made of, where `depth` of them are above it.
+    fn read_at_depth(&self, id: &ChunkId, kind: ChunkKind, depth: u32) -> Result<(Vec<u8>, u32)> {
         let mut first_error = None;
         for place in self.places(id)? {
             match self.read_place(id, kind, &place, depth) {
-                Ok(bytes) => return Ok(bytes),
+                Ok(read) => return Ok(read),
                 Err(error) => {
                     if error.is_damage() {
                         self.core.distrust(place.pack.name);
@@ -118,7 +126,7 @@ impl ChunkReader {
         Err(first_error.unwrap_or(Error::ChunkMissing { id: *id }))
     }
 
-    fn read_place(&self, id: &ChunkId, kind: ChunkKind, place: &Place, depth: u32) -> Result<Vec<u8>> {
+    fn read_place(&self, id: &ChunkId, kind: ChunkKind, place: &Place, depth: u32) -> Result<(Vec<u8>, u32)> {
         let pack = self.pack(&place.pack)?;
         let number = frame_of(&pack, place)?;
         let frames = || self.frames.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,12 +135,13 @@ impl ChunkReader {
             Some(frame) => frame,
             None => {
                 let sealed = pack.read_frame(&*self.core.storage, number)?;
-                let frame = Arc::new(self.decode(&pack, number, sealed, depth)?);
-                frames().put((place.pack.name, number), frame.clone(), frame.len(), CACHED_FRAME_BYTES_MAX);
+                let frame = Arc::new(self.decode_at_depth(&pack, number, sealed, depth)?);
+                frames().put((place.pack.name, number), frame.clone(), frame.bytes.len(), CACHED_FRAME_BYTES_MAX);
                 frame
             }
         };
-        self.chunk_of_frame(&pack, place.ordinal, &frame, id, kind).map(<[u8]>::to_vec)
+        let chunk = self.chunk_of_frame(&pack, place.ordinal, &frame.bytes, id, kind)?;
+        Ok((chunk.to_vec(), frame.deltas))
     }
 
     /// What a version after that of chunk `previous` is to be a delta against. `None` if it is to stand alone.
@@ -160,16 +169,25 @@ impl ChunkReader {
     }
 
     /// The plaintext of a frame, its base read if it is a delta.
-    pub(crate) fn decode(&self, pack: &Pack, number: u32, sealed: Vec<u8>, depth: u32) -> Result<Vec<u8>> {
+    pub(crate) fn decode(&self, pack: &Pack, number: u32, sealed: Vec<u8>) -> Result<Vec<u8>> {
+        self.decode_at_depth(pack, number, sealed, 0).map(|frame| frame.bytes)
+    }
+
+    fn decode_at_depth(&self, pack: &Pack, number: u32, sealed: Vec<u8>, depth: u32) -> Result<Decoded> {
         let frame = &pack.directory.frames[number as usize];
-        let base = match frame.base {
-            Some(_) if depth == DELTA_MAX_DEPTH => {
-                return Err(Error::damaged(&pack.file, format!("frame {number} is a delta of too many deltas")));
-            }
-            Some(base) => Some(self.read_at_depth(&base.id, frame.kind, depth + 1)?),
-            None => None,
+        let Some(base) = frame.base else {
+            return Ok(Decoded { bytes: pack.decode_frame(number, sealed, None)?, deltas: 0 });
         };
-        pack.decode_frame(number, sealed, base.as_deref())
+        let too_deep = || Error::damaged(&pack.file, format!("frame {number} is a delta of too many deltas"));
+        if depth == DELTA_MAX_DEPTH {
+            return Err(too_deep());
+        }
+        let (base, deltas) = self.read_at_depth(&base.id, frame.kind, depth + 1)?;
+        // What is remembered has been read at another depth.
+        if depth + deltas >= DELTA_MAX_DEPTH {
+            return Err(too_deep());
+        }
+        Ok(Decoded { bytes: pack.decode_frame(number, sealed, Some(&base))?, deltas: deltas + 1 })
     }
 
     /// The chunk with `ordinal` out of its decoded frame, once it has the id and kind that were asked for.

@@ -22,7 +22,7 @@ use crate::{
     sealing::Sealing,
     snapshot::Snapshot,
     snapshot_folder::{KeptFile, folder_of},
-    spool::{Spool, SpoolReader},
+    spool::{Scratch, Spool, SpoolReader},
     tree::NumberedEntries,
     writer::{Details, SnapshotWriter, WriteStats},
 };
@@ -194,6 +194,14 @@ impl SnapshotEditor {
         };
         let content = content.ok_or_else(|| Error::damaged(place.to_string(), "it has lost its content"))?;
         read_content(&self.writer.chunks, &content, into)
+    }
+
+    /// An empty place for one content, outside the folder.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn scratch(&self) -> Result<Scratch> {
+        Scratch::new(&*self.writer.chunks.core.storage)
     }
 
     /// Gives a file or directory another place. What was there is replaced, as phones expect.

@@ -261,7 +261,7 @@ fn read_run(chunks: &ChunkReader, run: &Run) -> Vec<(ChunkId, Decoded)> {
         let number = wanted[0].0;
         let frame = &frames[number as usize];
         let sealed = bytes[(frame.offset - first.offset) as usize..][..frame.sealed_len].to_vec();
-        let Ok(decoded) = chunks.decode(&run.pack, number, sealed, 0) else { continue };
+        let Ok(decoded) = chunks.decode(&run.pack, number, sealed) else { continue };
         let decoded = Arc::new(decoded);
         for (_, ordinal, id) in wanted {
             if chunks.chunk_of_frame(&run.pack, *ordinal, &decoded, id, ChunkKind::Data).is_ok() {

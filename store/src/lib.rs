@@ -99,6 +99,7 @@ pub use seal::Cipher;
 pub use sealing::Sealing;
 pub use snapshot::{Snapshot, SnapshotList, SnapshotRecord, Source};
 pub use snapshot_folder::SnapshotFolder;
+pub use spool::Scratch;
 pub use storage::{LocalStorage, MemoryStorage, Storage};
 pub use writer::{Details, Outcome, SnapshotWriter, WriteStats};
 

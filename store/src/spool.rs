@@ -15,7 +15,10 @@ use crate::{
     storage::Storage,
 };
 
-const FRAME_LEN: usize = 256 << 10;
+/// A few pages of a database: they are read at random.
+const FRAME_LEN: usize = 64 << 10;
+/// Frames that a [`Scratch`] remembers, 4 MiB.
+const CACHED_FRAMES: usize = 64;
 const SEALED_LEN: usize = FRAME_LEN + 16;
 
 /// One long run of bytes, of which each content is a range.
@@ -139,6 +142,71 @@ impl Read for SpoolReader<'_> {
     }
 }
 
+/// A content that is written once, and then read at any place: sealed on the disk, without a name there, gone with the process.
+pub struct Scratch {
+    spool: Spool,
+    at: u64,
+    /// Frames that were read last, the newest at the end.
+    frames: Vec<(u32, Vec<u8>)>,
+}
+
+impl Scratch {
+    pub(crate) fn new(storage: &dyn Storage) -> Result<Scratch> {
+        Ok(Scratch { spool: Spool::new(storage)?, at: 0, frames: Vec::new() })
+    }
+
+    fn frame(&mut self, number: u32) -> io::Result<&[u8]> {
+        let known = self.frames.iter().rposition(|(known, _)| *known == number);
+        let frame = match known {
+            Some(at) => self.frames.remove(at),
+            None => (number, self.spool.read_frame(number)?),
+        };
+        if self.frames.len() == CACHED_FRAMES {
+            self.frames.remove(0);
+        }
+        Ok(&self.frames.push_mut(frame).1)
+    }
+}
+
+impl Write for Scratch {
+    /// Appends, wherever reading is.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.frames.clear();
+        self.spool.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for Scratch {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if into.is_empty() || self.at >= self.spool.len() {
+            return Ok(0);
+        }
+        let inside = (self.at % FRAME_LEN as u64) as usize;
+        let frame = self.frame((self.at / FRAME_LEN as u64) as u32)?;
+        let ready = &frame[inside..];
+        let count = ready.len().min(into.len());
+        into[..count].copy_from_slice(&ready[..count]);
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+impl Seek for Scratch {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => self.spool.len().checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        self.at = at.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
+    }
+}
+
 fn failed(action: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Storage { action, name: "a temporary file".to_owned(), source }
 }
@@ -166,6 +234,24 @@ mod tests {
         spool.file.seek(SeekFrom::Start(0)).unwrap();
         spool.file.read_to_end(&mut on_disk).unwrap();
         assert!(on_disk.len() > 4_000_000 && !on_disk.windows(8).any(|window| window == b"content "));
+    }
+
+    #[test]
+    fn a_scratch_reads_what_was_written_at_any_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut scratch = Scratch::new(&LocalStorage::new(dir.path())).unwrap();
+        let content: Vec<u8> = (0..9_000_000u32).map(|n| ((n * 7) >> 5) as u8).collect();
+        content.chunks(70_001).for_each(|part| scratch.write_all(part).unwrap());
+        assert_eq!(scratch.seek(SeekFrom::End(0)).unwrap(), 9_000_000);
+        assert_eq!(scratch.read(&mut [0; 9]).unwrap(), 0);
+        for n in 0..3000 {
+            let (at, mut read) = (n * 7919 * 4096 % 8_990_000, [0; 5000]);
+            scratch.seek(SeekFrom::Start(at as u64)).unwrap();
+            scratch.read_exact(&mut read).unwrap();
+            assert!(read == content[at..at + 5000], "{at}");
+        }
+        assert!(scratch.seek(SeekFrom::Current(-9_000_000)).is_err());
+        assert_eq!(std::fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0, "it has a name");
     }
 
     #[test]

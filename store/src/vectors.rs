@@ -14,6 +14,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
+    bytes::put_varint,
     chunker::{Chunker, HEAD_LEN, Rule},
     chunks::ChunkReader,
     codec::Encoding,
@@ -29,6 +30,7 @@ use crate::{
     pack::{Base, ChunkKind, Directory, Frame, NewFrame, Pack, PackBuilder, PackedChunk, chunk_id, pack_file},
     repository::Core,
     seal::{FileKind, HEADER_LEN, Sealer, seal_blocks},
+    sealing::{Resealing, Unsealing},
     tree::{ChunkSource, ENTRY_MAX_LEN, Node, TreeBuilder, TreeIter, begins_node, parse_item},
     *,
 };
@@ -552,9 +554,43 @@ fn fields(entry: &Entry) -> Value {
         "phone_born": phone.btime,
         "protection_class": phone.protection_class,
         "flags": phone.flags,
+        "sealing": content.and_then(|content| content.sealing.as_ref()).map(|sealing| serde_json::json!({
+            "key": id::encode_hex(&sealing.emit()[1..33]),
+            "plaintext_length": sealing.plaintext_len,
+        })),
     });
     fields.as_object_mut().unwrap().retain(|_, value| !value.is_null());
     fields
+}
+
+#[test]
+fn ciphertext_and_plaintext_give_each_other_as_the_vectors_say() {
+    for case in list(&vectors("sealing.json"), "cases") {
+        let (key, len) = (array(case, "key"), number(case, "plaintext_length"));
+        let plaintext_hash = text(&case["blake3"], "plaintext");
+        let mut plaintext = vec![0; len as usize];
+        let label = text(case, "plaintext_label");
+        blake3::Hasher::new().update(label.as_bytes()).finalize_xof().fill(&mut plaintext);
+        if number(case, "padding") == 0 {
+            plaintext[len as usize - 1] = 0;
+        }
+        assert_eq!(FileHash::of(&plaintext).to_string(), plaintext_hash, "{label}");
+        let sealing = Sealing::parse(&[&[1], &key[..], &varint(len)].concat()).unwrap();
+        let mut resealing = Resealing::of(&sealing);
+        let mut ciphertext = resealing.seal(&plaintext).unwrap();
+        ciphertext.extend(resealing.finish(&sealing, len + number(case, "padding")).unwrap());
+        assert_eq!(FileHash::of(&ciphertext).to_string(), text(&case["blake3"], "ciphertext"), "{label}");
+        let (mut source, mut read) = (ciphertext.as_slice(), Vec::new());
+        let mut unsealing = Unsealing::new(&mut source, &key);
+        std::io::Read::read_to_end(&mut unsealing, &mut read).unwrap();
+        assert!(read == plaintext && unsealing.sealing(len).emit() == sealing.emit(), "{label}");
+    }
+}
+
+fn varint(number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_varint(&mut bytes, number);
+    bytes
 }
 
 /// Builds the tree of `items`; its root, and the nodes by id.

@@ -157,7 +157,7 @@ class PackWriter:
         self.keys, self.sealer = keys, Sealer(keys, kind, label)
         self.frames, self.body = [], b""
 
-    def add(self, encoding, kind, texts, base=None, depth=1):
+    def add(self, encoding, kind, texts, base=None, version=1):
         """Appends a frame of chunks; `base` is the plaintext of a delta's base. Returns the chunks' ids."""
         plain = b"".join(texts)
         if encoding != RAW:
@@ -166,7 +166,7 @@ class PackWriter:
         chunks = [(self.keys.id_of(text, kind), len(text)) for text in texts]
         frame = reader.Frame(len(self.frames), reader.HEADER + len(self.body), len(sealed), encoding, kind, chunks)
         if encoding == DELTA:
-            frame.base, frame.depth = self.keys.id_of(base, kind), depth
+            frame.base, frame.version = self.keys.id_of(base, kind), version
         self.frames.append(frame)
         self.body += sealed
         return [chunk_id for chunk_id, _ in chunks]
@@ -186,7 +186,7 @@ class PackWriter:
 def encode_frame(frame):
     chunks = b"".join(chunk_id + varint(length) for chunk_id, length in frame.chunks)
     out = bytes([frame.encoding, frame.kind]) + varint(frame.sealed_length) + varint(len(frame.chunks)) + chunks
-    return out + frame.base + bytes([frame.depth]) if frame.encoding == DELTA else out
+    return out + frame.base + bytes([frame.version]) if frame.encoding == DELTA else out
 
 
 def size_class(n):
@@ -768,7 +768,7 @@ def sample_pack(keys, label="sample pack", kind=reader.DATA_PACK):
     pack.add(ZSTD, DATA, solid)
     pack.add(RAW, DATA, [b"four", b"five"])
     pack.add(DELTA, DATA, [changed], base)
-    pack.add(DELTA, DATA, [again], changed, depth=2)
+    pack.add(DELTA, DATA, [again], changed, version=2)
     return pack, [hello, base, *solid, b"four", b"five", changed, again]
 
 
@@ -781,7 +781,7 @@ def frame_fields(frame):
         "sealed_length": frame.sealed_length,
         "chunks": chunks,
     }
-    return out | ({"base": frame.base.hex(), "depth": frame.depth} if frame.base else {})
+    return out | ({"base": frame.base.hex(), "version": frame.version} if frame.base else {})
 
 
 def read_whole_pack(keys, data):
@@ -793,7 +793,7 @@ def read_whole_pack(keys, data):
 
     repository = reader.Repository.__new__(reader.Repository)
     pack = reader.Pack(keys, read, len(data))
-    repository.keys, repository.packs, repository.frame, repository.where = keys, {"it": pack}, (None, None), {}
+    repository.keys, repository.packs, repository.frames, repository.where = keys, {"it": pack}, {}, {}
     ids = [(frame.chunks[i][0], frame.kind) for frame, i in pack.places]
     for ordinal, (chunk_id, _) in enumerate(ids):
         repository.where.setdefault(chunk_id, set()).add(("it", ordinal))
@@ -879,9 +879,9 @@ def pack_cases(keys):
     add("kind of chunk 4", "refuse", first(kind=4))
     add("frame without chunks", "refuse", first(chunks=[]))
     add("raw bytes said to be zstd", "refuse", first(encoding=ZSTD))
-    add("delta of depth 0", "refuse", second(encoding=DELTA, base=hello, depth=0))
-    add("delta of depth 9", "refuse", second(encoding=DELTA, base=hello, depth=9))
-    add("delta with two chunks", "refuse", second(encoding=DELTA, base=hello, depth=1, chunks=[(some, 60), (some, 60)]))
+    add("delta of version 0", "refuse", second(encoding=DELTA, base=hello, version=0))
+    add("delta of version 255", "ok", second(encoding=DELTA, base=hello, version=255))
+    add("delta with two chunks", "refuse", second(encoding=DELTA, base=hello, version=1, chunks=[(some, 60), (some, 60)]))
     add("more frames than there are", "refuse", tiny(directory=b"\x03" + after_count))
     add("fewer frames than there are", "refuse", tiny(directory=b"\x01" + after_count))
     add("2^63 frames", "refuse", tiny(directory=varint(1 << 63) + after_count))
@@ -926,9 +926,9 @@ def chain_pack(keys, deltas):
     """A chunk, and a chain of deltas above it, each a line longer than its base."""
     pack, text = PackWriter(keys, reader.DATA_PACK, "chain pack"), b"a line to begin with\n" * 3
     pack.add(RAW, DATA, [text])
-    for depth in range(1, deltas + 1):
-        base, text = text, text + b"line %d\n" % depth
-        pack.add(DELTA, DATA, [text], base, min(depth, 8))
+    for version in range(1, deltas + 1):
+        base, text = text, text + b"line %d\n" % version
+        pack.add(DELTA, DATA, [text], base, min(version, 8))
     return pack
 
 
@@ -945,7 +945,7 @@ def segment_packs():
             sealed = 20 + sum(length for _, length in chunks) // 3
             frames.append(reader.Frame(len(frames), at, sealed, encoding, kind, chunks))
             if encoding == DELTA:
-                frames[-1].base, frames[-1].depth = fixed(f"chunk {number - 1}", 16), 1
+                frames[-1].base, frames[-1].version = fixed(f"chunk {number - 1}", 16), 1
             number, count, at = number + inside, count - inside, at + sealed
         packs.append((fixed(f"pack {pack}"), 4096 * (pack + 1), frames))
     return packs
@@ -1342,7 +1342,7 @@ def entry_cases():
         add(f"unknown tag {tag}", "ok", sorted(fields, key=lambda x: x[0]))
     for tag, value in ((128, 0), (130, 5), (131, b"later"), (254, 0), (255, b"")):
         add(f"unknown tag {tag}", "refuse", [*file, (tag, value)])
-    add("tag 129", "refuse", [*file, (129, b"rebuild")])
+    add_sealings(add, content)
     add("tags descend", "refuse", [(0, 1), (4, 0), (3, content)])
     add("a tag twice", "refuse", [(0, 1), (2, 0), (2, 0)])
     add("no kind", "refuse", [(2, 0)])
@@ -1377,8 +1377,57 @@ def entry_cases():
     return out
 
 
+def add_sealings(add, content):
+    key = fixed("file key", 32)
+
+    def sealed(plaintext_length, length, cipher=1, key=key, after=b"", kept=None):
+        chunk = fixed("a", 16) + varint(plaintext_length if kept is None else kept)
+        sealing = bytes([cipher]) + key + varint(plaintext_length) + after
+        return [(0, 1), (3, content), (4, length), (5, chunk), (6, 1), (129, sealing)]
+
+    add("sealed file", "ok", sealed(300, 304))
+    add("sealed file without padding", "ok", sealed(304, 304))
+    add("sealed file with a block of padding", "ok", sealed(304, 320))
+    add("sealed file of one block", "ok", [*sealed(0, 16)[:3], (5, b""), *sealed(0, 16)[4:]])
+    add("sealed file with a chunk list", "ok", [(0, 1), (3, content), (4, 320), (6, 4), (7, key[:16]), sealed(310, 320)[-1]])
+    add("sealing by an unknown cipher", "refuse", sealed(300, 304, cipher=2))
+    add("sealing with a key of 31 bytes", "refuse", sealed(300, 304, key=key[:31]))
+    add("sealing that goes on", "refuse", sealed(300, 304, after=b"\0"))
+    add("sealing that is no sealing", "refuse", [*sealed(300, 304)[:-1], (129, b"rebuild")])
+    add("sealing with more padding than a block", "refuse", sealed(303, 320))
+    add("sealing of more plaintext than ciphertext", "refuse", sealed(305, 304))
+    add("sealing of half a block", "refuse", sealed(300, 300))
+    add("sealing of nothing", "refuse", [*sealed(0, 0)[:3], (5, b""), *sealed(0, 0)[4:]])
+    add("sealing whose chunks are as long as the ciphertext", "refuse", sealed(300, 304, kept=304))
+    add("sealing without content", "refuse", [(0, 1), sealed(300, 304)[-1]])
+
+
+def sealing_vectors():
+    """§9, tag 129: plaintext and ciphertext, with PKCS #7's padding and without any."""
+    cases = []
+    for length in (0, 1, 15, 16, 17, 31, 32, 4096, 70_000):
+        for padded in (True, False) if length and length % 16 == 0 else (True,):
+            key, plaintext = fixed(f"file key {length}", 32), fixed(f"plaintext {length}", length)
+            if not padded:
+                # What looks like padding would be taken for it.
+                plaintext = plaintext[:-1] + b"\0"
+            count = 16 - length % 16 if padded else 0
+            cipher = reader.Cipher(reader.algorithms.AES(key), reader.modes.CBC(bytes(16))).encryptor()
+            ciphertext = cipher.update(plaintext + bytes([count]) * count) + cipher.finalize()
+            hash = {"plaintext": blake3(plaintext).hexdigest(), "ciphertext": blake3(ciphertext).hexdigest()}
+            whole = {"plaintext": plaintext.hex(), "ciphertext": ciphertext.hex()} if length <= 32 else {}
+            cases.append(
+                {"key": key.hex(), "plaintext_label": f"plaintext {length}", "plaintext_length": length, "padding": count}
+                | {"blake3": hash, **whole}
+            )
+    return {"section": "9, tag 129", "cases": cases}
+
+
 def entry_fields(entry):
     fields = {name: value for name, value in entry.items() if value is not None}
+    if "sealing" in fields:
+        key, _ = fields["sealing"]
+        fields["sealing"] = {"key": key.hex(), "plaintext_length": reader.kept_length(entry)}
     for name in {"hash", "chunk_list", "target"} & set(fields):
         fields[name] = fields[name].hex()
     if "chunks" in fields:
@@ -1673,7 +1722,8 @@ def all_files():
     """path -> bytes of everything that this program makes."""
     Compressed.load()
     values = {"chunker": chunker_vectors(), "keys": keys_vectors(), "sealed": sealed_vectors(), "pack": pack_vectors()}
-    values |= {"segment": segment_vectors(), "tree": tree_vectors(), "snapshot": snapshot_vectors()}
+    values |= {"segment": segment_vectors(), "tree": tree_vectors(), "sealing": sealing_vectors()}
+    values["snapshot"] = snapshot_vectors()
     values["repository"], repository = repository_vectors()
     values["example"] = example_vectors()
     values["zstd"] = {"frames": Compressed.used}

@@ -48,6 +48,7 @@ MAX_PACK, MAX_PACK_CHUNKS, MAX_DIRECTORY, MAX_FRAME = 2**31 - 1, 65_535, 4 << 20
 MAX_ENTRIES, MAX_TEXT, MAX_NODE, MAX_SNAPSHOT = 1 << 28, 64 << 10, 1 << 20, 1 << 20
 MAX_DELTAS, MAX_TREE_LEVELS, MAX_LIST_LEVELS, MAX_LIST_ITEMS, MAX_ENTRY_CHUNKS = 8, 16, 4, 4096, 32
 CIPHERS = {"aes-256-gcm": AESGCM, "chacha20-poly1305": ChaCha20Poly1305}
+CACHED_FRAMES = 32
 KNOWN_NEEDS = frozenset()
 
 
@@ -283,7 +284,7 @@ class Frame:
     kind: int
     chunks: list  # of (id, length)
     base: bytes = None
-    depth: int = 0
+    version: int = 0
 
     def length(self):
         return sum(length for _, length in self.chunks)
@@ -318,8 +319,8 @@ def parse_frame(cursor, number, at):
     require(encoding != RAW or sealed_length == frame.length() + TAG, f"frame {number} is raw, but its lengths differ")
     if encoding == DELTA:
         require(count == 1, "a delta frame with several chunks")
-        frame.base, frame.depth = cursor.take(16), cursor.u8()
-        require(1 <= frame.depth <= MAX_DELTAS, f"depth {frame.depth}")
+        frame.base, frame.version = cursor.take(16), cursor.u8()
+        require(frame.version >= 1, "a delta that says it is none")
     return frame
 
 
@@ -584,7 +585,7 @@ class Repository:
         self.config = parse_config(line)
         self.keys = Keys.of(self.open_slots(slots, line, password, recovery), self.config)
         self.packs = {}  # name -> Pack, or None if it is absent
-        self.frame = None, None  # name of the pack and number of the frame that was decoded last, and its plaintext
+        self.frames = {}  # name of the pack and number of the frame -> its plaintext, of those that were decoded last
         self.where = {}  # chunk id -> {(name of the pack, ordinal)}
         self.load_index(use_index)
 
@@ -734,9 +735,12 @@ class Repository:
         if frame.encoding == DELTA:
             require(deltas < MAX_DELTAS, "a chain of more than eight deltas")
             return decode_frame(frame, pack.open_frame(frame), self.chunk(frame.base, frame.kind, deltas + 1))
-        if self.frame[0] != (name, frame.number):
-            self.frame = (name, frame.number), decode_frame(frame, pack.open_frame(frame))
-        return self.frame[1]
+        place = name, frame.number
+        if place not in self.frames:
+            while len(self.frames) >= CACHED_FRAMES:
+                self.frames.pop(next(iter(self.frames)))
+            self.frames[place] = decode_frame(frame, pack.open_frame(frame))
+        return self.frames[place]
 
     # snapshots and trees
 

@@ -1,13 +1,13 @@
 //! Manifest.db: the SQLite database that lists the files of a backup, in one table:
 //! `Files (fileID TEXT PRIMARY KEY, domain TEXT, relativePath TEXT, flags INTEGER, file BLOB)`.
 //!
-//! The database comes from outside. It is opened immutable and with SQLite's defences on, no index, view, trigger or
+//! The database comes from outside. It is read through [`sqlite_source`] with SQLite's defences on, no index, view, trigger or
 //! function of its schema takes part in reading, and the work is bounded by the file's size: in an honest database
 //! row ids ascend and the values together are smaller than the file, so [`survey`] stops where that ends.
 
 use std::{
-    fs,
-    io::Read,
+    fs::File,
+    io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -15,11 +15,9 @@ use std::{
     },
 };
 
-use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension, Statement, config::DbConfig, limits::Limit, types::ValueRef,
-};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Statement, config::DbConfig, limits::Limit, types::ValueRef};
 
-use super::{Attributes, Error, FileId, MbFileError, folder::regular_file_bytes};
+use super::{Attributes, Error, FileId, MbFileError, folder::regular_file_bytes, sqlite_source};
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const MAX_VALUE_BYTES: i32 = 16 << 20;
@@ -116,15 +114,27 @@ struct Survey {
 }
 
 impl ManifestDb {
-    /// Opens the database at `path`, and reads through its names once, to know how far it is readable.
+    /// Opens the database at `path`, as [`of`](ManifestDb::of) does.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        ManifestDb::of(ManifestDb::regular_file(path)?, path)
+    }
+
+    /// Opens the file at `path`, which is neither a link nor a pipe.
+    pub fn regular_file(path: &Path) -> Result<File, Error> {
+        regular_file_bytes(path)?;
+        File::open(path).map_err(|source| Error::io(path, source))
+    }
+
+    /// Opens the database in `source`, which is at `path` for whoever reads of errors, and reads through its names once, to know how far it is
+    /// readable. Nothing of it is written anywhere.
     ///
     /// Damage within the table is no error here: [`ManifestDb::records`] delivers the rows before it.
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        let file_bytes = regular_file_bytes(path)?;
-        expect_magic(path)?;
+    pub fn of(mut source: impl Read + Seek + Send + 'static, path: &Path) -> Result<Self, Error> {
+        let file_bytes = source.seek(SeekFrom::End(0)).map_err(|error| Error::io(path, error))?;
+        expect_magic(&mut source, path)?;
         let instructions = Instructions::new(file_bytes);
         let failed = |error| sqlite_error(path, error);
-        let connection = connect(path, &instructions).map_err(failed)?;
+        let connection = connect(Box::new(source), &instructions).map_err(failed)?;
         if let Some(why) = schema_flaw(&connection).map_err(failed)? {
             return Err(Error::NotAManifest { path: path.to_owned(), why });
         }
@@ -147,8 +157,7 @@ impl ManifestDb {
         self.readable.damage.as_deref()
     }
 
-    /// All rows, ordered by domain and path, bytewise. Takes 8 bytes of memory a row; SQLite sorts the names, in its
-    /// temporary files if need be.
+    /// All rows, ordered by domain and path, bytewise. Takes 8 bytes of memory a row, and their names while they are sorted.
     ///
     /// If the database is damaged, the rows before the damage come first, in order, and [`Error::Damaged`] last.
     pub fn records(&self) -> Result<Records<'_>, Error> {
@@ -243,17 +252,17 @@ impl Instructions {
     }
 }
 
-fn expect_magic(path: &Path) -> Result<(), Error> {
+fn expect_magic(source: &mut (impl Read + Seek), path: &Path) -> Result<(), Error> {
     let mut start = Vec::new();
-    fs::File::open(path)
-        .and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut start))
+    source
+        .seek(SeekFrom::Start(0))
+        .and_then(|_| source.take(MAGIC.len() as u64).read_to_end(&mut start))
         .map_err(|source| Error::io(path, source))?;
     if start == MAGIC { Ok(()) } else { Err(Error::NotADatabase { path: path.to_owned() }) }
 }
 
-fn connect(path: &Path, instructions: &Instructions) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(immutable_uri(path), flags)?;
+fn connect(source: Box<dyn sqlite_source::Source>, instructions: &Instructions) -> rusqlite::Result<Connection> {
+    let mut connection = sqlite_source::connect(source)?;
     let budget = instructions.clone();
     connection.progress_handler(INSTRUCTIONS_PER_TICK, Some(move || budget.tick()))?;
     for (limit, value) in [
@@ -276,23 +285,11 @@ fn connect(path: &Path, instructions: &Instructions) -> rusqlite::Result<Connect
     ] {
         connection.set_db_config(setting, on)?;
     }
-    connection.execute_batch("PRAGMA query_only = ON; PRAGMA cell_size_check = ON; PRAGMA cache_size = -8192")?;
+    // What is sorted stays in memory: there are no temporary files.
+    connection.execute_batch(
+        "PRAGMA query_only = ON; PRAGMA cell_size_check = ON; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY",
+    )?;
     Ok(connection)
-}
-
-/// `immutable=1` makes SQLite take no locks, and look for no journal beside the file.
-fn immutable_uri(path: &Path) -> String {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    // With an empty authority: a path that begins with two slashes would lose its first part to it.
-    let mut uri = String::from(if cfg!(windows) { "file:///" } else { "file://" });
-    for &byte in absolute.as_os_str().as_encoded_bytes() {
-        match byte {
-            b'\\' if cfg!(windows) => uri.push('/'),
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => uri.push(byte.into()),
-            _ => uri.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    uri + "?mode=ro&immutable=1"
 }
 
 /// What makes the schema another one than Manifest.db's, if anything does.
@@ -446,7 +443,7 @@ fn reason(error: rusqlite::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::{fs, time::Instant};
 
     use rusqlite::{params, types::Value};
     use tempfile::TempDir;

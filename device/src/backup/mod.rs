@@ -2,9 +2,9 @@
 //! blobs at `ab/abcdef...`, named by [`FileId`].
 //!
 //! [`find_backups`] finds folders; [`BackupFolder`] opens what they hold. Nothing here writes. In an encrypted backup a
-//! [`Keybag`] opens the [`FileKey`] of each blob and of Manifest.db, which [`Decrypting`] takes.
+//! [`Keybag`] opens the [`FileKey`] of each blob and of Manifest.db, which [`Decrypted`] takes.
 
-mod cipher;
+mod decrypted;
 mod error;
 mod file_id;
 mod folder;
@@ -13,9 +13,10 @@ mod keybag;
 mod manifest_db;
 mod manifest_plist;
 mod mb_file;
+mod sqlite_source;
 mod status;
 
-pub use cipher::{Decrypting, Encrypting, Padding};
+pub use decrypted::Decrypted;
 pub use error::Error;
 pub use file_id::FileId;
 pub use folder::{ArchiveTime, BackupFolder, Found, SkipReason, Skipped, find_backups, udid_from_folder_name};
