@@ -1,6 +1,6 @@
 //! What Manifest.db says of the files of a backup, as a snapshot keeps it.
 
-use std::path::Path;
+use std::{path::Path, sync::mpsc::sync_channel, thread};
 
 use heirloom_device::backup::{Attributes, Error as BackupError, FileId, Kind as RecordKind, ManifestDb, Record, Row};
 use heirloom_store::{Entry, Kind, Name, PhoneMetadata};
@@ -9,6 +9,10 @@ use crate::{failure::Result, identity::flaw_text, report::of_many, warnings::War
 
 /// Where it lies in a backup folder.
 pub const MANIFEST_DB: &str = "Manifest.db";
+
+/// Rows that are read ahead: a few hundred bytes each.
+const BATCH_ROWS: usize = 256;
+const BATCHES: usize = 4;
 
 /// The longest path that a system takes is the longest that a link can point to.
 const TARGET_MAX_LEN: usize = 4096;
@@ -47,29 +51,51 @@ pub fn for_each(
             return Ok(());
         }
     };
-    let records = match database.records() {
-        Ok(records) => records,
+    let mut without_metadata = 0;
+    for_each_row(database, &mut |row| match row {
+        Ok(Row::Record(record)) => {
+            without_metadata += u64::from(record.attributes.is_err());
+            named(&record, warnings).map_or(Ok(()), &mut *each)
+        }
+        Ok(Row::Unusable { what, why }) => {
+            warnings.add(format!("Manifest.db: {what}: {why}"));
+            Ok(())
+        }
         Err(error) => {
             failed(error);
-            return Ok(());
+            Ok(())
         }
-    };
-    let mut without_metadata = 0;
-    for row in records {
-        match row {
-            Ok(Row::Record(record)) => {
-                without_metadata += u64::from(record.attributes.is_err());
-                named(&record, warnings).map_or(Ok(()), &mut *each)?;
-            }
-            Ok(Row::Unusable { what, why }) => warnings.add(format!("Manifest.db: {what}: {why}")),
-            Err(error) => failed(error),
-        }
-    }
+    })?;
     if without_metadata > 0 {
         let rows = of_many(without_metadata, "row", "rows");
         warnings.report.detail(format_args!("{rows} of Manifest.db have no metadata that can be read"));
     }
     Ok(())
+}
+
+/// Gives the rows to `each`, while the next are read on another core.
+fn for_each_row(
+    database: ManifestDb,
+    each: &mut dyn FnMut(std::result::Result<Row, BackupError>) -> Result<()>,
+) -> Result<()> {
+    let (sender, receiver) = sync_channel(BATCHES);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut rows = match database.records() {
+                Ok(rows) => rows,
+                Err(error) => return drop(sender.send(vec![Err(error)])),
+            };
+            loop {
+                let batch: Vec<_> = rows.by_ref().take(BATCH_ROWS).collect();
+                // Nobody listens any more after an error.
+                if batch.is_empty() || sender.send(batch).is_err() {
+                    return;
+                }
+            }
+        });
+        // By value: that it is gone ends the reading.
+        receiver.into_iter().flatten().try_for_each(each)
+    })
 }
 
 fn named(record: &Record, warnings: &Warnings) -> Option<Named> {

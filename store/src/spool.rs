@@ -81,7 +81,7 @@ impl Spool {
         self.key.seal(FrameNumber::Inner(self.frames), &[], &self.tail, &mut sealed);
         self.file.seek(SeekFrom::Start(u64::from(self.frames) * SEALED_LEN as u64))?;
         self.file.write_all(&sealed)?;
-        // 2³² frames are a PiB.
+        // 2³² frames are 256 TiB.
         self.frames = self.frames.checked_add(1).ok_or(io::ErrorKind::StorageFull)?;
         self.tail.clear();
         Ok(())

@@ -17,7 +17,11 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Statement, config::DbConfig, limits::Limit, types::ValueRef};
 
-use super::{Attributes, Error, FileId, MbFileError, folder::regular_file_bytes, sqlite_source};
+use super::{
+    Attributes, Error, FileId, MbFileError,
+    folder::regular_file_bytes,
+    sqlite_source::{self, SourceError},
+};
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const MAX_VALUE_BYTES: i32 = 16 << 20;
@@ -41,6 +45,7 @@ const BLOB: &str = "CASE WHEN octet_length(file) <= 8388608 THEN file END";
 pub struct ManifestDb {
     path: PathBuf,
     connection: Connection,
+    source_error: SourceError,
     instructions: Instructions,
     readable: Survey,
 }
@@ -133,13 +138,17 @@ impl ManifestDb {
         let file_bytes = source.seek(SeekFrom::End(0)).map_err(|error| Error::io(path, error))?;
         expect_magic(&mut source, path)?;
         let instructions = Instructions::new(file_bytes);
-        let failed = |error| sqlite_error(path, error);
-        let connection = connect(Box::new(source), &instructions).map_err(failed)?;
+        let source_error = SourceError::default();
+        let failed = |error| sqlite_error(path, &source_error, error);
+        let connection = connect(Box::new(source), &source_error, &instructions).map_err(failed)?;
         if let Some(why) = schema_flaw(&connection).map_err(failed)? {
             return Err(Error::NotAManifest { path: path.to_owned(), why });
         }
         let readable = survey(&connection, file_bytes).map_err(failed)?;
-        Ok(ManifestDb { path: path.to_owned(), connection, instructions, readable })
+        if let Some(source) = source_error.take() {
+            return Err(Error::io(path, source));
+        }
+        Ok(ManifestDb { path: path.to_owned(), connection, source_error, instructions, readable })
     }
 
     /// The number of rows that [`ManifestDb::records`] delivers, if the blobs are undamaged.
@@ -162,7 +171,7 @@ impl ManifestDb {
     /// If the database is damaged, the rows before the damage come first, in order, and [`Error::Damaged`] last.
     pub fn records(&self) -> Result<Records<'_>, Error> {
         self.instructions.refill();
-        let failed = |error| sqlite_error(&self.path, error);
+        let failed = |error| self.failed(error);
         let order = sorted_row_ids(&self.connection, self.readable.rows).map_err(failed)?;
         let sql = format!("SELECT {DOMAIN}, {PATH}, {FILE_ID}, flags, {BLOB} FROM Files NOT INDEXED WHERE rowid = ?1");
         Ok(Records {
@@ -172,6 +181,12 @@ impl ManifestDb {
             previous: Default::default(),
             is_ended: false,
         })
+    }
+}
+
+impl ManifestDb {
+    fn failed(&self, error: rusqlite::Error) -> Error {
+        sqlite_error(&self.path, &self.source_error, error)
     }
 }
 
@@ -200,7 +215,7 @@ impl Iterator for Records<'_> {
         match row {
             Ok(Some(row)) => Some(Ok(self.unless_duplicate(row))),
             Ok(None) => self.end(damaged(&self.db.path, format!("row {row_id} is not where it should be"))),
-            Err(error) => self.end(sqlite_error(&self.db.path, error)),
+            Err(error) => self.end(self.db.failed(error)),
         }
     }
 }
@@ -261,8 +276,12 @@ fn expect_magic(source: &mut (impl Read + Seek), path: &Path) -> Result<(), Erro
     if start == MAGIC { Ok(()) } else { Err(Error::NotADatabase { path: path.to_owned() }) }
 }
 
-fn connect(source: Box<dyn sqlite_source::Source>, instructions: &Instructions) -> rusqlite::Result<Connection> {
-    let mut connection = sqlite_source::connect(source)?;
+fn connect(
+    source: Box<dyn sqlite_source::Source>,
+    source_error: &SourceError,
+    instructions: &Instructions,
+) -> rusqlite::Result<Connection> {
+    let mut connection = sqlite_source::connect(source, source_error)?;
     let budget = instructions.clone();
     connection.progress_handler(INSTRUCTIONS_PER_TICK, Some(move || budget.tick()))?;
     for (limit, value) in [
@@ -424,7 +443,10 @@ fn damaged(path: &Path, what: String) -> Error {
     Error::Damaged { path: path.to_owned(), what }
 }
 
-fn sqlite_error(path: &Path, error: rusqlite::Error) -> Error {
+fn sqlite_error(path: &Path, source_error: &SourceError, error: rusqlite::Error) -> Error {
+    if let Some(source) = source_error.take() {
+        return Error::io(path, source);
+    }
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => Error::NotADatabase { path: path.to_owned() },
         Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::DiskFull | ErrorCode::OutOfMemory) => {
@@ -549,6 +571,29 @@ mod tests {
             }
         }
         (rows, error)
+    }
+
+    #[test]
+    fn what_the_source_fails_with_is_told_and_is_no_damage() {
+        struct Fails(std::io::Cursor<Vec<u8>>, u64);
+        impl Read for Fails {
+            fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+                if self.0.position() >= self.1 { Err(std::io::ErrorKind::TimedOut.into()) } else { self.0.read(into) }
+            }
+        }
+        impl Seek for Fails {
+            fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+                self.0.seek(to)
+            }
+        }
+        let bytes = fs::read(Made::with_rows(2000).path()).unwrap();
+        for end in [0, 4096, 20_000, bytes.len() as u64 / 2] {
+            let source = Fails(std::io::Cursor::new(bytes.clone()), end);
+            match ManifestDb::of(source, Path::new("Manifest.db")) {
+                Err(Error::Io { source, .. }) => assert_eq!(source.kind(), std::io::ErrorKind::TimedOut),
+                other => panic!("{end}: {:?}", other.map(|db| db.len())),
+            }
+        }
     }
 
     #[test]

@@ -7,11 +7,11 @@
 use std::{
     collections::HashMap,
     ffi::{CStr, c_char, c_int, c_void},
-    io::{Read, Seek, SeekFrom},
+    io::{self, Read, Seek, SeekFrom},
     panic::{AssertUnwindSafe, catch_unwind},
     ptr, slice,
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -27,12 +27,32 @@ pub(super) trait Source: Read + Seek + Send {}
 
 impl<S: Read + Seek + Send> Source for S {}
 
-/// Opens the database in `source`.
-pub(super) fn connect(source: Box<dyn Source>) -> rusqlite::Result<Connection> {
+/// The first error of a source, which SQLite does not tell.
+#[derive(Clone, Default)]
+pub(super) struct SourceError(Arc<Mutex<Option<io::Error>>>);
+
+impl SourceError {
+    pub(super) fn take(&self) -> Option<io::Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn keep(&self, error: io::Error) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+}
+
+/// A source, and where its errors go.
+struct Watched {
+    source: Box<dyn Source>,
+    error: SourceError,
+}
+
+/// Opens the database in `source`. What that fails with is kept in `error`.
+pub(super) fn connect(source: Box<dyn Source>, error: &SourceError) -> rusqlite::Result<Connection> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     register()?;
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    waiting().insert(number, source);
+    waiting().insert(number, Watched { source, error: error.clone() });
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags_and_vfs(number.to_string(), flags, VFS_NAME);
     waiting().remove(&number);
@@ -40,8 +60,8 @@ pub(super) fn connect(source: Box<dyn Source>) -> rusqlite::Result<Connection> {
 }
 
 /// Sources that SQLite has not opened yet, by their names.
-fn waiting() -> MutexGuard<'static, HashMap<u64, Box<dyn Source>>> {
-    static WAITING: OnceLock<Mutex<HashMap<u64, Box<dyn Source>>>> = OnceLock::new();
+fn waiting() -> MutexGuard<'static, HashMap<u64, Watched>> {
+    static WAITING: OnceLock<Mutex<HashMap<u64, Watched>>> = OnceLock::new();
     WAITING.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -68,7 +88,7 @@ fn vfs() -> ffi::sqlite3_vfs {
         xAccess: Some(access),
         xFullPathname: Some(full_pathname),
         xDlOpen: Some(dl_open),
-        xDlError: None,
+        xDlError: Some(dl_error),
         xDlSym: None,
         xDlClose: None,
         xRandomness: Some(randomness),
@@ -87,7 +107,7 @@ fn vfs() -> ffi::sqlite3_vfs {
 struct File {
     base: ffi::sqlite3_file,
     /// From [`Box::into_raw`], until SQLite closes the file.
-    source: *mut Box<dyn Source>,
+    source: *mut Watched,
 }
 
 static METHODS: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
@@ -151,10 +171,17 @@ unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
 ///
 /// # Safety
 /// `file` is one that `open` gave and that is not closed; SQLite uses it from one thread at a time.
-unsafe fn with_source(file: *mut ffi::sqlite3_file, with: impl FnOnce(&mut dyn Source) -> c_int) -> c_int {
+unsafe fn with_source(file: *mut ffi::sqlite3_file, with: impl FnOnce(&mut dyn Source) -> io::Result<c_int>) -> c_int {
     // SAFETY: by what is asked of the caller.
-    let source = unsafe { &mut **(*file.cast::<File>()).source };
-    catch_unwind(AssertUnwindSafe(|| with(source))).unwrap_or(ffi::SQLITE_IOERR)
+    let Watched { source, error } = unsafe { &mut *(*file.cast::<File>()).source };
+    match catch_unwind(AssertUnwindSafe(|| with(&mut **source))) {
+        Ok(Ok(code)) => code,
+        Ok(Err(failure)) => {
+            error.keep(failure);
+            ffi::SQLITE_IOERR
+        }
+        Err(_) => ffi::SQLITE_IOERR,
+    }
 }
 
 unsafe extern "C" fn read(file: *mut ffi::sqlite3_file, into: *mut c_void, len: c_int, offset: i64) -> c_int {
@@ -166,22 +193,21 @@ unsafe extern "C" fn read(file: *mut ffi::sqlite3_file, into: *mut c_void, len: 
     };
     // SAFETY: the file is open.
     unsafe {
-        with_source(file, |source| match read_at(source, offset, into) {
-            Ok(true) => ffi::SQLITE_OK,
-            Ok(false) => ffi::SQLITE_IOERR_SHORT_READ,
-            Err(_) => ffi::SQLITE_IOERR_READ,
+        with_source(file, |source| {
+            let is_whole = read_at(source, offset, into)?;
+            Ok(if is_whole { ffi::SQLITE_OK } else { ffi::SQLITE_IOERR_SHORT_READ })
         })
     }
 }
 
 /// Whether `into` could be filled before the end.
-fn read_at(source: &mut dyn Source, offset: u64, mut into: &mut [u8]) -> std::io::Result<bool> {
+fn read_at(source: &mut dyn Source, offset: u64, mut into: &mut [u8]) -> io::Result<bool> {
     source.seek(SeekFrom::Start(offset))?;
     while !into.is_empty() {
         match source.read(into) {
             Ok(0) => return Ok(false),
             Ok(count) => into = &mut into[count..],
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
@@ -191,12 +217,9 @@ fn read_at(source: &mut dyn Source, offset: u64, mut into: &mut [u8]) -> std::io
 unsafe extern "C" fn file_size(file: *mut ffi::sqlite3_file, size: *mut i64) -> c_int {
     // SAFETY: the file is open, and `size` is an integer.
     unsafe {
-        with_source(file, |source| match source.seek(SeekFrom::End(0)).map(i64::try_from) {
-            Ok(Ok(len)) => {
-                *size = len;
-                ffi::SQLITE_OK
-            }
-            _ => ffi::SQLITE_IOERR_FSTAT,
+        with_source(file, |source| {
+            *size = i64::try_from(source.seek(SeekFrom::End(0))?).map_err(io::Error::other)?;
+            Ok(ffi::SQLITE_OK)
         })
     }
 }
@@ -266,6 +289,13 @@ unsafe extern "C" fn dl_open(_: *mut ffi::sqlite3_vfs, _: *const c_char) -> *mut
     ptr::null_mut()
 }
 
+unsafe extern "C" fn dl_error(_: *mut ffi::sqlite3_vfs, room: c_int, message: *mut c_char) {
+    if room > 0 {
+        // SAFETY: `message` has `room` bytes.
+        unsafe { *message = 0 };
+    }
+}
+
 /// SQLite takes what is random from its default VFS.
 unsafe extern "C" fn randomness(_: *mut ffi::sqlite3_vfs, _: c_int, _: *mut c_char) -> c_int {
     0
@@ -284,7 +314,7 @@ unsafe extern "C" fn current_time(_: *mut ffi::sqlite3_vfs, time: *mut f64) -> c
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Cursor};
+    use std::io::Cursor;
 
     use super::*;
 
@@ -334,7 +364,7 @@ mod tests {
     fn databases_are_read_from_memory_several_at_once() {
         let threads = [1000, 20_000].map(|rows| {
             std::thread::spawn(move || {
-                let connection = connect(Box::new(Cursor::new(database(rows)))).unwrap();
+                let connection = connect(Box::new(Cursor::new(database(rows))), &SourceError::default()).unwrap();
                 (0..50).for_each(|_| assert_eq!(sum(&connection).unwrap(), rows * (rows - 1) / 2));
                 assert!(connection.execute_batch("CREATE TABLE other (n)").is_err());
                 assert!(connection.execute_batch("ATTACH '/etc/passwd' AS other").is_err());
@@ -350,13 +380,16 @@ mod tests {
         for reads in [0, 1, 2, 5, 20] {
             for panics in [false, true] {
                 let source = Cursor::new(bytes.clone());
-                let result = connect(Box::new(Failing { source, reads, panics })).and_then(|opened| sum(&opened));
+                let (source, error) = (Box::new(Failing { source, reads, panics }), SourceError::default());
+                let result = connect(source, &error).and_then(|opened| sum(&opened));
                 assert!(result.is_err(), "{reads} {panics}");
+                let kind = error.take().map(|error| error.kind());
+                assert_eq!(kind, (!panics).then_some(io::ErrorKind::ConnectionReset), "{reads}");
             }
         }
         for len in [0, 10, 100, 5000, bytes.len() / 2] {
             let cut = Cursor::new(bytes[..len].to_vec());
-            assert!(connect(Box::new(cut)).and_then(|opened| sum(&opened)).is_err(), "{len}");
+            assert!(connect(Box::new(cut), &SourceError::default()).and_then(|opened| sum(&opened)).is_err(), "{len}");
         }
         assert!(waiting().is_empty());
     }
