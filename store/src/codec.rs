@@ -140,17 +140,28 @@ fn is_gain(compressed_len: usize, len: usize) -> bool {
 
 /// The `len` bytes that a zstd frame decodes to; `None` if it decodes to anything else.
 pub(crate) fn decode_zstd(encoded: &[u8], len: usize) -> Option<Vec<u8>> {
+    if !is_one_frame(encoded) {
+        return None;
+    }
     let decoded = ZSTD.with_borrow_mut(|zstd| zstd.decompressor.decompress(encoded, len)).ok()?;
     (decoded.len() == len).then_some(decoded)
 }
 
 /// The `len` bytes that a delta frame decodes to against `base`; `None` if it decodes to anything else.
 pub(crate) fn decode_delta(encoded: &[u8], base: &[u8], len: usize) -> Option<Vec<u8>> {
+    if !is_one_frame(encoded) {
+        return None;
+    }
     let mut zstd = DCtx::try_create()?;
     zstd.ref_prefix(base).ok()?;
     let mut decoded = Vec::with_capacity(len);
     zstd.decompress(&mut decoded, encoded).ok()?;
     (decoded.len() == len).then_some(decoded)
+}
+
+/// Whether nothing follows the first zstd frame.
+fn is_one_frame(encoded: &[u8]) -> bool {
+    zstd_safe::find_frame_compressed_size(encoded) == Ok(encoded.len())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, HashMap},
     fmt::Debug,
+    io::Read,
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
@@ -23,14 +24,14 @@ use crate::{
     entry::{ChunkRef, Chunks, Content},
     id::decode_hex,
     index::{
-        Index, SegmentBuilder, SegmentPack,
+        INDEX_FOLDER, Index, SegmentBuilder, SegmentPack, read_named,
         segment::{Segment, SegmentEntry, size_class},
     },
     keys::{Keys, Secret},
     pack::{Base, ChunkKind, Directory, Frame, NewFrame, Pack, PackBuilder, PackedChunk, chunk_id, pack_file},
     repository::Core,
     seal::{FileKind, HEADER_LEN, Sealer, seal_blocks},
-    sealing::{Resealing, Unsealing},
+    sealing::{Resealing, Sealing, Unsealing},
     tree::{ChunkSource, ENTRY_MAX_LEN, Node, TreeBuilder, TreeIter, begins_node, parse_item},
     *,
 };
@@ -509,9 +510,12 @@ fn nodes_are_read_or_refused() {
 
 #[test]
 fn entries_are_read_and_written_as_the_vectors_say() {
-    let file = vectors("tree.json");
+    hold_entries(&vectors("tree.json"));
+}
+
+fn hold_entries(file: &Value) {
     hold(
-        &file,
+        file,
         "entries",
         |case| Entry::parse(&bytes(case, "entry")),
         |case, entry| {
@@ -561,36 +565,6 @@ fn fields(entry: &Entry) -> Value {
     });
     fields.as_object_mut().unwrap().retain(|_, value| !value.is_null());
     fields
-}
-
-#[test]
-fn ciphertext_and_plaintext_give_each_other_as_the_vectors_say() {
-    for case in list(&vectors("sealing.json"), "cases") {
-        let (key, len) = (array(case, "key"), number(case, "plaintext_length"));
-        let plaintext_hash = text(&case["blake3"], "plaintext");
-        let mut plaintext = vec![0; len as usize];
-        let label = text(case, "plaintext_label");
-        blake3::Hasher::new().update(label.as_bytes()).finalize_xof().fill(&mut plaintext);
-        if number(case, "padding") == 0 {
-            plaintext[len as usize - 1] = 0;
-        }
-        assert_eq!(FileHash::of(&plaintext).to_string(), plaintext_hash, "{label}");
-        let sealing = Sealing::parse(&[&[1], &key[..], &varint(len)].concat()).unwrap();
-        let mut resealing = Resealing::of(&sealing);
-        let mut ciphertext = resealing.seal(&plaintext).unwrap();
-        ciphertext.extend(resealing.finish(&sealing, len + number(case, "padding")).unwrap());
-        assert_eq!(FileHash::of(&ciphertext).to_string(), text(&case["blake3"], "ciphertext"), "{label}");
-        let (mut source, mut read) = (ciphertext.as_slice(), Vec::new());
-        let mut unsealing = Unsealing::new(&mut source, &key);
-        std::io::Read::read_to_end(&mut unsealing, &mut read).unwrap();
-        assert!(read == plaintext && unsealing.sealing(len).emit() == sealing.emit(), "{label}");
-    }
-}
-
-fn varint(number: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    put_varint(&mut bytes, number);
-    bytes
 }
 
 /// Builds the tree of `items`; its root, and the nodes by id.
@@ -703,6 +677,39 @@ fn chunk_lists_end_where_the_vectors_say() {
     }
 }
 
+/// Makes the ciphertext of `plaintext`, handed over in pieces of `step` bytes.
+fn sealed(sealing: &Sealing, plaintext: &[u8], ciphertext_len: u64, step: usize) -> Vec<u8> {
+    let mut resealing = Resealing::of(sealing);
+    let mut made: Vec<u8> = plaintext.chunks(step).flat_map(|piece| resealing.seal(piece).unwrap()).collect();
+    made.extend(resealing.finish(sealing, ciphertext_len).unwrap());
+    made
+}
+
+#[test]
+fn sealed_contents_are_what_the_vectors_say() {
+    let file = vectors("sealing.json");
+    hold_entries(&file);
+    for case in list(&file, "files") {
+        let (plaintext, ciphertext_len) = (pieces(case, "plaintext"), number(case, "ciphertext_length"));
+        assert_eq!(plaintext.len() as u64, number(case, "length"));
+        let mut field = [&[1], &bytes(case, "key")[..]].concat();
+        put_varint(&mut field, number(case, "length"));
+        let sealing = Sealing::parse(&field).unwrap();
+        assert!(sealing.fits(ciphertext_len), "{case}");
+        let ciphertext = sealed(&sealing, &plaintext, ciphertext_len, usize::MAX);
+        assert_eq!(FileHash::of(&ciphertext).to_string(), text(case, "blake3"), "{case}");
+        assert!(case["ciphertext"].is_null() || bytes(case, "ciphertext") == ciphertext, "{case}");
+        for step in [1, 15, 16, 17, 4096] {
+            assert!(sealed(&sealing, &plaintext, ciphertext_len, step) == ciphertext, "{case}, {step}");
+        }
+        let (mut source, mut unsealed) = (&ciphertext[..], Vec::new());
+        let mut unsealing = Unsealing::new(&mut source, &array(case, "key"));
+        unsealing.read_to_end(&mut unsealed).unwrap();
+        assert!(unsealed == plaintext, "{case}");
+        assert_eq!(unsealing.sealing(unsealed.len() as u64), sealing);
+    }
+}
+
 // §10
 
 #[test]
@@ -789,34 +796,97 @@ fn modified_ns(path: &Path) -> i64 {
     }
 }
 
-#[test]
-fn a_repository_that_another_program_wrote_comes_out_whole() {
-    let file = vectors("repository.json");
+/// Opens a copy of a repository that another program wrote, compares all that it holds, and hands it to `look`.
+fn read_repository(name: &str, look: impl Fn(&Value, &Repository)) {
+    let file = vectors(&format!("{name}.json"));
     let dir = tempfile::tempdir().unwrap();
     let copy = dir.path().join("repository");
-    copy_folder(&folder().join("repository"), &copy);
+    copy_folder(&folder().join(name), &copy);
     let recovery = text(&file, "recovery").parse().unwrap();
     for (run, unlock) in
         [Unlock::Password(text(&file, "password")), Unlock::Recovery(&recovery)].into_iter().enumerate()
     {
         let cache = dir.path().join(format!("cache {run}"));
         let repository = Repository::open(Arc::new(LocalStorage::new(&copy)), unlock, Some(&cache)).unwrap();
-        let (chunks, problems) = repository.chunks().unwrap();
-        assert_eq!(problems, []);
-        let index = chunks.index();
-        let frames = index.packs().flat_map(|pack| chunks.pack(&pack).unwrap().directory.frames.clone());
-        assert!(frames.filter(|frame| frame.encoding == Encoding::Delta).count() > 0);
+        let expected = list(&file, "snapshots");
         let report = check(&repository, Depth::ReadData, &|_| ControlFlow::Continue(())).unwrap();
-        assert_eq!((report.problems, report.snapshots), (Vec::new(), 2));
+        assert_eq!((report.problems, report.snapshots), (Vec::new(), expected.len() as u64));
         let found = repository.snapshots().unwrap();
-        assert_eq!((found.problems.len(), found.snapshots.len()), (0, list(&file, "snapshots").len()));
+        assert_eq!((found.problems.len(), found.snapshots.len()), (0, expected.len()));
         assert_eq!(found.snapshots.last().unwrap().id.to_string(), text(&file, "latest"));
-        for (expected, snapshot) in list(&file, "snapshots").iter().zip(&found.snapshots) {
+        for (expected, snapshot) in expected.iter().zip(&found.snapshots) {
             assert_eq!(snapshot.id.to_string(), text(expected, "id"));
             let target = dir.path().join(format!("{run} {}", snapshot.id));
             compare(expected, &repository.read(snapshot).unwrap(), &target);
         }
+        look(&file, &repository);
     }
+}
+
+/// Every frame of a repository, by the ids of its chunks, with the pack that it lies in.
+fn frames(repository: &Repository) -> HashMap<ChunkId, (FileHash, Frame, usize)> {
+    let (chunks, problems) = repository.chunks().unwrap();
+    assert_eq!(problems, []);
+    let mut frames = HashMap::new();
+    for pack in chunks.index().packs() {
+        let directory = &chunks.pack(&pack).unwrap().directory;
+        for inside in directory.chunks.chunk_by(|a, b| a.frame == b.frame) {
+            let frame = &directory.frames[inside[0].frame as usize];
+            frames.extend(inside.iter().map(|chunk| (chunk.id, (pack.name, frame.clone(), inside.len()))));
+        }
+    }
+    frames
+}
+
+#[test]
+fn a_repository_that_another_program_wrote_comes_out_whole() {
+    read_repository("repository", |_, repository| {
+        assert!(frames(repository).values().any(|(_, frame, _)| frame.encoding == Encoding::Delta));
+    });
+}
+
+#[test]
+fn a_repository_of_deltas_solid_frames_and_sealed_files_comes_out_whole() {
+    read_repository("repository-deltas", |file, repository| {
+        let frames = frames(repository);
+        let depth = |id: &ChunkId| {
+            std::iter::successors(frames[id].1.base, |base| frames[&base.id].1.base).take(frames.len()).count()
+        };
+        assert_eq!(frames.keys().map(depth).max(), Some(8));
+        for kind in [ChunkKind::Data, ChunkKind::Node, ChunkKind::List] {
+            let deltas = frames.values().filter(|(_, frame, _)| frame.kind == kind);
+            let deltas: Vec<_> = deltas.filter_map(|(pack, frame, _)| Some((pack, &frames[&frame.base?.id]))).collect();
+            assert!(deltas.iter().any(|(pack, base)| base.0 != **pack), "no {kind:?} is a delta of another pack's");
+            assert!(deltas.iter().any(|(_, base)| base.2 > 1), "no {kind:?} is a delta of one in a solid frame");
+            assert!(deltas.iter().any(|(_, base)| base.1.base.is_some()), "no {kind:?} is a delta of a delta");
+        }
+        assert!(rewrite_segments(repository) > 0);
+        let series = text(&file["remembered"], "series");
+        assert_eq!(repository.parked(series).unwrap().unwrap().id.to_string(), text(file, "parked"));
+        let remembered = repository.remembered_passwords(series).unwrap();
+        assert_eq!(serde_json::to_value(&remembered).unwrap(), serde_json::json!([file["remembered"]]));
+        assert!(remembered[0].is_of(&bytes(file, "keybag")));
+    });
+}
+
+/// Writes every segment anew from the directories of its packs; the number of deltas in them.
+fn rewrite_segments(repository: &Repository) -> usize {
+    let Core { storage, sealer, .. } = &**repository.core();
+    let (chunks, _) = repository.chunks().unwrap();
+    let segment = |(name, len): (String, u64)| {
+        let (file, name) = (format!("{INDEX_FOLDER}/{name}"), FileHash::from_hex(&name).unwrap());
+        let payload = read_named(&**storage, sealer, FileKind::Segment, &file, &name, len).unwrap();
+        let segment = Segment::from_payload(name, payload.clone(), None).unwrap();
+        let mut builder = SegmentBuilder::default();
+        segment.packs.iter().for_each(|pack| builder.add_pack(*pack, &chunks.pack(pack).unwrap().directory));
+        for &superseded in &segment.superseded {
+            let empty = Segment::from_payload(superseded, SegmentBuilder::default().payload(), None).unwrap();
+            builder.add_segment(&empty, |_| true).unwrap();
+        }
+        assert!(builder.payload() == payload, "{file} is written as another one");
+        segment.deltas.len()
+    };
+    storage.list_folder(INDEX_FOLDER).unwrap().into_iter().map(segment).sum()
 }
 
 /// Compares a snapshot with what it should hold: read by name, and exported to `target`.
@@ -828,12 +898,21 @@ fn compare(expected: &Value, reader: &SnapshotReader, target: &Path) {
         let entry = reader.get(&name).unwrap().unwrap();
         assert_eq!(entry.place_for(&name).unwrap().as_str(), text(file, "place"));
         assert_eq!(entry.place_mtime_ns, file["mtime"].as_i64());
-        let mut read = Vec::new();
-        reader.read_file(&entry.content.unwrap(), &mut read).unwrap();
+        let (mut read, content) = (Vec::new(), entry.content.unwrap());
+        reader.read_file(&content, &mut read).unwrap();
         assert_eq!(
             (read.len() as u64, FileHash::of(&read).to_string().as_str()),
             (number(file, "length"), text(file, "blake3"))
         );
+        assert_eq!(content.is_sealed(), file["plaintext_length"].is_u64());
+        if content.is_sealed() {
+            let mut plaintext = Vec::new();
+            reader.read_plaintext(&content, &mut plaintext).unwrap();
+            assert_eq!(
+                (plaintext.len() as u64, FileHash::of(&plaintext).to_string().as_str()),
+                (number(file, "plaintext_length"), text(file, "plaintext_blake3"))
+            );
+        }
         let path = target.join(text(file, "place"));
         assert!(std::fs::read(&path).unwrap() == read, "{file}");
         assert_eq!(Some(modified_ns(&path)), file["mtime"].as_i64());

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the test vectors of SPEC.md beside itself: tests/vectors/*.json and tests/vectors/repository/.
+"""Writes the test vectors of SPEC.md beside itself: tests/vectors/*.json, and the folders of REPOSITORIES.
 
     make_vectors.py           writes them
     make_vectors.py --check   compares instead, and exits 1 if a file differs
@@ -16,10 +16,12 @@ import struct
 import sys
 import tempfile
 import unicodedata
+from dataclasses import dataclass
 
 import argon2.low_level
 import zstandard
 from blake3 import blake3
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from mnemonic import Mnemonic
 
 import read_repo as reader
@@ -28,6 +30,7 @@ from read_repo import DATA, DELTA, DIRECTORY_FRAME, LIST, NODE, RAW, ZSTD, Refus
 HERE = os.path.dirname(os.path.abspath(__file__))
 REPOSITORY_ID = bytes.fromhex("000102030405060708090a0b0c0d0e0f")
 CREATED = 1_700_000_000
+REPOSITORIES = ("repository", "repository-deltas")
 
 
 def fixed(label, length=32):
@@ -784,6 +787,21 @@ def frame_fields(frame):
     return out | ({"base": frame.base.hex(), "version": frame.version} if frame.base else {})
 
 
+def sample_tree_pack(keys):
+    """The same of a tree pack: solid frames of nodes and of chunk lists, and deltas of chunks in them."""
+    pack = PackWriter(keys, reader.TREE_PACK, "sample tree pack")
+    leaf = lambda *names: encode_node(0, [(b"HomeDomain\0" + name, encode_entry([(0, 2)])) for name in names])
+    a_to_d, x, a_to_e = leaf(b"a", b"b", b"c", b"d"), leaf(b"x"), leaf(b"a", b"b", b"c", b"d", b"e")
+    a_to_f = leaf(b"a", b"b", b"c", b"d", b"e", b"f")
+    one, two, longer = (list_bytes(0, list_items(n, begin)) for n, begin in ((3, b""), (2, b"\1"), (4, b"")))
+    pack.add(ZSTD, LIST, [one, two])
+    pack.add(ZSTD, NODE, [a_to_d, x])
+    pack.add(DELTA, NODE, [a_to_e], a_to_d)
+    pack.add(DELTA, NODE, [a_to_f], a_to_e, version=2)
+    pack.add(DELTA, LIST, [longer], one)
+    return pack, [one, two, a_to_d, x, a_to_e, a_to_f, longer]
+
+
 def read_whole_pack(keys, data):
     """The plaintexts of a pack by ordinal, everything checked; bases must be in the same pack."""
 
@@ -793,8 +811,9 @@ def read_whole_pack(keys, data):
 
     repository = reader.Repository.__new__(reader.Repository)
     pack = reader.Pack(keys, read, len(data))
-    repository.keys, repository.packs, repository.frames, repository.where = keys, {"it": pack}, {}, {}
-    ids = [(frame.chunks[i][0], frame.kind) for frame, i in pack.places]
+    repository.keys, repository.packs, repository.where = keys, {"it": pack}, {}
+    repository.frames = reader.LastUsed(reader.MAX_KEPT)
+    ids = [(frame.chunks[i][0], frame.kind) for frame, i, _ in pack.places]
     for ordinal, (chunk_id, _) in enumerate(ids):
         repository.where.setdefault(chunk_id, set()).add(("it", ordinal))
     return [repository.chunk(*chunk) for chunk in ids]
@@ -807,12 +826,14 @@ def pack_vectors():
         "id_key": keys_for().chunk_id.hex(),
         "packs": [],
     }
-    for cipher in reader.CIPHERS:
+    samples = [(cipher, cipher, sample_pack) for cipher in reader.CIPHERS]
+    samples.append(("tree pack", "aes-256-gcm", sample_tree_pack))
+    for name, cipher, sample in samples:
         keys = keys_for(cipher)
-        pack, texts = sample_pack(keys)
+        pack, texts = sample(keys)
         data = pack.finish()
         assert read_whole_pack(keys, data) == texts and len(data) == 4096
-        fields = {"name": cipher, "cipher": cipher, "blake3": blake3(data).hexdigest(), "directory": pack.directory().hex()}
+        fields = {"name": name, "cipher": cipher, "blake3": blake3(data).hexdigest(), "directory": pack.directory().hex()}
         fields |= {
             "frames": [frame_fields(frame) for frame in pack.frames],
             "chunks": [text.hex() for text in texts],
@@ -912,6 +933,8 @@ def pack_cases(keys):
     swapped.add(RAW, DATA, [b"world"])
     swapped.body = swapped.body[21:] + swapped.body[:21]
     add("two frames exchanged", "refuse", swapped.finish(padding=lambda n: b""))
+    for name, expected, pack, *more in delta_packs(keys):
+        add(name, expected, pack.finish(padding=lambda n: b""), **dict(more))
     return cases
 
 
@@ -930,6 +953,61 @@ def chain_pack(keys, deltas):
         base, text = text, text + b"line %d\n" % version
         pack.add(DELTA, DATA, [text], base, min(version, 8))
     return pack
+
+
+def delta_packs(keys):
+    """(name, verdict, pack) of frames with several chunks, and of deltas and what they may be made of."""
+    base, other = b"a base of several words, " * 5, b"something else altogether, " * 5
+    text, far, long = base + b"and more", fixed("far", 3000), fixed("far", 3000) + bytes(200_000)
+
+    def pack(*frames, kind=reader.DATA_PACK, changes=None):
+        made = PackWriter(keys, kind, "delta pack")
+        for frame in frames:
+            made.add(*frame)
+        made.frames[-1].__dict__.update(changes or {})
+        return made
+
+    data = lambda *texts: (RAW, DATA, texts)
+    delta = lambda text, base, version=1: (DELTA, DATA, [text], base, version)
+    yield "delta of a chunk in a solid frame", "ok", pack(data(b"before", base, b"after"), delta(text, base))
+    yield "delta before its base", "ok", pack(delta(text, base), data(base))
+    chain = [delta(base + bytes(n), base + bytes(n - 1)) for n in (3, 2, 1)]
+    yield "chain of three deltas that all say version 1", "ok", pack(data(base), *chain)
+    yield "delta that says version 8 of a chunk that is none", "ok", pack(data(base), delta(text, base, 8))
+    yield "delta that takes nothing of its base", "ok", pack(data(base), delta(fixed("noise", 100), base))
+    yield "delta of the start of a long base", "ok", pack((ZSTD, DATA, [long]), delta(far + b"end", long))
+    yield "delta much longer than its base", "ok", pack(data(base), delta(base + bytes(200_000) + base, base))
+    yield "delta of a base of five bytes", "ok", pack(data(b"hello"), delta(b"hello " * 20, b"hello"))
+    yield "delta of a base without bytes", "ok", pack(data(b""), delta(text, b""))
+    node = encode_node(0, [(b"HomeDomain\0a", encode_entry([(0, 2)]))])
+    nodes = (RAW, NODE, [encode_node(0, []), node])
+    yield "delta of a node in a solid frame", "ok", pack(nodes, (DELTA, NODE, [node + bytes(50)], node), kind=reader.TREE_PACK)
+    yield "delta of itself", "refuse", pack(delta(text, text))
+    yield "delta whose base is nowhere", "refuse", pack(delta(text, base))
+    yield "delta that names another base than it was made of", "refuse", pack(
+        data(base, other), delta(text, base), changes={"base": keys.id_of(other, DATA)}
+    )
+    yield "delta of a base of another kind", "refuse", pack(
+        (RAW, NODE, [base]), delta(text, base), changes={"base": keys.id_of(base, NODE)}
+    )
+    yield "delta whose chunk is said to be longer", "refuse", pack(
+        data(base), delta(text, base), changes={"chunks": [(keys.id_of(text, DATA), len(text) + 1)]}
+    )
+    yield "solid frame whose chunks are exchanged", "refuse", pack(
+        data(b"one", b"two"), changes={"chunks": [(keys.id_of(text, DATA), 3) for text in (b"two", b"one")]}
+    )
+    yield "solid frame cut elsewhere", "refuse", pack(
+        data(b"one", b"two"), changes={"chunks": [(keys.id_of(b"one", DATA), 2), (keys.id_of(b"two", DATA), 4)]}
+    )
+    # The id is what it should be: SPEC.md says one frame, but not that a reader must look.
+    chunks = [(keys.id_of(base * 2, DATA), 2 * len(base))]
+    twice = pack(data(Compressed.frame(base) * 2), changes={"encoding": ZSTD, "chunks": chunks})
+    yield "two zstd frames in a frame", "refuse", twice
+    yield "zstd frame and a byte more", "refuse", pack(
+        data(Compressed.frame(base) + b"\0"), changes={"encoding": ZSTD, "chunks": [(keys.id_of(base, DATA), len(base))]}
+    )
+    yield "solid frame with a chunk without bytes", "ok", pack(data(b"one", b"", b"two"))
+    yield "solid frame with a chunk twice", "ok", pack(data(b"one", b"one"))
 
 
 def segment_packs():
@@ -1342,7 +1420,7 @@ def entry_cases():
         add(f"unknown tag {tag}", "ok", sorted(fields, key=lambda x: x[0]))
     for tag, value in ((128, 0), (130, 5), (131, b"later"), (254, 0), (255, b"")):
         add(f"unknown tag {tag}", "refuse", [*file, (tag, value)])
-    add_sealings(add, content)
+    add("tag 129", "refuse", [*file, (129, b"rebuild")])
     add("tags descend", "refuse", [(0, 1), (4, 0), (3, content)])
     add("a tag twice", "refuse", [(0, 1), (2, 0), (2, 0)])
     add("no kind", "refuse", [(2, 0)])
@@ -1377,62 +1455,124 @@ def entry_cases():
     return out
 
 
-def add_sealings(add, content):
-    key = fixed("file key", 32)
-
-    def sealed(plaintext_length, length, cipher=1, key=key, after=b"", kept=None):
-        chunk = fixed("a", 16) + varint(plaintext_length if kept is None else kept)
-        sealing = bytes([cipher]) + key + varint(plaintext_length) + after
-        return [(0, 1), (3, content), (4, length), (5, chunk), (6, 1), (129, sealing)]
-
-    add("sealed file", "ok", sealed(300, 304))
-    add("sealed file without padding", "ok", sealed(304, 304))
-    add("sealed file with a block of padding", "ok", sealed(304, 320))
-    add("sealed file of one block", "ok", [*sealed(0, 16)[:3], (5, b""), *sealed(0, 16)[4:]])
-    add("sealed file with a chunk list", "ok", [(0, 1), (3, content), (4, 320), (6, 4), (7, key[:16]), sealed(310, 320)[-1]])
-    add("sealing by an unknown cipher", "refuse", sealed(300, 304, cipher=2))
-    add("sealing with a key of 31 bytes", "refuse", sealed(300, 304, key=key[:31]))
-    add("sealing that goes on", "refuse", sealed(300, 304, after=b"\0"))
-    add("sealing that is no sealing", "refuse", [*sealed(300, 304)[:-1], (129, b"rebuild")])
-    add("sealing with more padding than a block", "refuse", sealed(303, 320))
-    add("sealing of more plaintext than ciphertext", "refuse", sealed(305, 304))
-    add("sealing of half a block", "refuse", sealed(300, 300))
-    add("sealing of nothing", "refuse", [*sealed(0, 0)[:3], (5, b""), *sealed(0, 0)[4:]])
-    add("sealing whose chunks are as long as the ciphertext", "refuse", sealed(300, 304, kept=304))
-    add("sealing without content", "refuse", [(0, 1), sealed(300, 304)[-1]])
-
-
-def sealing_vectors():
-    """§9, tag 129: plaintext and ciphertext, with PKCS #7's padding and without any."""
-    cases = []
-    for length in (0, 1, 15, 16, 17, 31, 32, 4096, 70_000):
-        for padded in (True, False) if length and length % 16 == 0 else (True,):
-            key, plaintext = fixed(f"file key {length}", 32), fixed(f"plaintext {length}", length)
-            if not padded:
-                # What looks like padding would be taken for it.
-                plaintext = plaintext[:-1] + b"\0"
-            count = 16 - length % 16 if padded else 0
-            cipher = reader.Cipher(reader.algorithms.AES(key), reader.modes.CBC(bytes(16))).encryptor()
-            ciphertext = cipher.update(plaintext + bytes([count]) * count) + cipher.finalize()
-            hash = {"plaintext": blake3(plaintext).hexdigest(), "ciphertext": blake3(ciphertext).hexdigest()}
-            whole = {"plaintext": plaintext.hex(), "ciphertext": ciphertext.hex()} if length <= 32 else {}
-            cases.append(
-                {"key": key.hex(), "plaintext_label": f"plaintext {length}", "plaintext_length": length, "padding": count}
-                | {"blake3": hash, **whole}
-            )
-    return {"section": "9, tag 129", "cases": cases}
-
-
 def entry_fields(entry):
     fields = {name: value for name, value in entry.items() if value is not None}
-    if "sealing" in fields:
-        key, _ = fields["sealing"]
-        fields["sealing"] = {"key": key.hex(), "plaintext_length": reader.kept_length(entry)}
     for name in {"hash", "chunk_list", "target"} & set(fields):
         fields[name] = fields[name].hex()
     if "chunks" in fields:
         fields["chunks"] = [{"id": i.hex(), "length": n} for i, n in fields["chunks"]]
+    if "sealing" in fields:
+        fields["sealing"] = {"key": fields["sealing"][0].hex(), "plaintext_length": reader.kept_length(entry)}
     return {"fields": fields}
+
+
+def encrypt(key, padded):
+    encryptor = Cipher(algorithms.AES(key), modes.CBC(bytes(16))).encryptor()
+    return encryptor.update(padded) + encryptor.finalize()
+
+
+def decrypt(key, ciphertext):
+    decryptor = Cipher(algorithms.AES(key), modes.CBC(bytes(16))).decryptor()
+    return decryptor.update(ciphertext) + decryptor.finalize()
+
+
+def sealing_field(key, plaintext_length):
+    return bytes([reader.AES_256_CBC]) + key + varint(plaintext_length)
+
+
+def sealing_vectors():
+    return {"entries": sealing_entries(), "files": sealed_contents()}
+
+
+def sealing_entries():
+    out = []
+    key, content = fixed("file key"), fixed("content", 32)
+    chunk = lambda length: fixed("a", 16) + varint(length)
+
+    def add(name, expected, data, **more):
+        data = data if isinstance(data, bytes) else encode_entry(data)
+        fields = entry_fields(reader.parse_entry(data)) if expected == "ok" else {}
+        out.append(case(name, expected, reader.parse_entry, data, entry=data.hex(), **fields, **more))
+
+    def file(ciphertext, plaintext, *more, chunks=None, sealing=None):
+        chunks = chunk(plaintext) if chunks is None else chunks
+        sealing = sealing_field(key, plaintext) if sealing is None else sealing
+        return [(0, 1), (3, content), (4, ciphertext), (5, chunks), (6, 1), *more, (129, sealing)]
+
+    add("padding of 4 bytes", "ok", file(304, 300))
+    add("padding of a byte", "ok", file(304, 303))
+    add("padding of 16 bytes", "ok", file(304, 288))
+    add("no padding", "ok", file(304, 304))
+    add("plaintext of no bytes", "ok", file(16, 0, chunks=b""))
+    listed = [(0, 1), (3, content), (4, 2**40), (6, 2), (7, fixed("list", 16)), (129, sealing_field(key, 2**40 - 5))]
+    add("chunk list", "ok", listed)
+    place, phone = (1, b"aa/bb"), [(8, 0o100644), *((tag, tag + 1) for tag in (10, 12, 14, 16, 18, 20, 22, 24, 26))]
+    every = file(304, 300, *phone)
+    add("with every other field", "ok", [every[0], place, (2, -1), *every[1:]])
+    add("unknown tag 127 before it", "ok", file(304, 300, (127, b"later")))
+    add("varint longer than it need be", "ok", file(304, 300, sealing=sealing_field(key, 0)[:-1] + b"\xac\x82\x00"))
+    for cipher in (0, 2, 255):
+        add(f"unknown cipher {cipher}", "refuse", file(304, 300, sealing=bytes([cipher]) + sealing_field(key, 300)[1:]))
+    whole = sealing_field(key, 300)
+    for keep in (0, 1, 32, 33, len(whole) - 1):
+        add(f"the first {keep} bytes of it", "refuse", file(304, 300, sealing=whole[:keep]))
+    add("a byte more", "refuse", file(304, 300, sealing=whole + b"\0"))
+    add("varint over 64 bits", "refuse", file(304, 300, sealing=whole[:33] + b"\xff" * 9 + b"\2"))
+    add("padding of 17 bytes", "refuse", file(304, 287))
+    add("plaintext of a byte more than the ciphertext", "refuse", file(304, 305))
+    add("plaintext of 2^64 - 1 bytes", "refuse", file(304, 2**64 - 1))
+    add("ciphertext of no blocks", "refuse", file(0, 0, chunks=b""))
+    add("ciphertext that ends within a block", "refuse", file(303, 300))
+    add("chunks that add up to the ciphertext", "refuse", file(304, 300, chunks=chunk(304)))
+    add("chunks that add up beyond 64 bits", "refuse", file(16, 0, chunks=chunk(1 << 63) * 2))
+    add("without a length", "refuse", [field for field in file(304, 300) if field[0] != 4])
+    add("without content", "refuse", [(0, 1), (129, whole)])
+    add("directory", "refuse", [(0, 2), *file(304, 300)[1:]])
+    add("directory without content", "refuse", [(0, 2), (129, whole)])
+    add("link", "refuse", [(0, 3), (9, b"target"), (129, whole)])
+    add("twice", "refuse", [*file(304, 300), (129, whole)])
+    add("before another tag", "refuse", [*file(304, 300)[:-1], (129, whole), (8, 0o100644)])
+    add("unknown tag 131 after it", "refuse", [*file(304, 300), (131, b"later")])
+    return out
+
+
+class OneFile(reader.Repository):
+    """A repository that is nothing but the plaintext of one file, in pieces of `step` bytes."""
+
+    def __init__(self, plaintext, step):
+        self.plaintext, self.step = plaintext, step
+
+    def chunks_of(self, entry):
+        return (self.plaintext[at : at + self.step] for at in range(0, len(self.plaintext), self.step))
+
+
+def sealed_contents():
+    """Plaintexts and their ciphertexts; `padding` is 0 where the plaintext of all blocks does not end as padding does."""
+    out, key = [], fixed("file key")
+
+    def add(name, pieces, padding, key=key):
+        plaintext = pieces_bytes(pieces)
+        ciphertext = encrypt(key, plaintext + bytes([padding]) * padding)
+        field = reader.parse_sealing(sealing_field(key, len(plaintext)), len(ciphertext))
+        entry = {"sealing": field, "hash": blake3(ciphertext).digest()}
+        for step in (1, 15, 16, 17, 4096, 65_536):
+            if len(plaintext) // step < 10_000:
+                assert b"".join(OneFile(plaintext, step).content(entry)) == ciphertext, name
+        fields = {"name": name, "key": key.hex(), "plaintext": pieces, "length": len(plaintext), "padding": padding}
+        fields |= {"ciphertext_length": len(ciphertext), "blake3": entry["hash"].hex()}
+        out.append(fields | ({"ciphertext": ciphertext.hex()} if len(ciphertext) < 100 else {}))
+
+    for length in (0, 1, 15, 16, 17, 70_000, 70_001):
+        add(f"{length} bytes", [xof("plaintext", length)] if length else [{"hex": ""}], 16 - length % 16)
+    for ending in ("00", "11", "ff", "0302", "04030404", "10" * 15, "02ff02"):
+        ends = len(ending) // 2
+        add(f"ends in {ending}, no padding", [xof("plaintext", 32 - ends), {"hex": ending}], 0)
+    add("70000 bytes, no padding", [xof("plaintext", 69_999), {"hex": "00"}], 0)
+    add("ends as the padding does", [xof("plaintext", 16), {"hex": "0f"}], 15)
+    add("ends as other padding does", [xof("plaintext", 30), {"hex": "0202"}], 16)
+    add("under a wrong key", [{"hex": decrypt(key, fixed("ciphertext", 48)).hex()}], 0)
+    add("under the key of zeros", [xof("plaintext", 100)], 12, bytes(32))
+    return out
 
 
 def list_bytes(level, items):
@@ -1617,21 +1757,26 @@ class RepositoryWriter:
         self.finish_pack(data_pack)
         self.finish_pack(tree_pack)
         segment = self.segment(label, self.packs if supersede else self.packs[before:], supersede)
-        added = sum(length for _, length, _ in self.packs[before:])
-        counts = {"files": len(files), "bytes": sum(len(content) for _, _, content, _ in files), "added_bytes": added}
+        counts = self.counts([content for _, _, content, _ in files], self.packs[before:])
         payload = snapshot_payload(root, number, previous, **counts)
         return self.put("snapshots", seal_payload(self.keys, reader.SNAPSHOT, label, payload.encode())), segment
 
-    def entry(self, content, texts, mtime):
-        chunks = [(self.keys.id_of(text, DATA), len(text)) for text in texts]
-        fields = [(0, 1), (2, mtime), (3, blake3(content).digest()), (4, len(content)), (6, rule_of(content))]
+    def counts(self, contents, packs):
+        added = sum(length for _, length, _ in packs)
+        return {"files": len(contents), "bytes": sum(len(content) for content in contents), "added_bytes": added}
+
+    def entry(self, content, texts, mtime, key=None):
+        """The entry of a file, which is the ciphertext of `texts` if there is a key."""
+        chunks, plaintext = [(self.keys.id_of(text, DATA), len(text)) for text in texts], b"".join(texts)
+        fields = [(0, 1), (2, mtime), (3, blake3(content).digest()), (4, len(content)), (6, rule_of(plaintext))]
         if len(chunks) > 32:
             list_id, lists = build_list(self.keys, chunks)
             self.lists += [text for _, _, text in lists]
             fields.append((7, list_id))
         else:
             fields.insert(4, (5, b"".join(chunk_id + varint(length) for chunk_id, length in chunks)))
-        return encode_entry([*fields, (8, 0o100644), (10, 501), (12, 501)])
+        sealing = [(129, sealing_field(key, len(plaintext)))] if key else []
+        return encode_entry([*fields, (8, 0o100644), (10, 501), (12, 501), *sealing])
 
 
 def sample_files(second):
@@ -1651,14 +1796,19 @@ def sample_files(second):
     ]
 
 
+def config_and_slots(config):
+    slots = password_slot(config, "correct horse"), recovery_slot(config, fixed("recovery entropy", 20))
+    return {"config": line_file(config), **copies(slots[0]), **copies(slots[1])}
+
+
+def secrets():
+    return {"password": "correct horse", "recovery": Mnemonic("english").to_mnemonic(fixed("recovery entropy", 20))}
+
+
 def repository_vectors():
     keys = keys_for()
-    config = config_line()
     writer = RepositoryWriter(keys)
-    writer.files["config"] = line_file(config)
-    for slot in (password_slot(config, "correct horse"), recovery_slot(config, fixed("recovery entropy", 20))):
-        for copy in (1, 2):
-            writer.files[f"keys/{slot['slot']}-{copy}"] = line_file(compact(slot))
+    writer.files |= config_and_slots(config_line())
     extra = [
         (b"HomeDomain\0", encode_entry([(0, 2), (8, 0o40755)])),
         (b"HomeDomain\0Library/absent", encode_entry([(0, 1), (8, 0o100644), (16, 77)])),
@@ -1670,17 +1820,174 @@ def repository_vectors():
     base = log[: cuts(keys.chunker, log)[0]]
     second, _ = writer.snapshot("second", sample_files(True), extra, {"Library/Logs/log.txt": base}, first, 2, [segment])
     assert any(frame.encoding == DELTA for _, _, frames in writer.packs for frame in frames)
-    place = lambda domain, path: reader.place_of(domain, path, {"kind": reader.FILE, "length": 0, "place": None})
     snapshots = []
     for name, changed in ((first, False), (second, True)):
-        files = [
-            {"domain": domain, "path": path, "place": place(domain, path), "length": len(content)}
-            | {"blake3": blake3(content).hexdigest(), "mtime": mtime}
-            for domain, path, content, mtime in sample_files(changed)
-        ]
+        files = [expected_file(*file) for file in sample_files(changed)]
         snapshots.append({"id": name, "files": files, "directories": ["Snapshot"]})
-    words = Mnemonic("english").to_mnemonic(fixed("recovery entropy", 20))
-    return {"password": "correct horse", "recovery": words, "latest": second, "snapshots": snapshots}, writer.files
+    return {**secrets(), "latest": second, "snapshots": snapshots}, writer.files
+
+
+def expected_file(domain, path, content, mtime):
+    """What repository.json says of a file."""
+    place = reader.place_of(domain, path, {"kind": reader.FILE, "length": 0, "place": None})
+    fields = {"domain": domain, "path": path, "place": place, "length": len(content)}
+    return fields | {"blake3": blake3(content).hexdigest(), "mtime": mtime}
+
+
+# ---- the repository of deltas
+
+
+@dataclass
+class SampleFile:
+    """A file of the repository of deltas. `text` is what is kept; `base`, the text that it was made from; `key`, its ciphertext's."""
+
+    domain: str
+    path: str
+    mtime: int
+    text: bytes
+    base: bytes = b""
+    key: bytes = None
+
+    def content(self):
+        """The bytes in the backup folder: padding is added to what is not whole blocks already, since that shows none."""
+        return encrypt(self.key, self.text + bytes([self.padding()]) * self.padding()) if self.key else self.text
+
+    def padding(self):
+        ends_as_padding = not self.text or 1 <= self.text[-1] <= 16
+        return 16 - len(self.text) % 16 if len(self.text) % 16 or ends_as_padding else 0
+
+    def expected(self):
+        sealed = {"plaintext_length": len(self.text), "plaintext_blake3": blake3(self.text).hexdigest()} if self.key else {}
+        return expected_file(self.domain, self.path, self.content(), self.mtime) | sealed
+
+
+class DeltaWriter(RepositoryWriter):
+    """Writes whatever is new as a delta of what it replaces, and all else in solid frames."""
+
+    def __init__(self, keys):
+        super().__init__(keys)
+        self.versions = {}  # (kind, text) of the deltas -> version
+        self.before = {}  # of the snapshot before: ("list", number) or (level, first key) -> chunk list or node
+
+    def add(self, pack, kind, texts):
+        """`texts`: (text, base or None); deltas, then a frame of all others."""
+        texts = [(text, base) for text, base in texts if self.new(kind, [text])]
+        for text, base in texts:
+            if base is not None:
+                version = self.versions[kind, text] = self.versions.get((kind, base), 0) + 1
+                pack.add(DELTA, kind, [text], base, version)
+        alone = [text for text, base in texts if base is None]
+        if alone:
+            pack.add(ZSTD, kind, alone)
+
+    def pieces(self, text):
+        ends = cuts(self.keys.chunker, text)
+        return [text[a:b] for a, b in zip([0, *ends], ends)]
+
+    def write(self, label, files, extra):
+        """The root of the tree of these files, whose packs are written."""
+        data, tree = (PackWriter(self.keys, kind, f"{label} {kind}") for kind in (reader.DATA_PACK, reader.TREE_PACK))
+        items, self.lists = list(extra), []
+        for file in files:
+            texts, bases = self.pieces(file.text), self.pieces(file.base)
+            self.add(data, DATA, zip(texts, bases + [None] * len(texts)))
+            entry = self.entry(file.content(), texts, file.mtime, file.key)
+            items.append((file.domain.encode() + b"\0" + file.path.encode(), entry))
+        root, nodes = build_tree(self.keys, sorted(items))
+        lists = {("list", number): text for number, text in enumerate(self.lists)}
+        named = {(level, reader.parse_node(node)[1][0][0]): node for level, _, node in nodes}
+        for kind, texts in ((LIST, lists), (NODE, named)):
+            self.add(tree, kind, [(text, self.before.get(name)) for name, text in texts.items()])
+        self.before = lists | named
+        self.finish_pack(data)
+        self.finish_pack(tree)
+        return root
+
+
+def delta_files(day):
+    """Three versions of a draft on each day, each made from the one before it; what the phone encrypted; a database."""
+    time = 1_650_000_000_000_000_001 + day * 86_400 * 10**9
+    drafts = [b"A draft that is written again and again.\n" * 2]
+    for n in range(1, 9):
+        drafts.append(drafts[-1] + b"Line %d of it says %s.\n" % (n, fixed(f"line {n}", 6).hex().encode()))
+    page = lambda n, version=0: (fixed(f"page {n} {version}", 60) * 1093)[:65_536]
+    health = lambda day: b"SQLite format 3\0" + b"".join(page(n, day * (n == 3)) for n in range(5))[16:] + b"the end"
+    large = lambda day: b"SQLite format 3\0" + fixed(f"head {day}", 200) + bytes(65_536 * 36)
+    photos = lambda day: b"SQLite format 3\0" + fixed(f"photos {day}", 100) + bytes(65_536 * 34)
+    before = max(day - 1, 0)
+    base = lambda make: make(day - 1) if day else b""
+    sealed = lambda n: fixed(f"key of file {n}")
+    files = [SampleFile("", "Manifest.db", time, b"SQLite format 3\0 of day %d" % day)]
+    for n in range(3 * day + 3):
+        path = f"Documents/draft {n}.txt"
+        files.append(SampleFile("AppDomain-org.example", path, time - n, drafts[n], drafts[n - 1] if n else b""))
+    return files + [
+        SampleFile("HealthDomain", "Health/health.db", time, health(day), base(health), sealed(0)),
+        SampleFile("HealthDomain", "Health/copy.db", time, health(before), b"", sealed(1)),
+        SampleFile("HomeDomain", "Library/SMS/sms.db", time, large(day), base(large), sealed(2)),
+        SampleFile("HomeDomain", "Library/empty", time, b"", b"", sealed(3)),
+        SampleFile("HomeDomain", "Library/note", time, b"sixteen bytes, 5", b"", sealed(4)),
+        SampleFile("CameraRollDomain", "Media/PhotoData/Photos.sqlite", time, photos(day), base(photos)),
+    ]
+
+
+def delta_repository_vectors():
+    keys = keys_for("chacha20-poly1305")
+    writer = DeltaWriter(keys)
+    writer.files |= config_and_slots(config_line(keys.cipher))
+    # Two keys that begin new nodes, so that there are several.
+    extra = [(key, encode_entry([(0, 2)])) for key in (found(keys, 6), found(keys, 6, 1), b"\0Snapshot")]
+    snapshots, segments, previous = [], [], None
+    for day in range(3):
+        label, files = f"day {day}", delta_files(day)
+        before = len(writer.packs)
+        root = writer.write(label, files, extra)
+        new = writer.packs[before:]
+        # The last segment replaces the first, so that bases and deltas lie in different ones.
+        packs, superseded = (writer.packs[:2] + new, segments[:1]) if day == 2 else (new, [])
+        segments.append(writer.segment(label, packs, superseded))
+        counts = writer.counts([file.content() for file in files], new)
+        payload = snapshot_payload(root, day + 1, previous, **counts, encrypted=True, sealed=True)
+        previous = writer.put("snapshots", seal_payload(keys, reader.SNAPSHOT, label, payload.encode()))
+        snapshots.append({"id": previous, "files": [file.expected() for file in files], "directories": ["Snapshot"]})
+    parked = writer.put("parked", seal_payload(keys, 8, "parked", snapshot_payload(root, 9, previous).encode()))
+    keybag = fixed("keybag")
+    remembered = {"series": json.loads(payload)["series"], "keybag": blake3(keybag).hexdigest(), "password": "1234"}
+    remembered["created"] = CREATED
+    writer.put("passwords", seal_payload(keys, 9, "password", compact(remembered).encode()))
+    out = {**secrets(), "latest": previous, "parked": parked, "keybag": keybag.hex(), "remembered": remembered}
+    return {**out, "snapshots": snapshots}, writer.files
+
+
+def read_back(value, files):
+    """Confirms that read_repo.py gets everything out, with and without the index."""
+    with tempfile.TemporaryDirectory() as folder:
+        for path, data in files.items():
+            target = os.path.join(folder, "repository", path)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            with open(target, "wb") as file:
+                file.write(data)
+        for use_index in (True, False):
+            reports = []
+            path, password = os.path.join(folder, "repository"), value["password"]
+            repository = reader.Repository(path, password, None, use_index, reports.append)
+            assert [name for name, _ in repository.snapshots()] == [snapshot["id"] for snapshot in value["snapshots"]]
+            for snapshot in value["snapshots"]:
+                target = os.path.join(folder, f"{snapshot['id']} {use_index}")
+                reader.extract(repository, snapshot["id"], target)
+                assert not reports, reports
+                assert folder_fields(target) == {file["place"]: (file["blake3"], file["mtime"]) for file in snapshot["files"]}
+
+
+def folder_fields(folder):
+    found = {}
+    for path, _, names in os.walk(folder):
+        for name in names:
+            whole = os.path.join(path, name)
+            with open(whole, "rb") as file:
+                digest = blake3(file.read()).hexdigest()
+            found[os.path.relpath(whole, folder).replace(os.sep, "/")] = digest, os.stat(whole).st_mtime_ns
+    return found
 
 
 # ---- the worked example
@@ -1724,11 +2031,14 @@ def all_files():
     values = {"chunker": chunker_vectors(), "keys": keys_vectors(), "sealed": sealed_vectors(), "pack": pack_vectors()}
     values |= {"segment": segment_vectors(), "tree": tree_vectors(), "sealing": sealing_vectors()}
     values["snapshot"] = snapshot_vectors()
-    values["repository"], repository = repository_vectors()
+    repositories = dict(zip(REPOSITORIES, (repository_vectors(), delta_repository_vectors())))
+    for name, (value, files) in repositories.items():
+        read_back(value, files)
+        values[name] = value
     values["example"] = example_vectors()
     values["zstd"] = {"frames": Compressed.used}
-    files = {f"{name}.json": lines_of(value).encode() for name, value in values.items()}
-    return files | {f"repository/{path}": data for path, data in repository.items()}
+    out = {f"{name}.json": lines_of(value).encode() for name, value in values.items()}
+    return out | {f"{name}/{path}": data for name, (_, files) in repositories.items() for path, data in files.items()}
 
 
 def lines_of(value):
@@ -1749,12 +2059,13 @@ def stored(path):
 
 
 def stray(files):
-    """Files of the repository that this program does not make."""
-    for folder, _, names in os.walk(os.path.join(HERE, "repository")):
-        for name in names:
-            path = os.path.relpath(os.path.join(folder, name), HERE).replace(os.sep, "/")
-            if path not in files:
-                yield path
+    """Files of the repositories that this program does not make."""
+    for repository in REPOSITORIES:
+        for folder, _, names in os.walk(os.path.join(HERE, repository)):
+            for name in names:
+                path = os.path.relpath(os.path.join(folder, name), HERE).replace(os.sep, "/")
+                if path not in files:
+                    yield path
 
 
 def main():

@@ -47,8 +47,8 @@ DIRECTORY_FRAME = 0xFFFF_FFFF
 MAX_PACK, MAX_PACK_CHUNKS, MAX_DIRECTORY, MAX_FRAME = 2**31 - 1, 65_535, 4 << 20, 16 << 20
 MAX_ENTRIES, MAX_TEXT, MAX_NODE, MAX_SNAPSHOT = 1 << 28, 64 << 10, 1 << 20, 1 << 20
 MAX_DELTAS, MAX_TREE_LEVELS, MAX_LIST_LEVELS, MAX_LIST_ITEMS, MAX_ENTRY_CHUNKS = 8, 16, 4, 4096, 32
+MAX_KEPT = 256 << 20  # bytes of decoded frames that are kept in memory
 CIPHERS = {"aes-256-gcm": AESGCM, "chacha20-poly1305": ChaCha20Poly1305}
-CACHED_FRAMES = 32
 KNOWN_NEEDS = frozenset()
 
 
@@ -345,6 +345,13 @@ def decode_frame(frame, plain, base=None):
     return text
 
 
+def places_in(frame):
+    start = 0
+    for number, (_, length) in enumerate(frame.chunks):
+        yield frame, number, start
+        start += length
+
+
 class Pack:
     """A pack file whose name was verified, with its directory. `read(at, n)` reads from the file, `size` is its length."""
 
@@ -357,8 +364,8 @@ class Pack:
         require(TAG <= length <= min(size - HEADER - 12, MAX_DIRECTORY), f"a directory of {length} bytes")
         start = size - 12 - length
         self.frames = parse_directory(self.sealed.open(DIRECTORY_FRAME, read(start, length)), start)
-        # ordinal -> (frame, number of the chunk in the frame)
-        self.places = [(frame, i) for frame in self.frames for i in range(len(frame.chunks))]
+        # ordinal -> (frame, number of the chunk in the frame, where it begins in the frame's plaintext)
+        self.places = [place for frame in self.frames for place in places_in(frame)]
 
     def open_frame(self, frame):
         return self.sealed.open(frame.number, self.read(frame.at, frame.sealed_length))
@@ -575,6 +582,26 @@ def parse_snapshot(payload):
 # ---- the repository
 
 
+class LastUsed:
+    """Bytes by key: those that were asked for last, `most` of them together.
+
+    Files take turns in solid frames, and a frame of 16 MiB decoded anew for each of its chunks would take hours.
+    """
+
+    def __init__(self, most):
+        self.most, self.kept, self.size = most, {}, 0
+
+    def get(self, key, make):
+        text = self.kept.pop(key, None)
+        if text is None:
+            text = make()
+            self.size += len(text)
+        self.kept[key] = text
+        while self.size > self.most and len(self.kept) > 1:
+            self.size -= len(self.kept.pop(next(iter(self.kept))))
+        return text
+
+
 class Repository:
     """An open repository. `report` is told, line by line, what is damaged; the rest is read all the same."""
 
@@ -585,7 +612,7 @@ class Repository:
         self.config = parse_config(line)
         self.keys = Keys.of(self.open_slots(slots, line, password, recovery), self.config)
         self.packs = {}  # name -> Pack, or None if it is absent
-        self.frames = {}  # name of the pack and number of the frame -> its plaintext, of those that were decoded last
+        self.frames = LastUsed(MAX_KEPT)  # (name of the pack, number of the frame) -> its plaintext
         self.where = {}  # chunk id -> {(name of the pack, ordinal)}
         self.load_index(use_index)
 
@@ -661,7 +688,7 @@ class Repository:
         for xx in self.names("packs", "[0-9a-f]{2}"):
             for name in self.names(f"packs/{xx}", xx + "[0-9a-f]{62}"):
                 pack = self.pack(name) if name not in named else None
-                for ordinal, (frame, i) in enumerate(pack.places if pack else []):
+                for ordinal, (frame, i, _) in enumerate(pack.places if pack else []):
                     self.where.setdefault(frame.chunks[i][0], set()).add((name, ordinal))
 
     def segments(self):
@@ -726,21 +753,16 @@ class Repository:
         pack = self.pack(name)
         require(pack, "absent or broken")
         require(ordinal < len(pack.places), f"it has no chunk {ordinal}")
-        frame, number = pack.places[ordinal]
+        frame, number, start = pack.places[ordinal]
         require(frame.kind == kind, f"a chunk of kind {frame.kind} instead of {kind}")
-        start = sum(length for _, length in frame.chunks[:number])
         return self.decoded(pack, name, frame, deltas)[start : start + frame.chunks[number][1]]
 
     def decoded(self, pack, name, frame, deltas):
+        """The plaintext of a frame. A delta's is not kept: it takes eight others at most, and what lies below them is."""
         if frame.encoding == DELTA:
             require(deltas < MAX_DELTAS, "a chain of more than eight deltas")
             return decode_frame(frame, pack.open_frame(frame), self.chunk(frame.base, frame.kind, deltas + 1))
-        place = name, frame.number
-        if place not in self.frames:
-            while len(self.frames) >= CACHED_FRAMES:
-                self.frames.pop(next(iter(self.frames)))
-            self.frames[place] = decode_frame(frame, pack.open_frame(frame))
-        return self.frames[place]
+        return self.frames.get((name, frame.number), lambda: decode_frame(frame, pack.open_frame(frame)))
 
     # snapshots and trees
 
