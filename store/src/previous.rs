@@ -142,8 +142,10 @@ mod tests {
         Content { hash: [7; 32], length: 1 + number, sealing: None, rule: 1, chunks }
     }
 
+    type ByPlace = BTreeMap<(u8, Vec<u8>), ChunkId>;
+
     /// A tree of so many files, and its nodes by level and first key.
-    fn tree(files: u64) -> (Nodes, ChunkId, BTreeMap<(u8, Vec<u8>), ChunkId>) {
+    fn tree(files: u64) -> (Nodes, ChunkId, ByPlace) {
         let (nodes, mut put) = (Nodes::default(), BTreeMap::new());
         let mut builder = TreeBuilder::new([3; 32], |level, first_key: &[u8], node: &[u8]| {
             let node_id = crate::pack::chunk_id(&[1; 32], ChunkKind::Node, node);
