@@ -19,7 +19,7 @@ use crate::{
     name::Name,
     pack::{Pack, chunk_id, pack_file},
     repository::Repository,
-    snapshot::{RecordKind, SnapshotRecord, read_records},
+    snapshot::{RecordKind, SnapshotRecord, read_records, read_snapshots},
     storage::Storage,
     tree::{parse_item, read_node},
 };
@@ -67,7 +67,7 @@ pub fn check(repository: &Repository, depth: Depth, on_event: OnEvent) -> Result
     let (chunks, problems) = repository.chunks()?;
     report.problems.extend(problems);
     let unreadable = check_packs(&chunks, depth, &mut report, on_event)?;
-    let snapshots = repository.snapshots()?;
+    let snapshots = read_snapshots(storage, &repository.core().sealer, None)?;
     report.problems.extend(snapshots.problems);
     let mut trees = Trees { chunks: &chunks, unreadable, whole: HashSet::new() };
     for snapshot in &snapshots.snapshots {

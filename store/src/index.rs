@@ -4,6 +4,7 @@
 //! backup. Packs that no segment names, left by a run that was cut off, are read through their directories.
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, HashSet},
     fs,
     path::Path,
@@ -233,17 +234,24 @@ fn load_segments(
     cache: Option<&Path>,
     problems: &mut Vec<Problem>,
 ) -> Result<Vec<Segment>> {
-    let mut segments = Vec::new();
-    for (name, len) in storage.list_folder(INDEX_FOLDER)? {
-        let Some(hash) = FileHash::from_hex(&name) else { continue };
+    let mut segments: Vec<Segment> = Vec::new();
+    let mut superseded = HashSet::new();
+    let mut listed = storage.list_folder(INDEX_FOLDER)?;
+    // Those that counted when this was last called, and long ones before shorter: what a segment contains need not be read after it.
+    let copies = cache.map_or_else(HashSet::new, names_of_copies);
+    listed.sort_unstable_by_key(|(name, len)| (!copies.contains(name), Reverse(*len)));
+    for (name, len) in listed {
+        let Some(hash) = FileHash::from_hex(&name).filter(|hash| !superseded.contains(hash)) else { continue };
         let copy = cache.and_then(|cache| Segment::from_copy(hash, cache));
         match copy.map_or_else(|| read_segment(storage, sealer, hash, len, cache), Ok) {
-            Ok(segment) => segments.push(segment),
+            Ok(segment) => {
+                superseded.extend(segment.superseded.iter().copied());
+                segments.push(segment);
+            }
             Err(error @ (Error::Unsupported { .. } | Error::Storage { .. })) => return Err(error),
             Err(error) => problems.push(Problem::from_error(&format!("{INDEX_FOLDER}/{name}"), error)),
         }
     }
-    let superseded: HashSet<FileHash> = segments.iter().flat_map(|segment| segment.superseded.clone()).collect();
     segments.retain(|segment| !superseded.contains(&segment.name));
     if let Some(cache) = cache {
         drop_other_copies(cache, &segments);
@@ -272,12 +280,22 @@ pub(crate) fn read_named(
     name: &FileHash,
     len: u64,
 ) -> Result<Vec<u8>> {
+    sealer.open_payload(kind, &read_named_bytes(storage, file, name, len)?, file)
+}
+
+/// A file that is named by its hash, as it lies there.
+pub(crate) fn read_named_bytes(storage: &dyn Storage, file: &str, name: &FileHash, len: u64) -> Result<Vec<u8>> {
     let len = usize::try_from(len).map_err(|_| Error::damaged(file, "it is too long"))?;
     let bytes = storage.read_exactly(file, 0, len)?;
     if FileHash::of(&bytes) != *name {
         return Err(Error::damaged(file, NAME_MISMATCH));
     }
-    sealer.open_payload(kind, &bytes, file)
+    Ok(bytes)
+}
+
+fn names_of_copies(cache: &Path) -> HashSet<String> {
+    let copies = fs::read_dir(cache).into_iter().flatten().flatten();
+    copies.filter_map(|copy| copy.file_name().into_string().ok()).collect()
 }
 
 /// Deletes copies of segments that are no longer read. What cannot be deleted only takes room.
@@ -300,4 +318,78 @@ pub(crate) fn list_packs(storage: &dyn Storage) -> Result<HashMap<FileHash, u64>
         (folder == &digits[..2]).then_some((hash, len))
     };
     Ok(files.into_iter().filter_map(pack).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        codec::Encoding,
+        id::RepositoryId,
+        pack::{ChunkKind, Directory, Frame, PackedChunk, pack_file},
+        seal::Cipher,
+        storage::MemoryStorage,
+    };
+
+    fn id(n: u32) -> ChunkId {
+        ChunkId(*blake3::hash(&n.to_le_bytes()).as_bytes().first_chunk().unwrap())
+    }
+
+    /// Two blocks of entries, so that what is merged is longer.
+    const SEGMENT_CHUNKS: u32 = 200;
+
+    /// A segment of one pack of chunks, from the first number on.
+    fn segment_of(storage: &MemoryStorage, first: u32) -> SegmentBuilder {
+        let pack = SegmentPack { name: FileHash::of(&first.to_le_bytes()), len: 4 };
+        storage.put(&pack_file(&pack.name), &first.to_le_bytes()).unwrap();
+        let (encoding, kind, offset) = (Encoding::Raw, ChunkKind::Data, 0);
+        let frame = Frame { encoding, kind, offset, sealed_len: 4, decoded_len: 4, base: None };
+        let chunks = (first..first + SEGMENT_CHUNKS).map(|n| PackedChunk { id: id(n), frame: 0, offset: 0, len: 0 });
+        let mut builder = SegmentBuilder::default();
+        builder.add_pack(pack, &Directory { frames: vec![frame], chunks: chunks.collect() });
+        builder
+    }
+
+    /// 200 segments, many merged into others.
+    fn of_many_segments() -> (MemoryStorage, Sealer, Index) {
+        let storage = MemoryStorage::default();
+        let sealer = Sealer::new(Cipher::default(), RepositoryId([7; 16]), [9; 32]);
+        let mut index = Index::default();
+        for n in 0..200 {
+            let segment = segment_of(&storage, n * SEGMENT_CHUNKS);
+            index.write_segment(&storage, &sealer, None, segment).unwrap();
+        }
+        (storage, sealer, index)
+    }
+
+    #[test]
+    fn superseded_segments_are_not_read() {
+        let (storage, sealer, index) = of_many_segments();
+        let live: HashSet<String> = index.segments.iter().map(|open| open.segment.name.to_string()).collect();
+        assert!(live.len() < 30, "{} segments", live.len());
+        let mut superseded = 0;
+        for (name, bytes) in storage.files().iter_mut().filter(|(name, _)| name.starts_with("index/")) {
+            if !live.contains(name.trim_start_matches("index/")) {
+                bytes.fill(0);
+                superseded += 1;
+            }
+        }
+        assert_eq!(superseded + live.len(), 200);
+        let (index, problems) = Index::load(&storage, &sealer, None).unwrap();
+        assert_eq!(problems, []);
+        let count = 200 * SEGMENT_CHUNKS;
+        assert!((0..count).all(|n| index.contains(&id(n)).unwrap()) && !index.contains(&id(count)).unwrap());
+    }
+
+    #[test]
+    fn what_a_broken_segment_superseded_is_read() {
+        let (storage, sealer, index) = of_many_segments();
+        let largest = index.segments.iter().max_by_key(|open| open.segment.entry_count).unwrap().segment.name;
+        storage.files().get_mut(&format!("{INDEX_FOLDER}/{largest}")).unwrap()[100] ^= 1;
+        let (index, problems) = Index::load(&storage, &sealer, None).unwrap();
+        // The pack that was new when it was merged is named by no other, and no pack in fact.
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        let found = (0..200 * SEGMENT_CHUNKS).filter(|&n| index.contains(&id(n)).unwrap()).count();
+        assert_eq!(found as u32, 199 * SEGMENT_CHUNKS);
+    }
 }

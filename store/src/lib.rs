@@ -45,6 +45,7 @@ mod writer;
 // Out of it.
 mod check;
 mod chunks;
+mod diff;
 mod export;
 mod reader;
 mod snapshot_folder;
@@ -82,7 +83,12 @@ pub mod fuzzing;
 #[doc(hidden)]
 pub mod stages;
 
+#[cfg(feature = "generate")]
+#[doc(hidden)]
+pub mod generated;
+
 pub use check::{CheckReport, Depth, OnEvent, check, check_packs_without_key};
+pub use diff::{Change, Diff};
 pub use editor::{Naming, SnapshotEditor, Stat};
 pub use entry::{Content, Entry, Kind, PhoneMetadata};
 pub use error::{Error, Problem, Result};

@@ -11,6 +11,7 @@ use crate::{
     chunker::Chunker,
     chunks::ChunkReader,
     config::{CONFIG_FILE, Config, TEXT_MAX_LEN, checked_line, with_check_line},
+    diff::Diff,
     editor::SnapshotEditor,
     error::{Error, Problem, Result},
     id::{FileHash, RepositoryId},
@@ -188,9 +189,9 @@ impl Repository {
     /// All snapshots.
     ///
     /// # Errors
-    /// What the storage says; a broken snapshot is a problem in the list.
+    /// What the storage says; a broken snapshot is a problem in the list, unless it was read before it broke and the cache has it.
     pub fn snapshots(&self) -> Result<SnapshotList> {
-        read_snapshots(&*self.core.storage, &self.core.sealer)
+        read_snapshots(&*self.core.storage, &self.core.sealer, self.cache_dir())
     }
 
     /// Moves the record of a snapshot to `trash/`: it is listed no more, and nothing of what it holds is deleted.
@@ -262,6 +263,14 @@ impl Repository {
     /// What the storage says, or what is damaged in its tree.
     pub fn folder(&self, snapshot: &Snapshot) -> Result<SnapshotFolder> {
         SnapshotFolder::read(self.chunks()?.0, snapshot.record.root)
+    }
+
+    /// What differs between two snapshots, of one series or of two. It costs what differs.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn diff(&self, before: &Snapshot, after: &Snapshot) -> Result<Diff> {
+        Ok(Diff::new(self.chunks()?.0, before.record.root, after.record.root))
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {

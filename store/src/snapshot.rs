@@ -1,16 +1,19 @@
 //! Snapshots: small sealed records, the only thing that makes chunks reachable (SPEC §10).
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, path::Path};
+
+mod copies;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Problem, Result},
     id::{ChunkId, FileHash, SnapshotId},
-    index::read_named,
+    index::read_named_bytes,
     seal::{FileKind, Sealer},
     storage::Storage,
 };
+use copies::Copies;
 
 const PAYLOAD_MAX_LEN: usize = 1 << 20;
 /// More warnings than these are only counted.
@@ -159,10 +162,10 @@ impl RecordKind {
     }
 }
 
-/// Reads every snapshot.
-pub(crate) fn read_snapshots(storage: &dyn Storage, sealer: &Sealer) -> Result<SnapshotList> {
+/// Reads every snapshot; those that were read before from their copies in the folder `cache`, if there is one.
+pub(crate) fn read_snapshots(storage: &dyn Storage, sealer: &Sealer, cache: Option<&Path>) -> Result<SnapshotList> {
     let mut list = SnapshotList::default();
-    for (id, record) in read_records(storage, sealer, RecordKind::Snapshot)? {
+    for (id, record) in read_each(storage, sealer, RecordKind::Snapshot, Copies::open(cache))? {
         match record {
             Ok(record) => list.snapshots.push(Snapshot { id, record }),
             Err(error) => list.problems.push(Problem::from_error(&RecordKind::Snapshot.file(&id), error)),
@@ -179,6 +182,15 @@ pub(crate) fn read_records(
     sealer: &Sealer,
     kind: RecordKind,
 ) -> Result<Vec<(SnapshotId, Result<SnapshotRecord>)>> {
+    read_each(storage, sealer, kind, Copies::none())
+}
+
+fn read_each(
+    storage: &dyn Storage,
+    sealer: &Sealer,
+    kind: RecordKind,
+    mut copies: Copies,
+) -> Result<Vec<(SnapshotId, Result<SnapshotRecord>)>> {
     let mut records = Vec::new();
     for (name, len) in storage.list_folder(kind.folder())? {
         let Some(id) = FileHash::from_hex(&name) else { continue };
@@ -186,13 +198,16 @@ pub(crate) fn read_records(
         let read = if len > 2 * PAYLOAD_MAX_LEN as u64 {
             Err(Error::damaged(&file, "it is too long"))
         } else {
-            read_named(storage, sealer, kind.file_kind(), &file, &id, len)
+            copies
+                .get_or(&id, len, || read_named_bytes(storage, &file, &id, len))
+                .and_then(|bytes| sealer.open_payload(kind.file_kind(), &bytes, &file))
                 .and_then(|payload| SnapshotRecord::parse(&payload, &file))
         };
         if !read.as_ref().is_err_and(Error::is_missing_file) {
             records.push((id, read));
         }
     }
+    copies.save();
     Ok(records)
 }
 

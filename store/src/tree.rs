@@ -5,6 +5,12 @@
 
 use std::ops::Range;
 
+#[cfg(feature = "generate")]
+mod update;
+
+#[cfg(feature = "generate")]
+pub(crate) use update::update;
+
 use crate::{
     bytes::{Cursor, Malformed, put_varint, varint_len},
     entry::Entry,
@@ -74,6 +80,8 @@ impl<P: FnMut(u8, &[u8], &[u8]) -> Result<ChunkId>> TreeBuilder<P> {
             match self.open[level].last_child {
                 Some(child) if is_top && self.open[level].count == 1 => return Ok(child),
                 _ if is_top && level == 0 => return self.put_node(0),
+                // Whole nodes may have been added above.
+                _ if self.open[level].count == 0 => {}
                 _ => self.close(level)?,
             }
             level += 1;
@@ -355,7 +363,7 @@ pub(crate) fn parse_item(key: &[u8], entry: &[u8]) -> Result<(Name, Entry)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::{cell::RefCell, collections::BTreeMap};
 
     use proptest::prelude::*;
@@ -363,8 +371,9 @@ mod tests {
     use super::*;
     use crate::pack::chunk_id;
 
+    /// Trees in memory.
     #[derive(Default)]
-    struct Nodes(RefCell<BTreeMap<ChunkId, Vec<u8>>>);
+    pub(crate) struct Nodes(RefCell<BTreeMap<ChunkId, Vec<u8>>>);
 
     impl ChunkSource for Nodes {
         fn chunk(&self, id: &ChunkId, _: ChunkKind) -> Result<Vec<u8>> {
@@ -373,18 +382,28 @@ mod tests {
     }
 
     impl Nodes {
-        fn build(&self, map: &BTreeMap<Vec<u8>, Vec<u8>>) -> ChunkId {
-            let mut builder = TreeBuilder::new([3; 32], |_, _, node: &[u8]| {
-                let id = chunk_id(&[1; 32], ChunkKind::Node, node);
-                self.0.borrow_mut().insert(id, node.to_vec());
-                Ok(id)
-            });
+        pub(crate) fn build(&self, map: &BTreeMap<Vec<u8>, Vec<u8>>) -> ChunkId {
+            let mut builder = TreeBuilder::new([3; 32], |_, _, node: &[u8]| Ok(self.put(node)));
             map.iter().for_each(|(key, value)| builder.add(key, value).unwrap());
             builder.finish().unwrap()
         }
+
+        pub(crate) fn put(&self, node: &[u8]) -> ChunkId {
+            let id = chunk_id(&[1; 32], ChunkKind::Node, node);
+            self.0.borrow_mut().insert(id, node.to_vec());
+            id
+        }
+
+        pub(crate) fn ids(&self) -> Vec<ChunkId> {
+            self.0.borrow().keys().copied().collect()
+        }
+
+        pub(crate) fn lose(&self, id: &ChunkId) -> Node {
+            Node::parse(self.0.borrow_mut().remove(id).unwrap()).unwrap()
+        }
     }
 
-    fn numbered(count: u32) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    pub(crate) fn numbered(count: u32) -> BTreeMap<Vec<u8>, Vec<u8>> {
         (0..count).map(|n| (format!("Domain\0path/{n:06}").into_bytes(), vec![n as u8; 200])).collect()
     }
 
@@ -455,7 +474,7 @@ mod tests {
         let nodes = Nodes::default();
         let root = nodes.build(&numbered(2000));
         let leaf = *nodes.0.borrow().iter().find(|(id, node)| node[0] == 0 && **id != root).unwrap().0;
-        let lost = Node::parse(nodes.0.borrow_mut().remove(&leaf).unwrap()).unwrap().len();
+        let lost = nodes.lose(&leaf).len();
         let (read, errors): (Vec<_>, Vec<_>) = TreeIter::new(&nodes, root, b"").partition(Result::is_ok);
         assert_eq!((read.len(), errors.len()), (2000 - lost, 1));
     }

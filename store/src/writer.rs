@@ -117,7 +117,7 @@ impl SnapshotWriter {
         let session = Session::begin(core)?;
         let (mut index, mut problems) = core.load_index(cache_dir)?;
         problems.extend(index.verify_unlisted(&*core.storage)?);
-        let snapshots = read_snapshots(&*core.storage, &core.sealer)?;
+        let snapshots = read_snapshots(&*core.storage, &core.sealer, cache_dir)?;
         problems.extend(snapshots.problems.iter().cloned());
         let segment = index.begin_segment()?;
         let previous = snapshots.newest_of(series);

@@ -119,6 +119,7 @@ impl SegmentBuilder {
     /// Adds all of another segment, in whose place the new one stands; packs for which `keep` is false are left out.
     pub(crate) fn add_segment(&mut self, segment: &Segment, keep: impl Fn(&SegmentPack) -> bool) -> Result<()> {
         self.superseded.push(segment.name);
+        self.superseded.extend_from_slice(&segment.superseded);
         self.copy_from(segment, keep)
     }
 
