@@ -8,6 +8,10 @@ use std::{
     io::{self, ErrorKind, Read},
 };
 
+use aes::{
+    Aes256Enc,
+    cipher::{Array, BlockCipherEncrypt, KeyInit},
+};
 use aws_lc_rs::{
     cipher::{AES_256, DecryptingKey, DecryptionContext, EncryptingKey, EncryptionContext, UnboundCipherKey},
     iv::FixedLength,
@@ -83,11 +87,13 @@ pub(crate) struct Unsealing<'r> {
     ciphertext: &'r mut dyn Read,
     key: [u8; 32],
     decrypting: DecryptingKey,
-    resealing: Resealing,
+    proof: Proof,
+    /// The last block of ciphertext.
     previous: [u8; BLOCK],
     /// Of the ciphertext so far.
     pub(crate) hasher: blake3::Hasher,
     pub(crate) ciphertext_len: u64,
+    piece: Vec<u8>,
     buffer: Vec<u8>,
     /// Plaintext of `buffer` that was not read yet.
     ready: std::ops::Range<usize>,
@@ -102,10 +108,11 @@ impl<'r> Unsealing<'r> {
             ciphertext,
             key: *key,
             decrypting: DecryptingKey::cbc(unbound(key)).expect(KEY_FITS),
-            resealing: Resealing::new(key),
+            proof: Proof { key: Aes256Enc::new(key.into()), blocks: Vec::new() },
             previous: [0; BLOCK],
             hasher: blake3::Hasher::new(),
             ciphertext_len: 0,
+            piece: Vec::new(),
             buffer: Vec::new(),
             ready: 0..0,
             held: None,
@@ -119,24 +126,26 @@ impl<'r> Unsealing<'r> {
     }
 
     fn fill(&mut self) -> io::Result<()> {
-        let mut ciphertext = Vec::with_capacity(PIECE);
-        (&mut *self.ciphertext).take(PIECE as u64).read_to_end(&mut ciphertext)?;
+        self.piece.clear();
+        self.piece.reserve_exact(PIECE);
+        (&mut *self.ciphertext).take(PIECE as u64).read_to_end(&mut self.piece)?;
+        let ciphertext = self.piece.as_slice();
         if !ciphertext.len().is_multiple_of(BLOCK) {
             return Err(io::Error::new(ErrorKind::InvalidData, "the ciphertext ends within a block"));
         }
         self.is_at_end = ciphertext.len() < PIECE;
-        self.hasher.update(&ciphertext);
+        self.hasher.update(ciphertext);
         self.ciphertext_len += ciphertext.len() as u64;
         self.buffer.clear();
         self.buffer.extend(self.held.take().into_iter().flatten());
         let start = self.buffer.len();
-        self.buffer.extend_from_slice(&ciphertext);
+        self.buffer.extend_from_slice(ciphertext);
         let context = DecryptionContext::Iv128(FixedLength::from(self.previous));
         self.decrypting.decrypt(&mut self.buffer[start..], context).map_err(io::Error::other)?;
-        self.previous = ciphertext.last_chunk().copied().unwrap_or(self.previous);
-        if self.resealing.seal(&self.buffer[start..])? != ciphertext {
+        if !self.proof.holds(&self.buffer[start..], &self.previous, ciphertext) {
             return Err(io::Error::new(ErrorKind::InvalidData, "the plaintext does not give the ciphertext back"));
         }
+        self.previous = ciphertext.last_chunk().copied().unwrap_or(self.previous);
         let mut end = self.buffer.len();
         if self.is_at_end {
             end -= padding_of(&self.buffer);
@@ -165,7 +174,33 @@ impl Drop for Unsealing<'_> {
     fn drop(&mut self) {
         self.key.zeroize();
         self.buffer.zeroize();
+        self.proof.blocks.zeroize();
     }
+}
+
+/// Encrypts again, by another program than the one that decrypted. Because the ciphertext is known, no block waits for the one before it: this takes a
+/// tenth of the time of making it.
+struct Proof {
+    key: Aes256Enc,
+    blocks: Vec<u8>,
+}
+
+impl Proof {
+    /// Whether whole blocks of plaintext give `ciphertext`, of which `previous` is the block before.
+    fn holds(&mut self, plaintext: &[u8], previous: &[u8; BLOCK], ciphertext: &[u8]) -> bool {
+        self.blocks.clear();
+        self.blocks.extend_from_slice(plaintext);
+        let (first, others) = self.blocks.split_at_mut(BLOCK.min(plaintext.len()));
+        mix(first, previous);
+        mix(others, ciphertext);
+        self.key.encrypt_blocks(Array::slice_as_chunks_mut(&mut self.blocks).0);
+        self.blocks == ciphertext
+    }
+}
+
+/// Exclusive or, as far as the shorter goes.
+fn mix(bytes: &mut [u8], with: &[u8]) {
+    bytes.iter_mut().zip(with).for_each(|(byte, with)| *byte ^= with);
 }
 
 /// How many bytes at the end are PKCS #7's. What only looks like it may be taken for it: the ciphertext rebuilt is the same.

@@ -12,7 +12,7 @@ use crate::{
     chunker::{CHUNK_MAX_LEN, HEAD_LEN, Rule},
     chunks::ChunkReader,
     content::{chunks_of, for_each_chunk},
-    entry::{ChunkRef, Content, Entry},
+    entry::{ChunkRef, Chunks, Content, Entry},
     error::{Error, Problem, Result},
     id::{ChunkId, SnapshotId},
     index::SegmentBuilder,
@@ -156,10 +156,7 @@ impl SnapshotWriter {
     /// # Errors
     /// [`Error::Source`] if `content` cannot be read, after which the writer is as before; else the writer is of no more use.
     pub fn store(&mut self, name: Option<&Name>, content: &mut dyn Read) -> Result<Content> {
-        let mut tree = std::mem::take(&mut self.previous_tree);
-        let stored = self.store_after(&mut |chunks| tree.content(chunks, name?.key()), content);
-        self.previous_tree = tree;
-        stored
+        self.store_by_name(name, |writer, previous| writer.store_after(previous, content))
     }
 
     /// Stores a file that the phone encrypted by `key`, as its plaintext. What [cannot](crate::Sealing::is_possible) be rebuilt from plaintext is refused.
@@ -167,7 +164,28 @@ impl SnapshotWriter {
     /// # Errors
     /// As [`store`](SnapshotWriter::store); [`Error::Source`] also where the ciphertext ends within a block.
     pub fn store_sealed(&mut self, name: Option<&Name>, ciphertext: &mut dyn Read, key: &[u8; 32]) -> Result<Content> {
-        sealed(ciphertext, key, |plaintext| self.store(name, plaintext))
+        self.store_by_name(name, |writer, previous| writer.store_sealed_after(previous, ciphertext, key))
+    }
+
+    fn store_by_name(
+        &mut self,
+        name: Option<&Name>,
+        store: impl FnOnce(&mut SnapshotWriter, Previous) -> Result<Content>,
+    ) -> Result<Content> {
+        let mut tree = std::mem::take(&mut self.previous_tree);
+        let stored = store(self, &mut |chunks| tree.content(chunks, name?.key()));
+        self.previous_tree = tree;
+        stored
+    }
+
+    /// As [`store`](SnapshotWriter::store), after what `previous` gives.
+    pub(crate) fn store_after(&mut self, previous: Previous, content: &mut dyn Read) -> Result<Content> {
+        let mut hasher = blake3::Hasher::new();
+        let stored = self.store_chunks(previous, content, &mut |chunk| {
+            hasher.update(chunk);
+        })?;
+        let Stored { length, rule, chunks } = stored;
+        Ok(Content { hash: *hasher.finalize().as_bytes(), length, sealing: None, rule, chunks })
     }
 
     /// As [`store_sealed`](SnapshotWriter::store_sealed), after what `previous` gives.
@@ -177,22 +195,41 @@ impl SnapshotWriter {
         ciphertext: &mut dyn Read,
         key: &[u8; 32],
     ) -> Result<Content> {
-        sealed(ciphertext, key, |plaintext| self.store_after(previous, plaintext))
+        let mut unsealing = Unsealing::new(ciphertext, key);
+        let Stored { length, rule, chunks } = self.store_chunks(previous, &mut unsealing, &mut |_| ())?;
+        Ok(Content {
+            hash: *unsealing.hasher.finalize().as_bytes(),
+            length: unsealing.ciphertext_len,
+            sealing: Some(unsealing.sealing(length)),
+            rule,
+            chunks,
+        })
     }
 
-    /// As [`store`](SnapshotWriter::store), after what `previous` gives.
-    pub(crate) fn store_after(&mut self, previous: Previous, content: &mut dyn Read) -> Result<Content> {
+    /// Stores all of `content`, of which `see` is shown every chunk.
+    fn store_chunks(
+        &mut self,
+        previous: Previous,
+        content: &mut dyn Read,
+        see: &mut dyn FnMut(&[u8]),
+    ) -> Result<Stored> {
         let mut buffer = std::mem::take(&mut self.buffer);
-        let stored = self.store_with(previous, content, &mut buffer);
+        let stored = self.store_with(previous, content, see, &mut buffer);
         self.buffer = buffer;
         stored
     }
 
-    fn store_with(&mut self, previous: Previous, content: &mut dyn Read, buffer: &mut Vec<u8>) -> Result<Content> {
+    fn store_with(
+        &mut self,
+        previous: Previous,
+        content: &mut dyn Read,
+        see: &mut dyn FnMut(&[u8]),
+        buffer: &mut Vec<u8>,
+    ) -> Result<Stored> {
         buffer.clear();
         let mut at_end = fill(content, buffer, HEAD_LEN + 1)?;
         let rule = Rule::of(buffer);
-        let (mut hasher, mut length, mut chunks) = (blake3::Hasher::new(), 0, Vec::new());
+        let (mut length, mut chunks) = (0, Vec::new());
         let mut before = Before { previous, chunks: None };
         loop {
             if !at_end {
@@ -201,7 +238,7 @@ impl SnapshotWriter {
             let mut rest = buffer.as_slice();
             while rest.len() >= CHUNK_MAX_LEN || at_end && !rest.is_empty() {
                 let (chunk, tail) = rest.split_at(self.chunks.core.chunker.cut(rule, length, rest));
-                hasher.update(chunk);
+                see(chunk);
                 let id = self.put_data(chunk, &chunks, &mut before)?;
                 chunks.push(ChunkRef { id, len: chunk.len() as u64 });
                 length += chunk.len() as u64;
@@ -218,7 +255,7 @@ impl SnapshotWriter {
             let previous = before.chunks.as_ref().filter(|_| level == 0).and_then(|before| before.list(number));
             self.put_chunk(ChunkKind::List, list, |_, _| previous)
         })?;
-        Ok(Content { hash: *hasher.finalize().as_bytes(), length, sealing: None, rule: rule.number(), chunks })
+        Ok(Stored { length, rule: rule.number(), chunks })
     }
 
     /// Puts the data chunk that comes after `passed` in its content.
@@ -437,20 +474,11 @@ impl Before<'_> {
     }
 }
 
-/// The content of a file that the phone encrypted by `key`, its plaintext stored by `store`.
-fn sealed(
-    ciphertext: &mut dyn Read,
-    key: &[u8; 32],
-    store: impl FnOnce(&mut dyn Read) -> Result<Content>,
-) -> Result<Content> {
-    let mut unsealing = Unsealing::new(ciphertext, key);
-    let content = store(&mut unsealing)?;
-    Ok(Content {
-        hash: *unsealing.hasher.finalize().as_bytes(),
-        length: unsealing.ciphertext_len,
-        sealing: Some(unsealing.sealing(content.length)),
-        ..content
-    })
+/// What was stored of a content, as it is kept.
+struct Stored {
+    length: u64,
+    rule: u8,
+    chunks: Chunks,
 }
 
 /// A tree that was written, and what a record says of it.
