@@ -1,9 +1,12 @@
-//! What each stage of a backup and of a restore costs, on one core: cut, hash, compress, delta, seal, pack, look up, and the way back.
+//! What each stage of a backup and of a restore costs, on one core: cut, hash, compress, delta, seal, pack, look up, and the way back; and to tell two
+//! trees apart.
 
-use std::hint::black_box;
+use std::{hint::black_box, sync::Arc};
 
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
-use heirloom_store::{Cipher, stages};
+use heirloom_store::{
+    Cipher, Details, Entry, Kind, MemoryStorage, Name, Options, Repository, Snapshot, Source, stages,
+};
 
 const FRAME_LEN: usize = 2 << 20;
 const BLOCK_LEN: usize = 64 << 10;
@@ -15,6 +18,7 @@ fn main_benches(criterion: &mut Criterion) {
     into(criterion, &noise, &records);
     out_of(criterion, &noise, &records);
     look_up(criterion);
+    diff(criterion);
 }
 
 fn into(criterion: &mut Criterion, noise: &[u8], records: &[u8]) {
@@ -57,6 +61,29 @@ fn look_up(criterion: &mut Criterion) {
                 number = (number + 7919) % 1_000_000;
                 black_box(lookup.holds(first + number))
             });
+        });
+    }
+}
+
+fn diff(criterion: &mut Criterion) {
+    const FILES: i64 = 100_000;
+    let storage = Arc::new(MemoryStorage::default());
+    let (repository, _) = Repository::create(storage, None, &Options::default()).expect("memory");
+    let keep = |changed: i64| -> Snapshot {
+        let mut writer = repository.write("phone").expect("memory");
+        for number in 0..FILES {
+            let name = Name::new("HomeDomain", &format!("Library/{number:06}")).expect("a name");
+            let mtime_ns = number + i64::from(number < changed);
+            writer.put(&name, &Entry { place_mtime_ns: Some(mtime_ns), ..Entry::new(Kind::File) }).expect("short");
+        }
+        writer.commit(Details::new(changed, Source::Import)).expect("memory").0
+    };
+    let before = keep(0);
+    let mut group = criterion.benchmark_group("diff");
+    for changed in [1, 100, 10_000] {
+        let after = keep(changed);
+        group.bench_function(format!("{changed} of {FILES} entries changed"), |bencher| {
+            bencher.iter(|| repository.diff(&before, &after).expect("memory").map(Result::unwrap).count());
         });
     }
 }
