@@ -14,6 +14,10 @@ use crate::{
 
 const TABLE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("files 1");
 const CACHE_BYTES: usize = 16 << 20;
+/// What is noted is written down when it takes so much memory.
+const NOTED_MAX_BYTES: usize = 8 << 20;
+/// What a note takes beside its bytes.
+const NOTE_OVERHEAD: usize = 80;
 
 /// What tells that a file has not changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +35,9 @@ pub struct FileStamp {
 pub struct FileCache {
     database: Option<Database>,
     table: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
-    remembered: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Keys and values that are not in the database yet.
+    noted: Vec<(Vec<u8>, Vec<u8>)>,
+    noted_bytes: usize,
 }
 
 impl FileCache {
@@ -49,8 +55,9 @@ impl FileCache {
             Err(redb::DatabaseError::DatabaseAlreadyOpen) => None,
             Err(_) => fs::remove_file(&path).ok().and_then(|()| open().ok()),
         });
-        let table = database.as_ref().and_then(|database| database.begin_read().ok()?.open_table(TABLE).ok());
-        FileCache { database, table, remembered: Vec::new() }
+        let mut cache = FileCache { database, ..FileCache::default() };
+        cache.open_table();
+        cache
     }
 
     /// The content that the file at `place` of the backup folder `folder` had when its stamp was the same. Of a sealed one, the key is
@@ -66,7 +73,7 @@ impl FileCache {
         if known == *stamp { Content::parse(cursor.0) } else { None }
     }
 
-    /// Notes a file's content, to be known after [`save`](FileCache::save).
+    /// Notes a file's content, to be known after [`save`](FileCache::save) at the latest.
     pub fn remember(&mut self, folder: &str, place: &str, stamp: FileStamp, content: &Content) {
         if self.database.is_none() {
             return;
@@ -76,28 +83,45 @@ impl FileCache {
         put_varint(&mut value, zigzag(stamp.mtime_ns));
         put_varint(&mut value, stamp.inode);
         value.extend(content.clone().with_key(&[0; 32]).emit());
-        self.remembered.push((key(folder, place), value));
+        let key = key(folder, place);
+        self.noted_bytes += key.len() + value.len() + NOTE_OVERHEAD;
+        self.noted.push((key, value));
+        if self.noted_bytes >= NOTED_MAX_BYTES {
+            self.write_noted();
+        }
     }
 
     /// Writes down what was noted. A failure means only that those files are read again.
     pub fn save(mut self) {
-        // In order, redb writes each of its pages about once.
-        self.remembered.sort_unstable();
-        self.table = None;
-        let _ = self.try_save();
+        self.write_noted();
     }
 
-    fn try_save(&self) -> Result<(), redb::Error> {
-        let Some(database) = self.database.as_ref().filter(|_| !self.remembered.is_empty()) else { return Ok(()) };
+    fn write_noted(&mut self) {
+        // In order, redb writes each of its pages about once.
+        self.noted.sort_unstable();
+        // A reader would hold on to the pages that are replaced.
+        self.table = None;
+        let _ = self.try_write();
+        self.noted.clear();
+        self.noted_bytes = 0;
+        self.open_table();
+    }
+
+    fn try_write(&self) -> Result<(), redb::Error> {
+        let Some(database) = self.database.as_ref().filter(|_| !self.noted.is_empty()) else { return Ok(()) };
         let transaction = database.begin_write()?;
         {
             let mut table = transaction.open_table(TABLE)?;
-            for (key, value) in &self.remembered {
+            for (key, value) in &self.noted {
                 table.insert(key.as_slice(), value.as_slice())?;
             }
         }
         transaction.commit()?;
         Ok(())
+    }
+
+    fn open_table(&mut self) {
+        self.table = self.database.as_ref().and_then(|database| database.begin_read().ok()?.open_table(TABLE).ok());
     }
 }
 
@@ -131,6 +155,22 @@ mod tests {
             assert_eq!(cache.lookup("/a", "00/1", &stamp), None);
         }
         assert_eq!(cache.lookup("/b", "00/1", &STAMP), None);
+    }
+
+    #[test]
+    fn what_takes_much_memory_is_written_before_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cache = FileCache::open(dir.path());
+        let notes = NOTED_MAX_BYTES / 128;
+        for n in 0..notes {
+            cache.remember("/a", &format!("{n:08}"), STAMP, &content(1));
+            assert!(cache.noted_bytes < NOTED_MAX_BYTES);
+        }
+        cache.remember("/a", "00000000", STAMP, &content(2));
+        cache.save();
+        let cache = FileCache::open(dir.path());
+        assert!((1..notes).all(|n| cache.lookup("/a", &format!("{n:08}"), &STAMP) == Some(content(1))));
+        assert_eq!(cache.lookup("/a", "00000000", &STAMP), Some(content(2)), "the last word counts");
     }
 
     #[test]

@@ -250,6 +250,8 @@ impl PackBuilder {
         let unpadded = self.bytes.len() + plaintext.len() + TAG_LEN + TRAILER_LEN;
         plaintext.resize(plaintext.len() + unpadded.next_multiple_of(PADDED_TO) - unpadded, 0);
         let sealed_len = (plaintext.len() + TAG_LEN) as u32;
+        // What grows by itself would take twice the room of a pack.
+        self.bytes.reserve_exact(plaintext.len() + TAG_LEN + TRAILER_LEN);
         self.key.seal(DIRECTORY_FRAME, &[], &plaintext, &mut self.bytes);
         self.bytes.extend_from_slice(&sealed_len.to_le_bytes());
         self.bytes.extend_from_slice(END_MAGIC);

@@ -31,7 +31,7 @@ use crate::{
 /// Twice the longest chunk, so that what is left of one read is moved seldom.
 const BUFFER_LEN: usize = 2 * CHUNK_MAX_LEN;
 /// So many new chunks are brought into the index at a time, to bound what a long run remembers.
-const SEGMENT_ENTRIES: usize = 512 << 10;
+const SEGMENT_ENTRIES: usize = 128 << 10;
 
 /// Makes a snapshot. Dropped without [`commit`](SnapshotWriter::commit), it has not happened; packs that were written are used by the next.
 pub struct SnapshotWriter {
