@@ -95,6 +95,7 @@ pub enum Command {
     Encryption(Encryption),
     Unseal(Unseal),
     Check(Check),
+    Key(Key),
     #[cfg(feature = "demo")]
     Demo(Demo),
     Completions(Completions),
@@ -399,6 +400,56 @@ pub struct Check {
     /// Read, decrypt and verify every byte
     #[arg(long)]
     pub read_data: bool,
+}
+
+/// List and change what opens the repository
+///
+/// A repository opens with any of its passwords, or with its recovery key. Changing them rewrites nothing else, and takes a second. It cannot call
+/// back what was given away: who has an old copy of the folder and the password that it had then can open it, and what is in the repository now.
+#[derive(Debug, Args)]
+#[command(disable_help_subcommand = true)]
+#[command(after_help = "Examples:
+  heirloom key list
+  heirloom key change                 # asks for the old password, then for the new one
+  heirloom key add                    # a password for somebody else
+  heirloom key add --file ~/.nightly  # one for a nightly job
+  heirloom key recovery               # new words for the paper; the old ones are void
+  heirloom key remove 3f2a
+
+The new password is the first that is set of HEIRLOOM_NEW_PASSWORD, HEIRLOOM_NEW_PASSWORD_FILE
+and HEIRLOOM_NEW_PASSWORD_COMMAND; otherwise it is asked for. Is the password lost? Give the 15
+words of the recovery key in its place, and `heirloom key change`.")]
+pub struct Key {
+    /// What to do
+    #[command(subcommand)]
+    pub action: KeyAction,
+}
+
+/// What to do with the keys of a repository.
+#[derive(Debug, Subcommand)]
+pub enum KeyAction {
+    /// List passwords and recovery keys, by ids; never the secrets themselves
+    List,
+    /// Add a password beside those that there are
+    Add {
+        /// Make a password that nobody could remember, and a file that holds it, for HEIRLOOM_PASSWORD_FILE
+        #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+        file: Option<PathBuf>,
+    },
+    /// Remove a password or recovery key other than the one given now
+    Remove {
+        /// Its id, or the first digits of it
+        #[arg(value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        key: String,
+    },
+    /// Set another password in place of the one given now, or the first one of a repository that has none
+    Change,
+    /// Make a new recovery key in place of the old one
+    Recovery {
+        /// Do not ask for words of the recovery key to see that it was written down
+        #[arg(long)]
+        no_verify: bool,
+    },
 }
 
 /// Show how it works, with a simulated phone

@@ -137,6 +137,8 @@ impl Failure {
             StoreError::Unsupported { .. } => Some("use a newer version of heirloom"),
             StoreError::PasswordNeeded => Some("set HEIRLOOM_PASSWORD_FILE or HEIRLOOM_PASSWORD"),
             StoreError::WrongPassword => Some("the recovery key, all 15 words of it, opens the repository as well"),
+            StoreError::SlotInUse => Some("give another password, or the recovery key, to show that you have one"),
+            StoreError::NoSuchSlot { .. } => Some("`heirloom key list` lists them"),
             StoreError::TargetExists { .. } => Some("give another folder, or --force to write into this one"),
             error if error.is_full() => {
                 Some("make room and run it again: what was stored is kept, and not stored twice")

@@ -20,6 +20,7 @@ mod import;
 mod info_plist;
 mod init;
 mod interrupt;
+mod key;
 mod ls;
 mod manifest;
 mod naming;
@@ -27,6 +28,7 @@ mod operation;
 mod pair;
 mod password;
 mod phone;
+mod recovery_key;
 mod report;
 mod restore;
 mod shell;
@@ -79,6 +81,7 @@ fn run(Arguments { global, command }: &Arguments, report: &Report) -> Result<Exi
         Command::Encryption(args) => encryption::run(args, report),
         Command::Unseal(args) => unseal::run(args, global, report),
         Command::Check(args) => check::run(args, global, report),
+        Command::Key(args) => key::run(args, global, report),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => shell::completions(args, report),
@@ -89,7 +92,7 @@ fn run(Arguments { global, command }: &Arguments, report: &Report) -> Result<Exi
 fn has_json(command: &Command) -> bool {
     match command {
         Command::Init(_) | Command::Import(_) | Command::Snapshots(_) | Command::Ls(_) => true,
-        Command::Export(_) | Command::Check(_) => true,
+        Command::Export(_) | Command::Check(_) | Command::Key(_) => true,
         Command::Devices(_)
         | Command::Pair(_)
         | Command::Backup(_)

@@ -27,6 +27,9 @@ impl Password {
     /// Of the repository.
     pub const REPOSITORY: Password =
         Password { variable: "HEIRLOOM_PASSWORD", takes_command: true, exit: Exit::WrongPassword };
+    /// By which the repository shall open from now on.
+    pub const NEW: Password =
+        Password { variable: "HEIRLOOM_NEW_PASSWORD", takes_command: true, exit: Exit::WrongPassword };
     /// By which the phone encrypts its backups.
     pub const BACKUP: Password =
         Password { variable: "HEIRLOOM_BACKUP_PASSWORD", takes_command: false, exit: Exit::WrongBackupPassword };

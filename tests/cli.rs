@@ -18,13 +18,14 @@ use crate::support::{
 };
 
 const FAILED: i32 = 1;
-const VERBS: [&str; 15] = [
+const VERBS: [&str; 16] = [
     "init",
     "import",
     "snapshots",
     "ls",
     "export",
     "check",
+    "key",
     "demo",
     "completions",
     "man",
@@ -397,6 +398,8 @@ fn what_cannot_be_understood_ends_with_2() {
         &["--json", "man"],
         &["ls", ""],
         &["demo", "--size", "much"],
+        &["key"],
+        &["key", "remove", ""],
     ] {
         let said = home.run(args);
         assert_eq!((said.exit, &*said.stdout), (2, ""), "{args:?}: {said:?}");
@@ -456,6 +459,73 @@ fn passwords_come_from_three_variables_or_are_the_recovery_key() {
         assert!(!said.stderr.contains(PASSWORD), "{said:?}");
     }
     assert_eq!(home.run(&["check", "--packs"]).exit, 0, "which needs none");
+}
+
+#[test]
+fn keys_are_added_changed_and_removed() {
+    let home = Home::empty();
+    let run = |password: &str, new: &str, args: &[&str]| {
+        home.run_with(&[("HEIRLOOM_PASSWORD", password), ("HEIRLOOM_NEW_PASSWORD", new)], args)
+    };
+    let json = |password: &str, args: &[&str]| -> Value {
+        let said = run(password, "", &[&["--json"], args].concat());
+        assert_eq!(said.exit, 0, "{said:?}");
+        serde_json::from_str(&said.stdout).unwrap()
+    };
+    let opens = |password: &str| match run(password, "", &["snapshots"]).exit {
+        0 => true,
+        12 => false,
+        other => panic!("{password}: {other}"),
+    };
+    let old_words = json("first", &["init"])["recovery_key"].as_str().unwrap().to_owned();
+    assert_eq!(run("first", "second", &["key", "add"]).exit, 0);
+    let listed = json("first", &["key", "list"]);
+    assert_eq!(keys(&listed[0]), ["created", "id", "kind", "used"]);
+    let kinds: Vec<&str> = listed.as_array().unwrap().iter().map(|row| row["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds.iter().filter(|kind| **kind == "password").count(), 2, "{listed}");
+    assert!(kinds.len() == 3 && kinds.contains(&"recovery"), "{listed}");
+    let used = listed.as_array().unwrap().iter().find(|row| row["used"] == true).unwrap();
+    let first = used["id"].as_str().unwrap();
+
+    run("first", "", &["key", "remove", first]).assert_failed(1, &["this very key", "recovery key"]);
+    run("first", "", &["key", "remove", "no-such"]).assert_failed(1, &["no-such", "key list"]);
+    assert_eq!(run("second", "", &["key", "remove", &first[..8]]).exit, 0);
+    assert!(!opens("first") && opens("second"));
+
+    assert_eq!(run("second", "third", &["key", "change"]).stdout, "the password is changed\n");
+    assert!(!opens("second") && opens("third") && opens(&old_words));
+    run("third", "", &["key", "change"]).assert_failed(12, &["HEIRLOOM_NEW_PASSWORD_FILE"]);
+    run("second", "fourth", &["key", "change"]).assert_failed(12, &["wrong password"]);
+
+    let new_words = json("third", &["key", "recovery"])["recovery_key"].as_str().unwrap().to_owned();
+    assert!(opens(&new_words) && !opens(&old_words));
+    let said = run(&new_words, "fourth", &["key", "change"]);
+    assert!(said.exit == 0 && said.stderr.contains("key remove ID"), "{said:?}");
+    assert!(opens("third") && opens("fourth") && opens(&new_words));
+
+    let by_file = |file: &str, args: &[&str]| home.run_with(&[("HEIRLOOM_PASSWORD_FILE", file)], args).exit;
+    assert_eq!(run("third", "", &["key", "add", "--file", "nightly"]).exit, 0);
+    assert_eq!(by_file("nightly", &["snapshots"]), 0);
+    run("third", "", &["key", "add", "--file", "nightly"]).assert_failed(1, &["nightly"]);
+    assert_eq!(by_file("nightly", &["snapshots"]), 0, "the file is as it was");
+    #[cfg(unix)]
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(home.path("nightly")).unwrap().permissions()) & 0o777,
+        0o600
+    );
+    assert_eq!(run("third", "", &["check"]).exit, 0);
+}
+
+#[test]
+fn a_repository_without_a_password_gets_one() {
+    let home = Home::new();
+    let new = [("HEIRLOOM_NEW_PASSWORD", PASSWORD)];
+    let said = home.run_with(&new, &["key", "add"]);
+    assert!(said.exit == 0 && said.stderr.contains("everybody can still open"), "{said:?}");
+    let said = home.run_with(&new, &["key", "change"]);
+    assert!(said.exit == 0 && said.stderr.contains("`heirloom key recovery` makes one"), "{said:?}");
+    assert_eq!(home.run(&["snapshots"]).exit, 12);
+    assert_eq!(home.run_with(&[("HEIRLOOM_PASSWORD", PASSWORD)], &["snapshots"]).exit, 0);
 }
 
 #[test]

@@ -317,3 +317,27 @@ fn nothing_is_created_over_what_is_left_of_a_repository() {
         assert_eq!(local.list("").unwrap().len(), before, "{left}: something was deleted or written");
     }
 }
+
+/// From a repository that everybody can read, whose slot is quick to try.
+#[test]
+fn a_password_change_that_is_cut_off_leaves_one_that_opens() {
+    let storage = Arc::new(MemoryStorage::default());
+    Repository::create(storage.clone(), None, &OPTIONS).unwrap();
+    let files = storage.files().clone();
+    let change = |fault| {
+        let disk = Arc::new(FaultyStorage::new(&files, fault));
+        let changed = Repository::open(disk.clone(), Unlock::Open, None).unwrap().change_password("new");
+        (disk, changed.is_ok())
+    };
+    let opens = |files: &Files, unlock| Repository::open(storage_of(files), unlock, None).is_ok();
+    let (disk, _) = change(Fault::None);
+    assert!(!opens(&disk.files(), Unlock::Open) && opens(&disk.files(), Unlock::Password("new")));
+    for (at, torn) in (0..disk.changes()).flat_map(|at| Torn::ALL.map(|torn| (at, torn))) {
+        let (disk, is_changed) = change(Fault::Stop { at, torn });
+        assert!(!is_changed, "{at} {torn:?}");
+        let cuts = [Unsynced::Kept, Unsynced::Lost, Unsynced::Emptied].map(|fate| disk.after_power_cut(|| fate).0);
+        for left in cuts.iter().chain([&disk.files()]) {
+            assert!(opens(left, Unlock::Open) || opens(left, Unlock::Password("new")), "{at} {torn:?}");
+        }
+    }
+}

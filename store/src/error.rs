@@ -43,6 +43,15 @@ pub enum Error {
         /// What is wrong with the words.
         what: String,
     },
+    /// The slot that was to be removed is the one by which the repository was opened.
+    #[error("the repository was opened by this very key")]
+    SlotInUse,
+    /// No slot has this id.
+    #[error("no key has the id {id}")]
+    NoSuchSlot {
+        /// The id as it was given.
+        id: String,
+    },
     /// Bytes of the repository that cannot be what was written.
     #[error("{file} is damaged: {what}")]
     Damaged {

@@ -9,10 +9,11 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::{
     bytes::random,
-    config::{self, Config, TEXT_MAX_LEN},
+    config::{self, TEXT_MAX_LEN},
     error::{Error, Problem, Result},
     id::{decode_hex, encode_hex},
     seal::{Cipher, FrameNumber},
+    session::unix_seconds,
     storage::Storage,
 };
 
@@ -62,6 +63,14 @@ impl Secret {
 /// 160 random bits that open a repository when its password is forgotten; shown as 15 words of BIP 39's English list.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct RecoveryKey(pub(crate) [u8; RECOVERY_LEN]);
+
+/// A password that nobody could guess or remember: 64 digits, for a file that a program reads.
+///
+/// # Errors
+/// [`Error::Random`].
+pub fn random_password() -> Result<Zeroizing<String>> {
+    Ok(Zeroizing::new(encode_hex(&random::<32>().map_err(Error::Random)?)))
+}
 
 impl RecoveryKey {
     pub(crate) fn random() -> Result<RecoveryKey> {
@@ -134,12 +143,17 @@ pub(crate) struct Slot {
     secret: String,
 }
 
+/// By what a slot opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum SlotKind {
+pub enum SlotKind {
+    /// By a password.
     Password,
+    /// By a recovery key.
     Recovery,
+    /// By nothing: everybody can.
     Open,
+    /// By something that this program does not know.
     #[serde(other)]
     Unknown,
 }
@@ -153,13 +167,13 @@ struct Costs {
 }
 
 impl Slot {
-    /// A slot of the kind of `unlock`.
-    pub(crate) fn new(unlock: Unlock, secret: &Secret, config: &Config) -> Result<Slot> {
+    /// A slot of the kind of `unlock`, in a repository whose config's first line is `config`.
+    pub(crate) fn new(unlock: Unlock, secret: &Secret, cipher: Cipher, config: String) -> Result<Slot> {
         let mut slot = Slot {
             slot: encode_hex(&random::<8>().map_err(Error::Random)?),
             kind: SlotKind::Open,
-            created: config.created,
-            config: config.to_line(),
+            created: unix_seconds(),
+            config,
             salt: String::new(),
             costs: None,
             sealed: String::new(),
@@ -179,7 +193,7 @@ impl Slot {
         };
         let key = slot.key(unlock, &salt)?.expect("the slot is of the kind of what opens it");
         let mut sealed = Vec::with_capacity(SEALED_LEN);
-        config.cipher.key(&key).seal(
+        cipher.key(&key).seal(
             FrameNumber::Inner(0),
             blake3::hash(slot.config.as_bytes()).as_bytes(),
             &secret.0,
@@ -189,8 +203,18 @@ impl Slot {
         Ok(slot)
     }
 
+    /// 16 digits, by which its files are named.
+    pub(crate) fn id(&self) -> &str {
+        &self.slot
+    }
+
     pub(crate) fn kind(&self) -> SlotKind {
         self.kind
+    }
+
+    /// When it was made, seconds since 1970.
+    pub(crate) fn created(&self) -> i64 {
+        self.created
     }
 
     /// The copy of config's first line.
@@ -267,6 +291,11 @@ impl Slot {
         let text = config::with_check_line(&line);
         (1..=2).try_for_each(|copy| storage.put_file(&self.file(copy), &text))
     }
+
+    /// Deletes both copies.
+    pub(crate) fn delete(&self, storage: &dyn Storage) -> Result<()> {
+        (1..=2).try_for_each(|copy| storage.delete_file(&self.file(copy)))
+    }
 }
 
 /// Every slot that has a whole copy, and what is wrong with the others.
@@ -311,7 +340,7 @@ fn is_slot_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{id::RepositoryId, storage::MemoryStorage};
+    use crate::{config::Config, id::RepositoryId, storage::MemoryStorage};
 
     fn config() -> Config {
         Config::new(RepositoryId([1; 16]), Cipher::default(), 1 << 24, 0)
@@ -322,13 +351,13 @@ mod tests {
         let (config, secret, recovery) = (config(), Secret::random().unwrap(), RecoveryKey::random().unwrap());
         let unlocks = [Unlock::Password("pässword"), Unlock::Recovery(&recovery), Unlock::Open];
         for (i, unlock) in unlocks.into_iter().enumerate() {
-            let slot = Slot::new(unlock, &secret, &config).unwrap();
+            let slot = Slot::new(unlock, &secret, config.cipher, config.to_line()).unwrap();
             for (j, other) in unlocks.into_iter().enumerate() {
                 let opened = slot.open(other, config.cipher).unwrap();
                 assert_eq!(opened.map(|found| found.0), (i == j).then_some(secret.0), "{i} {j}");
             }
         }
-        let slot = Slot::new(Unlock::Password("pa\u{308}ssword"), &secret, &config).unwrap();
+        let slot = Slot::new(Unlock::Password("pa\u{308}ssword"), &secret, config.cipher, config.to_line()).unwrap();
         assert!(slot.open(Unlock::Password("p\u{e4}ssword"), config.cipher).unwrap().is_some(), "composed or not");
         assert!(slot.open(Unlock::Password("password"), config.cipher).unwrap().is_none());
         let mut moved = slot.clone();
@@ -350,7 +379,7 @@ mod tests {
     fn one_copy_of_a_slot_is_enough_and_the_other_is_reported() {
         let storage = MemoryStorage::default();
         let secret = Secret::random().unwrap();
-        Slot::new(Unlock::Open, &secret, &config()).unwrap().write(&storage).unwrap();
+        Slot::new(Unlock::Open, &secret, Cipher::default(), config().to_line()).unwrap().write(&storage).unwrap();
         assert_eq!(read_slots(&storage).map(|(slots, problems)| (slots.len(), problems.len())).unwrap(), (1, 0));
         let first = storage.files().keys().next().unwrap().clone();
         storage.files().get_mut(&first).unwrap()[40] ^= 1;
@@ -363,7 +392,8 @@ mod tests {
 
     #[test]
     fn costs_beyond_reason_are_refused() {
-        let slot = Slot::new(Unlock::Password("p"), &Secret::random().unwrap(), &config()).unwrap();
+        let slot = Slot::new(Unlock::Password("p"), &Secret::random().unwrap(), Cipher::default(), config().to_line())
+            .unwrap();
         let mut greedy = slot;
         greedy.costs = Some(Costs { memory_kib: u32::MAX, passes: 1, lanes: 1 });
         assert!(greedy.open(Unlock::Password("p"), Cipher::default()).is_err_and(|error| error.is_damage()));

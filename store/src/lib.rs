@@ -31,6 +31,7 @@ mod parked;
 mod remembered;
 mod repository;
 mod session;
+mod slots;
 mod snapshot;
 
 // Into it.
@@ -95,7 +96,7 @@ pub use error::{Error, Problem, Result};
 pub use export::{ExportOptions, ExportStats, export};
 pub use file_cache::{FileCache, FileStamp};
 pub use id::{ChunkId, FileHash, RepositoryId, SnapshotId};
-pub use keys::{RecoveryKey, Unlock};
+pub use keys::{RecoveryKey, SlotKind, Unlock, random_password};
 pub use name::{Name, TreePath};
 pub use parked::Parked;
 pub use reader::{Prefix, SnapshotReader};
@@ -103,6 +104,7 @@ pub use remembered::RememberedPassword;
 pub use repository::{Options, Probe, Repository};
 pub use seal::Cipher;
 pub use sealing::Sealing;
+pub use slots::KeySlot;
 pub use snapshot::{Snapshot, SnapshotList, SnapshotRecord, Source};
 pub use snapshot_folder::SnapshotFolder;
 pub use spool::Scratch;

@@ -63,6 +63,9 @@ pub struct Repository {
     cache_dir: Option<PathBuf>,
     problems: Vec<Problem>,
     needs_password: bool,
+    /// For new slots.
+    pub(crate) secret: Secret,
+    pub(crate) opened_by: Slot,
 }
 
 /// What every part of an open repository needs.
@@ -93,14 +96,16 @@ impl Repository {
         let config = Config::new(id, options.cipher, pack_bytes, unix_seconds());
         let secret = Secret::random()?;
         let recovery = password.map(|_| RecoveryKey::random()).transpose()?;
-        Slot::new(password.map_or(Unlock::Open, Unlock::Password), &secret, &config)?.write(&*storage)?;
+        let slot = |unlock| Slot::new(unlock, &secret, config.cipher, config.to_line());
+        let opened_by = slot(password.map_or(Unlock::Open, Unlock::Password))?;
+        opened_by.write(&*storage)?;
         if let Some(recovery) = &recovery {
-            Slot::new(Unlock::Recovery(recovery), &secret, &config)?.write(&*storage)?;
+            slot(Unlock::Recovery(recovery))?.write(&*storage)?;
         }
         storage.sync_all()?;
         storage.put_file(CONFIG_FILE, &with_check_line(&config.to_line()))?;
         storage.sync_all()?;
-        let repository = Repository::with(storage, config, &secret, None, Vec::new());
+        let repository = Repository::with(storage, config, secret, opened_by, None, Vec::new());
         Ok((Repository { needs_password: password.is_some(), ..repository }, recovery))
     }
 
@@ -136,7 +141,7 @@ impl Repository {
             match slot.open(unlock, config.cipher) {
                 Ok(Some(secret)) => {
                     let cache_dir = cache_dir.map(|dir| dir.join(config.id.to_string()));
-                    let repository = Repository::with(storage, config, &secret, cache_dir, problems);
+                    let repository = Repository::with(storage, config, secret, slot.clone(), cache_dir, problems);
                     return Ok(Repository { needs_password: needs_password(&slots), ..repository });
                 }
                 Ok(None) if slot.kind() == unlock.kind() => {
@@ -155,7 +160,8 @@ impl Repository {
     fn with(
         storage: Arc<dyn Storage>,
         config: Config,
-        secret: &Secret,
+        secret: Secret,
+        opened_by: Slot,
         cache_dir: Option<PathBuf>,
         problems: Vec<Problem>,
     ) -> Repository {
@@ -163,7 +169,7 @@ impl Repository {
         let sealer = Sealer::new(config.cipher, config.id, keys.seal);
         let chunker = Chunker::new(&keys.chunker);
         let core = Arc::new(Core { storage, config, keys, sealer, chunker, distrusted: Mutex::default() });
-        Repository { core, cache_dir, problems, needs_password: true }
+        Repository { core, cache_dir, problems, needs_password: true, secret, opened_by }
     }
 
     /// Whether it opens with a password or a recovery key alone, so that not everybody who has it can read it.
