@@ -62,15 +62,10 @@ pub fn open(global: &Global, report: &Report) -> Result<Repository> {
 
 /// Chooses the password of a new repository.
 pub fn new_password() -> Result<String> {
-    if let Some(password) = Password::REPOSITORY.given()? {
-        return Ok(password);
-    }
-    if !can_ask() {
-        let failure =
-            Failure::new(Exit::WrongPassword, "a new repository needs a password, and there is no terminal to ask on");
-        return Err(failure.hint("set HEIRLOOM_PASSWORD_FILE or HEIRLOOM_PASSWORD, or say --no-password"));
-    }
-    let password = Password::REPOSITORY.ask_twice("New password for the repository: ")?;
+    let password = Password::REPOSITORY.chosen("New password for the repository: ")?.ok_or_else(|| {
+        Failure::new(Exit::WrongPassword, "a new repository needs a password, and there is no terminal to ask on")
+            .hint("set HEIRLOOM_PASSWORD_FILE or HEIRLOOM_PASSWORD, or say --no-password")
+    })?;
     if password.is_empty() {
         return Err(
             Failure::failed("the password is empty").hint("say --no-password if everybody may read the repository")

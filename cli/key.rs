@@ -1,8 +1,8 @@
 //! `key`: what opens the repository, listed and changed.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::Write,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
     path::Path,
 };
 
@@ -15,7 +15,7 @@ use crate::{
     failure::{Exit, Failure, Result},
     password::Password,
     recovery_key,
-    report::{Align, Report, Table, can_ask, local_time, rfc3339},
+    report::{Align, Report, Table, local_time, rfc3339},
 };
 
 /// A key in JSON.
@@ -27,6 +27,14 @@ struct Row {
     created: Option<String>,
     /// Whether the repository was opened by it just now.
     used: bool,
+}
+
+/// A new recovery key in JSON, which is the only time that its words are shown.
+#[derive(Serialize)]
+struct NewRecoveryKey {
+    #[serde(flatten)]
+    row: Row,
+    recovery_key: String,
 }
 
 impl Row {
@@ -92,26 +100,31 @@ fn add(repository: &Repository, file: Option<&Path>, report: &Report) -> Result<
     Ok(())
 }
 
-/// Adds a password that a new file holds.
-fn add_file(repository: &Repository, file: &Path) -> Result<KeySlot> {
+/// Adds a password that a new file holds. If that fails, there is no such file.
+fn add_file(repository: &Repository, path: &Path) -> Result<KeySlot> {
     let password = random_password()?;
-    write_password(file, &password)
-        .map_err(|error| Failure::failed(format!("cannot write {}: {error}", file.display())))?;
-    let added = repository.add_password(&password);
+    let failed = |error| Failure::failed(format!("cannot write {}: {error}", path.display()));
+    let file = create_private(path).map_err(failed)?;
+    let added = write_line(file, &password)
+        .map_err(failed)
+        .and_then(|()| repository.add_password(&password).map_err(Failure::from));
     if added.is_err() {
-        let _ = fs::remove_file(file);
+        let _ = fs::remove_file(path);
     }
-    Ok(added?)
+    added
 }
 
 /// Makes a file that nobody else reads.
-fn write_password(path: &Path, password: &str) -> std::io::Result<()> {
+fn create_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    file.write_all(password.as_bytes())?;
+    options.open(path)
+}
+
+fn write_line(mut file: File, line: &str) -> io::Result<()> {
+    file.write_all(line.as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()
 }
@@ -132,19 +145,19 @@ fn remove(repository: &Repository, key: &str, report: &Report) -> Result<()> {
 }
 
 fn change(repository: &Repository, report: &Report) -> Result<()> {
-    let used = repository.slots()?.into_iter().find(|slot| slot.is_used);
+    let before = repository.slots()?;
     let added = repository.change_password(&new_password()?)?;
     if report.json {
         return report.json(&Row::of(&added));
     }
-    match used.map(|used| used.kind) {
-        Some(SlotKind::Recovery) => {
-            report.line(format_args!("added password {}", added.id))?;
-            report.note("other passwords open the repository as before: `heirloom key list`, `heirloom key remove ID`");
-        }
-        _ => report.line("the password is changed")?,
+    let is_recovery = |slot: &&KeySlot| slot.kind == SlotKind::Recovery;
+    if before.iter().filter(is_recovery).any(|slot| slot.is_used) {
+        report.line(format_args!("added password {}", added.id))?;
+        report.note("other passwords open the repository as before: `heirloom key list`, `heirloom key remove ID`");
+    } else {
+        report.line("the password is changed")?;
     }
-    if repository.slots()?.iter().all(|slot| slot.kind != SlotKind::Recovery) {
+    if !before.iter().any(|slot| is_recovery(&slot)) {
         report.note("there is no recovery key, should the password be lost: `heirloom key recovery` makes one");
     }
     Ok(())
@@ -155,11 +168,7 @@ fn recovery(repository: &Repository, no_verify: bool, report: &Report) -> Result
     old.retain(|slot| slot.kind == SlotKind::Recovery);
     let (slot, key) = repository.add_recovery_key()?;
     if report.json {
-        let Row { id, kind, created, .. } = Row::of(&slot);
-        let words = key.to_string();
-        report.json(
-            &serde_json::json!({ "id": id, "kind": kind, "created": created, "used": false, "recovery_key": words }),
-        )?;
+        report.json(&NewRecoveryKey { row: Row::of(&slot), recovery_key: key.to_string() })?;
         report.flush()?;
     } else {
         recovery_key::hand_over(&key, no_verify, report)?;
@@ -180,10 +189,8 @@ fn recovery(repository: &Repository, no_verify: bool, report: &Report) -> Result
 }
 
 fn new_password() -> Result<String> {
-    let password = match Password::NEW.given()? {
-        Some(password) => password,
-        None if can_ask() => Password::NEW.ask_twice("New password for the repository: ")?,
-        None => return Err(Password::NEW.wanted("no new password is given, and there is no terminal to ask on")),
-    };
+    let password = Password::NEW
+        .chosen("New password for the repository: ")?
+        .ok_or_else(|| Password::NEW.wanted("no new password is given, and there is no terminal to ask on"))?;
     if password.is_empty() { Err(Failure::failed("the password is empty")) } else { Ok(password) }
 }

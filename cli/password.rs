@@ -9,7 +9,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::failure::{Exit, Failure, Result};
+use crate::{
+    failure::{Exit, Failure, Result},
+    report::can_ask,
+};
 
 const PASSWORD_MAX_LEN: u64 = 64 << 10;
 
@@ -59,6 +62,14 @@ impl Password {
             io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => Failure::interrupted(),
             _ => self.failure(format!("cannot ask for the password: {error}")),
         })
+    }
+
+    /// A password that is to be set, from the environment or asked for twice. `None` if it is not given, and there is nobody to ask.
+    pub fn chosen(self, prompt: &str) -> Result<Option<String>> {
+        match self.given()? {
+            None if can_ask() => self.ask_twice(prompt).map(Some),
+            given => Ok(given),
+        }
     }
 
     /// Asks twice for a password that is to be set.

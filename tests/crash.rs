@@ -2,7 +2,8 @@
 //!
 //! A run makes two snapshots of a phone, the second as an edit of the first that is parked on its way. It is cut off at every change that
 //! it makes to the disk, in several ways. Then: is every snapshot that was committed whole, does a check find nothing but the file that
-//! was torn, does what was parked go on, and does the next run store only what is missing?
+//! was torn, does what was parked go on, and does the next run store only what is missing? And a change of the password, cut off alike: does
+//! the old one open the repository, or the new?
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -339,5 +340,19 @@ fn a_password_change_that_is_cut_off_leaves_one_that_opens() {
         for left in cuts.iter().chain([&disk.files()]) {
             assert!(opens(left, Unlock::Open) || opens(left, Unlock::Password("new")), "{at} {torn:?}");
         }
+    }
+}
+
+#[test]
+fn a_password_change_on_a_full_disk_changes_nothing() {
+    let storage = Arc::new(MemoryStorage::default());
+    Repository::create(storage.clone(), None, &OPTIONS).unwrap();
+    let files = storage.files().clone();
+    for from in 0..2 {
+        let disk = Arc::new(FaultyStorage::new(&files, Fault::Full { from }));
+        let repository = Repository::open(disk.clone(), Unlock::Open, None).unwrap();
+        let error = repository.change_password("new").unwrap_err();
+        assert!(error.is_full(), "{error}");
+        assert!(disk.files() == files, "after {from} of two copies");
     }
 }

@@ -289,6 +289,14 @@ def assert_same(one, other):
         raise SystemExit(f"{one} and {other} differ:\n{difference.stdout[:2000]}")
 
 
+def sha256(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for part in iter(lambda: file.read(1 << 20), b""):
+            digest.update(part)
+    return digest.digest()
+
+
 def bound(generations, zstd):
     """Bytes that each generation needs: new files compressed, changed ones patched from what they were, known contents for nothing."""
 
@@ -307,8 +315,7 @@ def bound(generations, zstd):
         now = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
         jobs = []
         for name, path in now.items():
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").digest()
+            digest = sha256(path)
             if digest not in seen:
                 seen.add(digest)
                 jobs.append((path, before.get(name)))

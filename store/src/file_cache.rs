@@ -88,6 +88,7 @@ impl FileCache {
         self.noted.push((key, value));
         if self.noted_bytes >= NOTED_MAX_BYTES {
             self.write_noted();
+            self.open_table();
         }
     }
 
@@ -104,7 +105,6 @@ impl FileCache {
         let _ = self.try_write();
         self.noted.clear();
         self.noted_bytes = 0;
-        self.open_table();
     }
 
     fn try_write(&self) -> Result<(), redb::Error> {

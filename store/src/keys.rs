@@ -64,14 +64,6 @@ impl Secret {
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct RecoveryKey(pub(crate) [u8; RECOVERY_LEN]);
 
-/// A password that nobody could guess or remember: 64 digits, for a file that a program reads.
-///
-/// # Errors
-/// [`Error::Random`].
-pub fn random_password() -> Result<Zeroizing<String>> {
-    Ok(Zeroizing::new(encode_hex(&random::<32>().map_err(Error::Random)?)))
-}
-
 impl RecoveryKey {
     pub(crate) fn random() -> Result<RecoveryKey> {
         Ok(RecoveryKey(random().map_err(Error::Random)?))
@@ -102,6 +94,14 @@ impl FromStr for RecoveryKey {
         let bytes = entropy.as_slice().try_into().map_err(|_| bad("it has 15 words".into()))?;
         Ok(RecoveryKey(bytes))
     }
+}
+
+/// A password that nobody could guess or remember: 64 digits, for a file that a program reads.
+///
+/// # Errors
+/// [`Error::Random`].
+pub fn random_password() -> Result<Zeroizing<String>> {
+    Ok(Zeroizing::new(encode_hex(&random::<32>().map_err(Error::Random)?)))
 }
 
 /// What a person has to open a repository with.

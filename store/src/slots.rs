@@ -89,7 +89,11 @@ impl Repository {
         let core = self.core();
         core.config.check_writable()?;
         let slot = Slot::new(unlock, &self.secret, core.config.cipher, self.opened_by.config().to_owned())?;
-        slot.write(&*core.storage)?;
+        if let Err(error) = slot.write(&*core.storage) {
+            // One copy without the other would be reported for ever.
+            let _ = slot.delete(&*core.storage);
+            return Err(error);
+        }
         core.storage.sync_all()?;
         let kept = self.read_slots()?.into_iter().find(|kept| *kept == slot);
         let opened = kept.map_or(Ok(None), |kept| kept.open(unlock, core.config.cipher))?;
