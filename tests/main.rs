@@ -8,6 +8,9 @@ mod roundtrip;
 // What is left when a run is cut off anywhere, the disk loses what was not synced, or is full.
 mod crash;
 
+// What prune deletes, and what it must not, beside others and when it is cut off.
+mod prune;
+
 // What every kind of damage to every kind of file does: a table.
 mod damage;
 

@@ -135,7 +135,7 @@ fn check_packs(chunks: &ChunkReader, depth: Depth, report: &mut CheckReport, on_
             chunk_count.fetch_add(count as u64, Ordering::Relaxed);
             findings
         }
-        Err(error) => vec![Finding { pack: pack.name, lost: Lost::Pack, error }],
+        Err(error) => vec![Finding { pack: pack.name, lost: Lost::Pack, error: Some(error) }],
     })?;
     report.packs = packs.len() as u64;
     report.chunks = chunk_count.into_inner();
@@ -149,7 +149,7 @@ fn check_packs(chunks: &ChunkReader, depth: Depth, report: &mut CheckReport, on_
             Lost::Name => unreadable.misnamed.insert(pack),
             Lost::Chunk(ordinal) => unreadable.chunks.insert((pack, ordinal)),
         };
-        report.problems.push(Problem::from_error(&pack_file(&pack), error));
+        report.problems.extend(error.map(|error| Problem::from_error(&pack_file(&pack), error)));
     }
     Ok(unreadable)
 }
@@ -168,7 +168,8 @@ struct Unreadable {
 struct Finding {
     pack: FileHash,
     lost: Lost,
-    error: Error,
+    /// What is wrong, if that by itself is.
+    error: Option<Error>,
 }
 
 /// What cannot be relied on.
@@ -191,7 +192,7 @@ fn check_pack(chunks: &ChunkReader, depth: Depth, pack: &SegmentPack) -> Result<
         if depth == Depth::ReadData || misnamed.is_err() {
             findings.extend(check_chunks(chunks, &open, pack.name, &bytes));
         }
-        findings.extend(misnamed.err().map(|error| Finding { pack: pack.name, lost: Lost::Name, error }));
+        findings.extend(misnamed.err().map(|error| Finding { pack: pack.name, lost: Lost::Name, error: Some(error) }));
     }
     Ok((open.directory.chunks.len(), findings))
 }
@@ -222,10 +223,19 @@ fn check_chunks(chunks: &ChunkReader, pack: &Pack, name: FileHash, bytes: &[u8])
             });
             let what = match whole {
                 Ok(true) => continue,
+                // A prune leaves deltas that nothing needs, and deletes their bases. Where one is needed, a file says so.
+                Err(Error::ChunkMissing { .. }) if frame.base.is_some() => {
+                    findings.push(Finding { pack: name, lost: Lost::Chunk(ordinal), error: None });
+                    continue;
+                }
                 Ok(false) => format!("chunk {ordinal} is not what its id says"),
                 Err(error) => format!("chunk {ordinal} cannot be read: {error}"),
             };
-            findings.push(Finding { pack: name, lost: Lost::Chunk(ordinal), error: Error::damaged(&pack.file, what) });
+            findings.push(Finding {
+                pack: name,
+                lost: Lost::Chunk(ordinal),
+                error: Some(Error::damaged(&pack.file, what)),
+            });
         }
     }
     findings

@@ -1,8 +1,9 @@
 //! Chunks out of packs, each checked against its id.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     hash::Hash,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
@@ -21,13 +22,22 @@ const CACHED_CHUNKS_MAX: usize = 200_000;
 /// Decoded frames, by their bytes.
 const CACHED_FRAME_BYTES_MAX: usize = 24 << 20;
 
-/// Reads the chunks of a repository, as its index was when this was made.
+/// Reads the chunks of a repository, as its index was when this was made, or is since a pack was missed.
 pub(crate) struct ChunkReader {
     pub(crate) core: Arc<Core>,
     index: RwLock<Index>,
+    /// For one who only reads, and has no session: how the index is read anew.
+    reload: Option<Reload>,
     packs: Mutex<Cache<FileHash, Pack>>,
     /// Neighbours are mostly wanted one after another, and so are the bases of deltas.
     frames: Mutex<Cache<(FileHash, u32), Decoded>>,
+}
+
+/// How one who only reads goes on when a prune has deleted packs that were there.
+struct Reload {
+    cache_dir: Option<PathBuf>,
+    /// The packs that were missed: once each.
+    missed: Mutex<HashSet<FileHash>>,
 }
 
 /// The plaintext of a frame.
@@ -66,9 +76,16 @@ impl<K: Hash + Eq + Copy, V> Cache<K, V> {
 }
 
 impl ChunkReader {
+    /// For one whose session protects what it reads.
     pub(crate) fn new(core: Arc<Core>, index: Index) -> ChunkReader {
         let (packs, frames) = (Mutex::new(Cache::new()), Mutex::new(Cache::new()));
-        ChunkReader { core, index: RwLock::new(index), packs, frames }
+        ChunkReader { core, index: RwLock::new(index), reload: None, packs, frames }
+    }
+
+    /// For one who only reads: what a prune moves meanwhile is looked for again.
+    pub(crate) fn following(core: Arc<Core>, index: Index, cache_dir: Option<&Path>) -> ChunkReader {
+        let reload = Reload { cache_dir: cache_dir.map(Path::to_owned), missed: Mutex::default() };
+        ChunkReader { reload: Some(reload), ..ChunkReader::new(core, index) }
     }
 
     pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
@@ -96,12 +113,13 @@ impl ChunkReader {
         Ok(open)
     }
 
-    /// Whether `id` lies in a pack that is there, and in which no damage was found.
+    /// Whether `id` lies in a pack that is there to stay, and in which no damage was found.
     pub(crate) fn holds(&self, id: &ChunkId) -> Result<bool> {
-        if !self.core.distrusts_any() {
-            return self.index().contains(id);
+        if self.core.distrusts_any() {
+            self.index().contains(id, &|pack| !self.core.distrusts(pack))
+        } else {
+            self.index().contains(id, &|_| true)
         }
-        Ok(self.places(id)?.iter().any(|place| !self.core.distrusts(&place.pack.name)))
     }
 
     /// The plaintext of `id`, which must be a chunk of `kind`, from the first of its places where it is whole.
@@ -111,19 +129,47 @@ impl ChunkReader {
 
     /// The same, and how many deltas it is made of, where `depth` of them are above it.
     fn read_at_depth(&self, id: &ChunkId, kind: ChunkKind, depth: u32) -> Result<(Vec<u8>, u32)> {
-        let mut first_error = None;
-        for place in self.places(id)? {
-            match self.read_place(id, kind, &place, depth) {
-                Ok(read) => return Ok(read),
-                Err(error) => {
-                    if error.is_damage() {
-                        self.core.distrust(place.pack.name);
+        loop {
+            let (mut first_error, mut missed) = (None, Vec::new());
+            for place in self.places(id)? {
+                match self.read_place(id, kind, &place, depth) {
+                    Ok(read) => return Ok(read),
+                    Err(error) => {
+                        if error.is_damage() {
+                            self.core.distrust(place.pack.name);
+                        }
+                        missed.extend(error.is_missing_file().then_some(place.pack.name));
+                        first_error = first_error.or(Some(error));
                     }
-                    first_error = first_error.or(Some(error));
                 }
             }
+            if !self.reload_without(&missed)? {
+                return Err(first_error.unwrap_or(Error::ChunkMissing { id: *id }));
+            }
         }
-        Err(first_error.unwrap_or(Error::ChunkMissing { id: *id }))
+    }
+
+    /// Reads the index anew if that may help one who has missed these packs.
+    fn reload_without(&self, missed: &[FileHash]) -> Result<bool> {
+        let Some(reload) = self.reload.as_ref().filter(|_| !missed.is_empty()) else { return Ok(false) };
+        let mut known = reload.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        if missed.iter().filter(|pack| known.insert(**pack)).count() > 0 {
+            let (index, _) = self.core.load_index(reload.cache_dir.as_deref())?;
+            *self.index_mut() = index;
+            return Ok(true);
+        }
+        // Another thread has missed them, and read the index since this one asked for places.
+        let index = self.index();
+        Ok(missed.iter().any(|name| !index.packs().any(|pack| pack.name == *name)))
+    }
+
+    /// Whether the copy of `id` that lies at `place` can be read.
+    pub(crate) fn is_whole(&self, id: &ChunkId, place: &Place) -> bool {
+        let kind = self.pack(&place.pack).and_then(|pack| {
+            let number = frame_of(&pack, place)?;
+            Ok(pack.directory.frames[number as usize].kind)
+        });
+        kind.is_ok_and(|kind| self.read_place(id, kind, place, 0).is_ok())
     }
 
     fn read_place(&self, id: &ChunkId, kind: ChunkKind, place: &Place, depth: u32) -> Result<(Vec<u8>, u32)> {

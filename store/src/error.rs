@@ -52,6 +52,21 @@ pub enum Error {
         /// The id as it was given.
         id: String,
     },
+    /// No session, or more than one, has an id that begins so.
+    #[error("no session has the id {id}")]
+    NoSuchSession {
+        /// The id as it was given.
+        id: String,
+    },
+    /// Somebody else does what only one may do at a time.
+    #[error("the repository is busy: {session} is freeing room")]
+    Busy {
+        /// Who.
+        session: String,
+    },
+    /// The session of this run was ended by somebody else, and what it relied on was deleted.
+    #[error("this run was taken for dead, and what it relied on has been deleted")]
+    Overtaken,
     /// Bytes of the repository that cannot be what was written.
     #[error("{file} is damaged: {what}")]
     Damaged {

@@ -1,11 +1,12 @@
 //! The index: where each chunk is, from all segments together (SPEC §7).
 //!
 //! An entry counts only while its pack is there with its right length, so a chunk whose pack is lost is stored again by the next
-//! backup. Packs that no segment names, left by a run that was cut off, are read through their directories.
+//! backup. Packs that no segment names, left by a run that was cut off, are read through their directories. Those that a mark dooms are read from
+//! only where there is nothing else, and what only they hold is stored again.
 
 use std::{
     cmp::Reverse,
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fs,
     path::Path,
 };
@@ -17,8 +18,10 @@ pub(crate) use segment::{SegmentBuilder, SegmentPack};
 use rayon::prelude::*;
 
 use crate::{
+    delta::DELTA_MAX_DEPTH,
     error::{Error, Problem, Result},
     id::{ChunkId, FileHash},
+    mark::{Mark, read_marks},
     pack::{PACKS_FOLDER, Pack},
     seal::{FileKind, Sealer},
     storage::Storage,
@@ -32,6 +35,8 @@ pub(crate) const NAME_MISMATCH: &str = "its bytes do not match its name";
 const MERGED_MAX_ENTRIES: u64 = 1 << 20;
 const TIER_FACTOR_BITS: u32 = 3;
 const TIER_SEGMENTS: usize = 7;
+/// How often a repository that changes while it is listed is listed again.
+const LOADS_MAX: usize = 10;
 
 /// Where a chunk lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,21 +53,66 @@ pub(crate) struct Index {
     unlisted: Option<OpenSegment>,
     /// Lengths of all packs that are there.
     packs: HashMap<FileHash, u64>,
+    marks: Vec<Mark>,
+    doomed: HashSet<FileHash>,
 }
 
-struct OpenSegment {
-    segment: Segment,
-    /// Whether each pack of its table is there and whole as far as its length tells.
-    present: Vec<bool>,
+pub(crate) struct OpenSegment {
+    pub(crate) segment: Segment,
+    /// What is known of each pack of its table.
+    pub(crate) presence: Vec<Presence>,
+}
+
+/// What can be expected of a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// It is gone, or not as long as it was.
+    Absent,
+    /// A mark says that it will be deleted.
+    Doomed,
+    /// It is there, and whole as far as its length tells.
+    There,
+}
+
+impl OpenSegment {
+    /// Calls `each` for every entry of `id` whose pack can be expected anything of.
+    fn find(&self, id: &ChunkId, each: &mut dyn FnMut(Presence, Place)) -> Result<()> {
+        self.segment.find(id, &mut |_, entry| {
+            let number = entry.pack as usize;
+            if let Some(&presence) = self.presence.get(number).filter(|&&presence| presence != Presence::Absent) {
+                each(presence, Place { pack: self.segment.packs[number], ordinal: entry.ordinal });
+            }
+        })
+    }
 }
 
 impl Index {
     /// Reads what has changed since the copies in `cache` (a folder of this repository's alone) were made.
     pub(crate) fn load(storage: &dyn Storage, sealer: &Sealer, cache: Option<&Path>) -> Result<(Index, Vec<Problem>)> {
-        let mut problems = Vec::new();
+        let mut loads = 1;
+        loop {
+            let before = segment_names(storage)?;
+            let loaded = Index::load_once(storage, sealer, cache);
+            let may_be_overtaken = match &loaded {
+                Ok((index, _)) => !index.missing_packs().is_empty(),
+                Err(error) => error.is_missing_file(),
+            };
+            // A prune replaces segments before it deletes the packs that those named.
+            if may_be_overtaken && loads < LOADS_MAX && segment_names(storage)? != before {
+                loads += 1;
+                continue;
+            }
+            return loaded;
+        }
+    }
+
+    fn load_once(storage: &dyn Storage, sealer: &Sealer, cache: Option<&Path>) -> Result<(Index, Vec<Problem>)> {
+        let (marks, mut problems) = read_marks(storage, sealer)?;
+        let doomed = marks.iter().flat_map(|mark| &mark.packs).copied().collect();
         // Segments before packs: a pack may be newer than the list of segments, but none that a segment names may be.
         let segments = load_segments(storage, sealer, cache, &mut problems)?;
-        let mut index = Index { segments: Vec::new(), unlisted: None, packs: list_packs(storage)? };
+        let packs = list_packs(storage)?;
+        let mut index = Index { packs, marks, doomed, ..Index::default() };
         index.segments = segments.into_iter().map(|segment| index.open_segment(segment)).collect();
         index.read_unlisted(storage, sealer, &mut problems)?;
         for (pack, what) in index.missing_packs() {
@@ -72,21 +122,33 @@ impl Index {
     }
 
     fn open_segment(&self, segment: Segment) -> OpenSegment {
-        let present = segment.packs.iter().map(|pack| self.packs.get(&pack.name) == Some(&pack.len)).collect();
-        OpenSegment { segment, present }
+        let presence = segment.packs.iter().map(|pack| self.presence(pack)).collect();
+        OpenSegment { segment, presence }
+    }
+
+    fn presence(&self, pack: &SegmentPack) -> Presence {
+        match self.packs.get(&pack.name) {
+            Some(len) if *len != pack.len => Presence::Absent,
+            Some(_) if self.doomed.contains(&pack.name) => Presence::Doomed,
+            Some(_) => Presence::There,
+            None => Presence::Absent,
+        }
     }
 
     fn read_unlisted(&mut self, storage: &dyn Storage, sealer: &Sealer, problems: &mut Vec<Problem>) -> Result<()> {
         let listed: HashSet<FileHash> =
             self.segments.iter().flat_map(|open| &open.segment.packs).map(|pack| pack.name).collect();
         let mut builder = SegmentBuilder::default();
+        let mut gone = HashSet::new();
         for (&name, &len) in self.packs.iter().filter(|(name, _)| !listed.contains(name)) {
             match Pack::open(storage, sealer, &name, len) {
                 Ok(pack) => builder.add_pack(SegmentPack { name, len }, &pack.directory),
                 Err(error @ Error::Unsupported { .. }) => return Err(error),
+                Err(error) if error.is_missing_file() => drop(gone.insert(name)),
                 Err(error) => problems.push(Problem::from_error(&crate::pack::pack_file(&name), error)),
             }
         }
+        self.packs.retain(|name, _| !gone.contains(name));
         if !builder.is_empty() {
             let segment = Segment::from_payload(FileHash([0; 32]), builder.payload(), None)?;
             self.unlisted = Some(self.open_segment(segment));
@@ -99,7 +161,9 @@ impl Index {
     pub(crate) fn verify_unlisted(&mut self, storage: &dyn Storage) -> Result<Vec<Problem>> {
         let Some(OpenSegment { segment, .. }) = &self.unlisted else { return Ok(Vec::new()) };
         let hash = |pack: &SegmentPack| Ok((pack.name, storage.hash(&crate::pack::pack_file(&pack.name), pack.len)?));
-        let hashes: Vec<(FileHash, FileHash)> = segment.packs.par_iter().map(hash).collect::<Result<_>>()?;
+        let relied_on: Vec<SegmentPack> =
+            segment.packs.iter().copied().filter(|pack| !self.doomed.contains(&pack.name)).collect();
+        let hashes: Vec<(FileHash, FileHash)> = relied_on.par_iter().map(hash).collect::<Result<_>>()?;
         let broken: Vec<FileHash> =
             hashes.into_iter().filter_map(|(name, found)| (found != name).then_some(name)).collect();
         for name in &broken {
@@ -113,9 +177,9 @@ impl Index {
     }
 
     fn missing_packs(&self) -> Vec<(FileHash, String)> {
-        let named = self.segments.iter().flat_map(|open| open.segment.packs.iter().zip(&open.present));
+        let named = self.segments.iter().flat_map(|open| open.segment.packs.iter().zip(&open.presence));
         let mut missing: Vec<_> = named
-            .filter(|(_, present)| !**present)
+            .filter(|(_, presence)| **presence == Presence::Absent)
             .map(|(pack, _)| match self.packs.get(&pack.name) {
                 None => (pack.name, "it is missing".to_owned()),
                 Some(len) => (pack.name, format!("it is {len} bytes long, not {}", pack.len)),
@@ -126,29 +190,50 @@ impl Index {
         missing
     }
 
-    fn all_segments(&self) -> impl Iterator<Item = &OpenSegment> {
+    /// Everything that is known of chunks: the segments, and the packs that no segment names as one more.
+    pub(crate) fn all_segments(&self) -> impl Iterator<Item = &OpenSegment> {
         self.segments.iter().chain(&self.unlisted)
     }
 
-    /// Every place where `id` lies, in packs that are there.
+    /// The marks that were there.
+    pub(crate) fn marks(&self) -> &[Mark] {
+        &self.marks
+    }
+
+    /// Every place where `id` lies, in packs that are there; those in doomed packs last.
     pub(crate) fn places(&self, id: &ChunkId) -> Result<Vec<Place>> {
-        let mut places = Vec::new();
-        for OpenSegment { segment, present } in self.all_segments() {
-            segment.find(id, &mut |entry| {
-                let number = entry.pack as usize;
-                if present.get(number) == Some(&true) {
-                    places.push(Place { pack: segment.packs[number], ordinal: entry.ordinal });
-                }
+        let (mut places, mut doomed) = (Vec::new(), Vec::new());
+        for open in self.all_segments() {
+            open.find(id, &mut |presence, place| {
+                if presence == Presence::There { places.push(place) } else { doomed.push(place) }
             })?;
         }
+        places.append(&mut doomed);
         Ok(places)
     }
 
-    pub(crate) fn contains(&self, id: &ChunkId) -> Result<bool> {
-        for OpenSegment { segment, present } in self.all_segments() {
-            let mut found = false;
-            segment.find(id, &mut |entry| found |= present.get(entry.pack as usize) == Some(&true))?;
-            if found {
+    /// Whether `id` lies in a pack that is there to stay and that is `trusted`; of a delta, whether its base does, too. A prune leaves deltas that
+    /// nothing needs in packs that stay, and may delete their bases.
+    pub(crate) fn contains(&self, id: &ChunkId, trusted: &dyn Fn(&FileHash) -> bool) -> Result<bool> {
+        self.contains_at_depth(id, trusted, 0)
+    }
+
+    fn contains_at_depth(&self, id: &ChunkId, trusted: &dyn Fn(&FileHash) -> bool, depth: u32) -> Result<bool> {
+        for OpenSegment { segment, presence } in self.all_segments() {
+            let (mut is_found, mut bases) = (false, Vec::new());
+            segment.find(id, &mut |number, entry| {
+                let pack = entry.pack as usize;
+                if presence.get(pack) == Some(&Presence::There) && trusted(&segment.packs[pack].name) {
+                    match segment.base_of(number) {
+                        None => is_found = true,
+                        Some(base) => bases.push(base),
+                    }
+                }
+            })?;
+            while let Some(base) = bases.pop().filter(|_| !is_found && depth < DELTA_MAX_DEPTH) {
+                is_found = self.contains_at_depth(&base, trusted, depth + 1)?;
+            }
+            if is_found {
                 return Ok(true);
             }
         }
@@ -164,7 +249,7 @@ impl Index {
     pub(crate) fn begin_segment(&self) -> Result<SegmentBuilder> {
         let mut builder = SegmentBuilder::default();
         if let Some(OpenSegment { segment, .. }) = &self.unlisted {
-            builder.adopt(segment, |pack| self.packs.contains_key(&pack.name))?;
+            builder.adopt(segment, |pack| self.presence(pack) == Presence::There)?;
         }
         Ok(builder)
     }
@@ -184,7 +269,58 @@ impl Index {
         self.packs.extend(builder.packs().iter().map(|pack| (pack.name, pack.len)));
         let merged = self.take_mergeable(builder.entry_count() as u64);
         for OpenSegment { segment, .. } in &merged {
-            builder.add_segment(segment, |pack| self.packs.get(&pack.name) == Some(&pack.len))?;
+            builder.add_segment(segment, |pack| self.presence(pack) == Presence::There)?;
+        }
+        self.put_segment(storage, sealer, cache, builder)?;
+        // All but doomed packs are named now.
+        self.unlisted.take_if(|unlisted| !unlisted.presence.contains(&Presence::Doomed));
+        Ok(())
+    }
+
+    /// Puts others in the place of all segments that name a pack that `goes`, and makes that durable. What is superseded is deleted then.
+    pub(crate) fn leave_out(
+        &mut self,
+        storage: &dyn Storage,
+        sealer: &Sealer,
+        cache: Option<&Path>,
+        goes: impl Fn(&FileHash) -> bool,
+    ) -> Result<()> {
+        let there: HashSet<FileHash> =
+            segment_names(storage)?.iter().filter_map(|name| FileHash::from_hex(name)).collect();
+        let is_named = |open: &mut OpenSegment| open.segment.packs.iter().any(|pack| goes(&pack.name));
+        let (mut replaced, mut superseded) = (Vec::new(), HashSet::new());
+        let mut builder = SegmentBuilder::default();
+        for OpenSegment { segment, .. } in self.segments.extract_if(.., is_named).collect::<Vec<_>>() {
+            replaced.push(segment.name);
+            superseded.extend(segment.superseded.iter().copied());
+            builder.add_segment(&segment, |pack| !goes(&pack.name))?;
+            if builder.entry_count() as u64 >= MERGED_MAX_ENTRIES {
+                let mut full = std::mem::take(&mut builder);
+                full.supersede_only(|name| there.contains(name));
+                self.put_segment(storage, sealer, cache, full)?;
+            }
+        }
+        builder.supersede_only(|name| there.contains(name));
+        self.put_segment(storage, sealer, cache, builder)?;
+        storage.sync_all()?;
+        superseded.extend(self.segments.iter().flat_map(|open| &open.segment.superseded));
+        // What is superseded by nothing any more would be read again.
+        for name in superseded.iter().chain(&replaced).filter(|name| there.contains(name)) {
+            storage.delete_file(&format!("{INDEX_FOLDER}/{name}"))?;
+        }
+        storage.sync_all()
+    }
+
+    /// Writes `builder` as a segment and takes it in; not one that names nothing.
+    fn put_segment(
+        &mut self,
+        storage: &dyn Storage,
+        sealer: &Sealer,
+        cache: Option<&Path>,
+        builder: SegmentBuilder,
+    ) -> Result<()> {
+        if builder.is_empty() {
+            return Ok(());
         }
         let payload = builder.payload();
         let bytes = sealer.seal_payload(FileKind::Segment, &payload)?;
@@ -193,7 +329,6 @@ impl Index {
         drop(bytes);
         let segment = Segment::from_payload(name, payload, cache)?;
         self.segments.push(self.open_segment(segment));
-        self.unlisted = None;
         Ok(())
     }
 
@@ -220,8 +355,12 @@ impl Index {
 #[cfg(fuzzing)]
 pub(crate) fn parse_payload(name: FileHash, payload: Vec<u8>) {
     if let Ok(segment) = Segment::from_payload(name, payload, None) {
-        segment.for_each(&mut |_, entry| segment.find(&entry.id, &mut |_| {}).unwrap()).unwrap();
+        segment.for_each(&mut |_, entry| segment.find(&entry.id, &mut |_, _| {}).unwrap()).unwrap();
     }
+}
+
+fn segment_names(storage: &dyn Storage) -> Result<BTreeSet<String>> {
+    Ok(storage.list_folder(INDEX_FOLDER)?.into_iter().map(|(name, _)| name).collect())
 }
 
 fn tier(entries: u64) -> u32 {
@@ -378,7 +517,10 @@ mod tests {
         let (index, problems) = Index::load(&storage, &sealer, None).unwrap();
         assert_eq!(problems, []);
         let count = 200 * SEGMENT_CHUNKS;
-        assert!((0..count).all(|n| index.contains(&id(n)).unwrap()) && !index.contains(&id(count)).unwrap());
+        assert!(
+            (0..count).all(|n| index.contains(&id(n), &|_| true).unwrap())
+                && !index.contains(&id(count), &|_| true).unwrap()
+        );
     }
 
     #[test]
@@ -389,7 +531,7 @@ mod tests {
         let (index, problems) = Index::load(&storage, &sealer, None).unwrap();
         // The pack that was new when it was merged is named by no other, and no pack in fact.
         assert_eq!(problems.len(), 2, "{problems:?}");
-        let found = (0..200 * SEGMENT_CHUNKS).filter(|&n| index.contains(&id(n)).unwrap()).count();
+        let found = (0..200 * SEGMENT_CHUNKS).filter(|&n| index.contains(&id(n), &|_| true).unwrap()).count();
         assert_eq!(found as u32, 199 * SEGMENT_CHUNKS);
     }
 }

@@ -5,6 +5,7 @@
 //! blocks when [`QUEUE_MAX_BYTES`] are under way.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, SyncSender, sync_channel},
@@ -18,7 +19,7 @@ use crate::{
     error::{Error, Result},
     id::{ChunkId, FileHash},
     index::{SegmentBuilder, SegmentPack},
-    pack::{Base, ChunkKind, Directory, NewFrame, PackBuilder, pack_file},
+    pack::{Base, ChunkKind, Directory, NewFrame, Pack, PackBuilder, pack_file},
     repository::Core,
     seal::FileKind,
 };
@@ -78,6 +79,8 @@ struct State {
     added_bytes: u64,
     packs_sent: u64,
     packs_written: u64,
+    /// Packs of frames that were to be carried over, and are not whole.
+    unreadable: HashSet<FileHash>,
 }
 
 /// Fills packs of one kind.
@@ -123,19 +126,42 @@ impl Ingest {
         Ok(())
     }
 
+    /// Takes frame `number` of a pack, as it lies there, to be carried over when it has been proved. One that is not whole is not carried over, and
+    /// its pack [told](Ingest::take_unreadable).
+    pub(crate) fn add_frame(&mut self, pack: Arc<Pack>, name: FileHash, number: u32, sealed: Vec<u8>) -> Result<()> {
+        let bytes = sealed.len() + pack.directory.frames[number as usize].decoded_len;
+        self.spawn(bytes, move |shared| match shared.carry(&pack, number, sealed) {
+            Err(error) if error.is_damage() => {
+                shared.lock().unreadable.insert(name);
+                Ok(())
+            }
+            other => other,
+        })
+    }
+
+    /// The packs whose frames were not whole.
+    pub(crate) fn take_unreadable(&mut self) -> HashSet<FileHash> {
+        std::mem::take(&mut self.shared.lock().unreadable)
+    }
+
     fn send_batch(&mut self) -> Result<()> {
         let (batch, bytes) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.batch_bytes));
         self.send(batch, bytes)
     }
 
-    /// Hands chunks to another core, waiting for room.
     fn send(&mut self, batch: Vec<NewChunk>, bytes: usize) -> Result<()> {
-        let mut state = self.shared.wait(|state| state.queued_bytes + bytes <= QUEUE_MAX_BYTES)?;
+        self.spawn(bytes, move |shared| shared.encode(batch))
+    }
+
+    /// Hands work on so many bytes to another core, waiting for room. More than there is room for goes alone.
+    fn spawn(&mut self, bytes: usize, work: impl FnOnce(&Shared) -> Result<()> + Send + 'static) -> Result<()> {
+        let fits = |state: &State| state.queued_bytes == 0 || state.queued_bytes + bytes <= QUEUE_MAX_BYTES;
+        let mut state = self.shared.wait(fits)?;
         state.queued_bytes += bytes;
         drop(state);
         let shared = self.shared.clone();
         rayon::spawn(move || {
-            let result = shared.encode(batch);
+            let result = work(&shared);
             shared.leave(bytes, result);
         });
         Ok(())
@@ -247,6 +273,19 @@ impl Shared {
         let base = self.chunks.base_after(chunk.previous?).ok()??;
         let plaintext = self.chunks.read(&base.id, chunk.kind).ok()?;
         Some((base, codec::encode_delta(&chunk.plaintext, &plaintext)?))
+    }
+
+    /// Brings a frame of another pack into one of these, if all chunks in it are whole.
+    fn carry(&self, pack: &Pack, number: u32, sealed: Vec<u8>) -> Result<()> {
+        let frame = &pack.directory.frames[number as usize];
+        let plaintext = self.chunks.decode(pack, number, sealed.clone())?;
+        let mut chunks = Vec::new();
+        for (chunk, ordinal) in pack.directory.chunks.iter().zip(0u16..).filter(|(chunk, _)| chunk.frame == number) {
+            self.chunks.chunk_of_frame(pack, ordinal, &plaintext, &chunk.id, frame.kind)?;
+            chunks.push((chunk.id, chunk.len as usize));
+        }
+        let encoded = pack.unseal(number, sealed)?;
+        self.put(frame.encoding, frame.kind, frame.base, &chunks, &encoded)
     }
 
     fn put_encoded(&self, kind: ChunkKind, chunks: &[(ChunkId, usize)], plaintext: &[u8]) -> Result<()> {

@@ -34,6 +34,11 @@ mod session;
 mod slots;
 mod snapshot;
 
+// Room back.
+mod prune;
+mod reach;
+mod reserve;
+
 // Into it.
 mod chunker;
 mod editor;
@@ -58,6 +63,7 @@ mod delta;
 mod entry;
 mod index;
 mod keys;
+mod mark;
 mod pack;
 mod sealing;
 mod tree;
@@ -99,11 +105,13 @@ pub use id::{ChunkId, FileHash, RepositoryId, SnapshotId};
 pub use keys::{RecoveryKey, SlotKind, Unlock, random_password};
 pub use name::{Name, TreePath};
 pub use parked::Parked;
+pub use prune::{PruneOptions, PruneOutcome, PrunePlan};
 pub use reader::{Prefix, SnapshotReader};
 pub use remembered::RememberedPassword;
 pub use repository::{Options, Probe, Repository};
 pub use seal::Cipher;
 pub use sealing::Sealing;
+pub use session::SessionInfo;
 pub use slots::KeySlot;
 pub use snapshot::{Snapshot, SnapshotList, SnapshotRecord, Source};
 pub use snapshot_folder::SnapshotFolder;

@@ -300,16 +300,20 @@ impl Pack {
     /// The plaintext of frame `number` from its sealed bytes; `base` is the decoded base of a delta.
     pub(crate) fn decode_frame(&self, number: u32, sealed: Vec<u8>, base: Option<&[u8]>) -> Result<Vec<u8>> {
         let frame = &self.directory.frames[number as usize];
-        let damaged = |what: &str| Error::damaged(&self.file, format!("frame {number} {what}"));
-        let encoded =
-            self.key.open(FrameNumber::Inner(number), &[], sealed).ok_or_else(|| damaged("is not what was written"))?;
+        let encoded = self.unseal(number, sealed)?;
         let decoded = match (frame.encoding, base) {
             (Encoding::Raw, _) => Some(encoded),
             (Encoding::Zstd, _) => codec::decode_zstd(&encoded, frame.decoded_len),
             (Encoding::Delta, Some(base)) => codec::decode_delta(&encoded, base, frame.decoded_len),
             (Encoding::Delta, None) => None,
         };
-        decoded.ok_or_else(|| damaged("does not decode to its length"))
+        decoded.ok_or_else(|| Error::damaged(&self.file, format!("frame {number} does not decode to its length")))
+    }
+
+    /// The encoded form of frame `number` from its sealed bytes.
+    pub(crate) fn unseal(&self, number: u32, sealed: Vec<u8>) -> Result<Vec<u8>> {
+        let opened = self.key.open(FrameNumber::Inner(number), &[], sealed);
+        opened.ok_or_else(|| Error::damaged(&self.file, format!("frame {number} is not what was written")))
     }
 
     /// Frame `number` as it lies in the pack.

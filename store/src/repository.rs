@@ -28,7 +28,6 @@ use crate::{
 };
 
 const DEFAULT_PACK_BYTES: u32 = 16 << 20;
-const TRASH_FOLDER: &str = "trash";
 const PACK_BYTES_MAX: u32 = 128 << 20;
 
 /// What is chosen when a repository is created, and never changes.
@@ -205,10 +204,7 @@ impl Repository {
     /// # Errors
     /// What the storage says.
     pub fn retire(&self, snapshot: &Snapshot) -> Result<()> {
-        let (from, to) = (RecordKind::Snapshot.file(&snapshot.id), format!("{TRASH_FOLDER}/{}", snapshot.id));
-        let storage = &self.core.storage;
-        storage.rename(&from, &to).map_err(|source| Error::Storage { action: "retire", name: from, source })?;
-        storage.sync_all()
+        retire(&self.core, snapshot)
     }
 
     /// Begins a snapshot of `series` that is made entry by entry.
@@ -286,7 +282,7 @@ impl Repository {
     /// The chunks, and what is wrong with the index.
     pub(crate) fn chunks(&self) -> Result<(ChunkReader, Vec<Problem>)> {
         let (index, problems) = self.core.load_index(self.cache_dir())?;
-        Ok((ChunkReader::new(self.core.clone(), index), problems))
+        Ok((ChunkReader::following(self.core.clone(), index, self.cache_dir()), problems))
     }
 }
 
@@ -310,6 +306,12 @@ impl Core {
     pub(crate) fn load_index(&self, cache_dir: Option<&Path>) -> Result<(Index, Vec<Problem>)> {
         Index::load(&*self.storage, &self.sealer, index_cache(cache_dir).as_deref())
     }
+}
+
+pub(crate) fn retire(core: &Core, snapshot: &Snapshot) -> Result<()> {
+    let (from, to) = (RecordKind::Snapshot.file(&snapshot.id), RecordKind::Forgotten.file(&snapshot.id));
+    core.storage.rename(&from, &to).map_err(|source| Error::Storage { action: "retire", name: from, source })?;
+    core.storage.sync_all()
 }
 
 fn needs_password(slots: &[Slot]) -> bool {

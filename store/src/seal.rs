@@ -107,6 +107,7 @@ pub(crate) enum FileKind {
     Segment = 3,
     Snapshot = 4,
     Session = 5,
+    Mark = 6,
     Parked = 8,
     Password = 9,
 }

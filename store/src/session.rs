@@ -1,4 +1,7 @@
-//! Sessions: a writer says that it is at work, so that nobody deletes what it relies on (SPEC §11).
+//! Sessions: who is at work says so, so that nobody deletes what they rely on (SPEC §11).
+//!
+//! A session is announced before anything is listed, and says by its `honours` which marks its owner has read before it relied on anything. So one
+//! who sees no session that does not honour a mark knows that nobody relies on what the mark dooms, unless a snapshot tells.
 
 use std::{
     sync::Arc,
@@ -10,22 +13,43 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bytes::random,
     error::{Error, Result},
-    id::encode_hex,
-    repository::Core,
+    id::{FileHash, encode_hex},
+    mark::Mark,
+    repository::{Core, Repository},
     seal::FileKind,
+    storage::Storage,
 };
 
 const SESSIONS_FOLDER: &str = "sessions";
 const TEMPORARY_FOLDER: &str = "tmp";
-const SESSION_MAX_LEN: usize = 4096;
+/// A session names a few marks, each in 67 bytes.
+const SESSION_MAX_LEN: usize = 64 << 10;
 
-/// A writer at work. Dropping it ends the session.
+/// Somebody at work: this process. Dropping it ends the session.
 pub(crate) struct Session {
     core: Arc<Core>,
-    file: String,
+    name: String,
+    announcement: Announcement,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+/// Who is at work, by the file in `sessions/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// The name of the file.
+    pub id: String,
+    /// When it began, by its own clock, in seconds since 1970; 0 if the file cannot be read.
+    pub started: i64,
+    /// The machine; empty where that is not known.
+    pub host: String,
+    /// The process there.
+    pub pid: u32,
+    /// Whether it frees room.
+    pub prunes: bool,
+    honours: Vec<FileHash>,
+    is_dead: bool,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Announcement {
     started: i64,
@@ -33,24 +57,122 @@ struct Announcement {
     pid: u32,
     boot: String,
     program: String,
+    prunes: bool,
+    honours: Vec<FileHash>,
 }
 
 impl Session {
-    /// Announces a writer. Sessions of this machine whose process is gone are ended, and if no other is left, what they
+    /// Announces one who writes. Sessions of this machine whose process is gone are ended, and if no other is left, what they
     /// had in `tmp/` is deleted.
     pub(crate) fn begin(core: &Arc<Core>) -> Result<Session> {
+        Session::announce(core, Announcement::of_this_process())
+    }
+
+    /// Announces one who prunes, unless another does.
+    pub(crate) fn begin_prune(core: &Arc<Core>) -> Result<Session> {
+        let session = Session::announce(core, Announcement { prunes: true, ..Announcement::of_this_process() })?;
+        session.refuse_prunes()?;
+        Ok(session)
+    }
+
+    fn announce(core: &Arc<Core>, announcement: Announcement) -> Result<Session> {
         end_dead_sessions(core)?;
-        let file = format!("{SESSIONS_FOLDER}/{}", encode_hex(&random::<16>().map_err(Error::Random)?));
-        let payload = serde_json::to_vec(&Announcement::of_this_process()).expect("an announcement is plain JSON");
-        core.storage.put_file(&file, &core.sealer.seal_payload(FileKind::Session, &payload)?)?;
-        Ok(Session { core: core.clone(), file })
+        let name = put(core, &announcement)?;
+        Ok(Session { core: core.clone(), name, announcement })
+    }
+
+    /// Says that what `marks` doom was not relied on since the session began, nor will be.
+    pub(crate) fn honour(&mut self, marks: &[Mark]) -> Result<()> {
+        if marks.is_empty() {
+            return Ok(());
+        }
+        self.announcement.honours = marks.iter().map(|mark| mark.name).collect();
+        let name = put(&self.core, &self.announcement)?;
+        let before = std::mem::replace(&mut self.name, name);
+        self.core.storage.delete_file(&file(&before))
+    }
+
+    /// Announces anew one whose session others have ended. It honours nothing.
+    pub(crate) fn renew(&mut self) -> Result<()> {
+        self.announcement.honours.clear();
+        self.name = put(&self.core, &self.announcement)?;
+        Ok(())
+    }
+
+    /// Whether nobody has taken this process for dead.
+    pub(crate) fn is_there(&self) -> Result<bool> {
+        Ok(self.core.storage.list_folder(SESSIONS_FOLDER)?.iter().any(|(name, _)| *name == self.name))
+    }
+
+    /// Those who are at work beside this one.
+    pub(crate) fn others(&self) -> Result<Vec<SessionInfo>> {
+        let mut sessions = read_sessions(&self.core)?;
+        sessions.retain(|session| session.id != self.name);
+        Ok(sessions)
+    }
+
+    /// Fails while somebody else prunes.
+    pub(crate) fn refuse_prunes(&self) -> Result<()> {
+        match self.others()?.into_iter().find(|session| session.prunes) {
+            Some(session) => Err(Error::Busy { session: session.to_string() }),
+            None => Ok(()),
+        }
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         // A session that stays behind only delays a prune.
-        let _ = self.core.storage.delete(&self.file);
+        let _ = self.core.storage.delete(&file(&self.name));
+    }
+}
+
+impl SessionInfo {
+    /// Whether it relies on nothing that `mark` dooms.
+    pub(crate) fn honours(&self, mark: &Mark) -> bool {
+        self.honours.contains(&mark.name)
+    }
+
+    fn of(id: String, announcement: Option<Announcement>) -> SessionInfo {
+        let is_dead = announcement.as_ref().is_some_and(Announcement::is_dead);
+        // What cannot be read may be anybody's.
+        let Announcement { started, host, pid, prunes, honours, .. } = announcement.unwrap_or_default();
+        SessionInfo { id, started, host, pid, prunes, honours, is_dead }
+    }
+}
+
+impl std::fmt::Display for SessionInfo {
+    /// `process 1234 on laptop (session 1f3a9c2e)`
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let id = self.id.get(..8).unwrap_or(&self.id);
+        match (self.pid, self.host.as_str()) {
+            (0, _) => write!(f, "somebody (session {id})"),
+            (pid, "") => write!(f, "process {pid} (session {id})"),
+            (pid, host) => write!(f, "process {pid} on {host} (session {id})"),
+        }
+    }
+}
+
+impl Repository {
+    /// Who is at work in the repository now.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn sessions(&self) -> Result<Vec<SessionInfo>> {
+        read_sessions(self.core())
+    }
+
+    /// Ends the session of one who is surely not at work any more: what it relied on may be deleted from now on. One who is at work all the
+    /// same notices it before it is done, and fails if anything has gone.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSession`], if none or more than one has an id that begins so, or what the storage says.
+    pub fn end_session(&self, id: &str) -> Result<SessionInfo> {
+        let mut sessions = self.sessions()?;
+        sessions.retain(|session| !id.is_empty() && session.id.starts_with(id));
+        let [session] = &sessions[..] else { return Err(Error::NoSuchSession { id: id.to_owned() }) };
+        self.core().storage.delete_file(&file(&session.id))?;
+        Ok(sessions.remove(0))
     }
 }
 
@@ -62,6 +184,8 @@ impl Announcement {
             pid: std::process::id(),
             boot: boot_id(),
             program: crate::PROGRAM.to_owned(),
+            prunes: false,
+            honours: Vec::new(),
         }
     }
 
@@ -73,24 +197,43 @@ impl Announcement {
     }
 }
 
-fn end_dead_sessions(core: &Core) -> Result<()> {
-    let mut alive = 0;
+fn file(name: &str) -> String {
+    format!("{SESSIONS_FOLDER}/{name}")
+}
+
+/// Writes a session under a fresh name, which it gives.
+fn put(core: &Core, announcement: &Announcement) -> Result<String> {
+    let name = encode_hex(&random::<16>().map_err(Error::Random)?);
+    let payload = serde_json::to_vec(announcement).expect("an announcement is plain JSON");
+    core.storage.put_file(&file(&name), &core.sealer.seal_payload(FileKind::Session, &payload)?)?;
+    Ok(name)
+}
+
+fn read_sessions(core: &Core) -> Result<Vec<SessionInfo>> {
+    let mut sessions = Vec::new();
     for (name, _) in core.storage.list_folder(SESSIONS_FOLDER)? {
-        let file = format!("{SESSIONS_FOLDER}/{name}");
-        let announcement = core
-            .storage
-            .read_whole(&file, SESSION_MAX_LEN)
-            .and_then(|bytes| core.sealer.open_payload(FileKind::Session, &bytes, &file))
-            .ok()
-            .and_then(|payload| serde_json::from_slice::<Announcement>(&payload).ok());
-        if announcement.is_some_and(|announcement| announcement.is_dead()) {
-            core.storage.delete_file(&file)?;
-        } else {
-            alive += 1;
+        match read(&*core.storage, core, &name) {
+            Err(error) if error.is_missing_file() => {}
+            read => sessions.push(SessionInfo::of(name, read.ok())),
         }
     }
-    if alive == 0 {
-        for (name, _) in core.storage.list_folder(TEMPORARY_FOLDER)? {
+    Ok(sessions)
+}
+
+fn read(storage: &dyn Storage, core: &Core, name: &str) -> Result<Announcement> {
+    let file = file(name);
+    let bytes = storage.read_whole(&file, SESSION_MAX_LEN)?;
+    let payload = core.sealer.open_payload(FileKind::Session, &bytes, &file)?;
+    serde_json::from_slice(&payload).map_err(|error| Error::damaged(file, error.to_string()))
+}
+
+fn end_dead_sessions(core: &Core) -> Result<()> {
+    // Before the sessions: who begins to write from now on is not taken for one who has ended.
+    let leftovers = core.storage.list_folder(TEMPORARY_FOLDER)?;
+    let (dead, alive): (Vec<_>, Vec<_>) = read_sessions(core)?.into_iter().partition(|session| session.is_dead);
+    dead.iter().try_for_each(|session| core.storage.delete_file(&file(&session.id)))?;
+    if alive.is_empty() {
+        for (name, _) in leftovers {
             core.storage.delete_file(&format!("{TEMPORARY_FOLDER}/{name}"))?;
         }
     }

@@ -139,6 +139,8 @@ impl SnapshotRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RecordKind {
     Snapshot,
+    /// A snapshot that may be undeleted.
+    Forgotten,
     Parked,
 }
 
@@ -146,13 +148,14 @@ impl RecordKind {
     pub(crate) fn folder(self) -> &'static str {
         match self {
             RecordKind::Snapshot => "snapshots",
+            RecordKind::Forgotten => "trash",
             RecordKind::Parked => "parked",
         }
     }
 
     fn file_kind(self) -> FileKind {
         match self {
-            RecordKind::Snapshot => FileKind::Snapshot,
+            RecordKind::Snapshot | RecordKind::Forgotten => FileKind::Snapshot,
             RecordKind::Parked => FileKind::Parked,
         }
     }

@@ -108,7 +108,7 @@ impl Lookup {
     /// Whether the chunk of this number is in it.
     pub fn holds(&self, number: u64) -> bool {
         let mut found = false;
-        self.0.find(&numbered(number), &mut |_| found = true).expect("memory");
+        self.0.find(&numbered(number), &mut |_, _| found = true).expect("memory");
         found
     }
 }

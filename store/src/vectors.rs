@@ -383,7 +383,7 @@ fn parse_segment(payload: Vec<u8>) -> Result<(Segment, Vec<SegmentEntry>)> {
     let mut entries = Vec::new();
     segment.for_each(&mut |_, entry| entries.push(entry))?;
     for entry in &entries {
-        segment.find(&entry.id, &mut |_| {})?;
+        segment.find(&entry.id, &mut |_, _| {})?;
     }
     Ok((segment, entries))
 }
@@ -423,7 +423,7 @@ fn segments_are_written_and_read_as_the_vectors_say() {
     for case in list(&file, "filter") {
         let id = id(case, "id");
         let mut found = false;
-        segment.find(&id, &mut |_| found = true).unwrap();
+        segment.find(&id, &mut |_, _| found = true).unwrap();
         assert_eq!((segment.may_contain(&id), found), (case["filter"] == true, case["listed"] == true), "{case}");
     }
     for case in list(&file, "size_classes") {

@@ -21,7 +21,8 @@ use crate::{
     pack::{ChunkKind, chunk_id},
     parked::{Parked, delete_parked, parked_of},
     previous::{PreviousChunks, PreviousTree},
-    repository::{Core, index_cache},
+    reach::walk,
+    repository::{Core, index_cache, retire},
     sealing::Unsealing,
     session::{Session, unix_seconds},
     snapshot::{RecordKind, Snapshot, SnapshotRecord, Source, read_snapshots},
@@ -50,7 +51,7 @@ pub struct SnapshotWriter {
     buffer: Vec<u8>,
     stats: WriteStats,
     /// Ended last, when nothing of the above is needed any more.
-    _session: Session,
+    session: Session,
 }
 
 /// What a snapshot says of itself, beside its files.
@@ -114,8 +115,9 @@ pub struct WriteStats {
 
 impl SnapshotWriter {
     pub(crate) fn begin(core: &Arc<Core>, cache_dir: Option<&Path>, series: &str) -> Result<SnapshotWriter> {
-        let session = Session::begin(core)?;
+        let mut session = Session::begin(core)?;
         let (mut index, mut problems) = core.load_index(cache_dir)?;
+        session.honour(index.marks())?;
         problems.extend(index.verify_unlisted(&*core.storage)?);
         let snapshots = read_snapshots(&*core.storage, &core.sealer, cache_dir)?;
         problems.extend(snapshots.problems.iter().cloned());
@@ -136,7 +138,7 @@ impl SnapshotWriter {
             entries: Entries::default(),
             buffer: Vec::new(),
             stats: WriteStats::default(),
-            _session: session,
+            session,
         })
     }
 
@@ -316,12 +318,35 @@ impl SnapshotWriter {
             self.stats.outcome = Outcome::Unchanged;
             return Ok((known, self.stats));
         }
-        let core = &self.chunks.core;
+        self.hold(&record.root)?;
+        let core = self.chunks.core.clone();
         let id = record.write(&*core.storage, &core.sealer, RecordKind::Snapshot)?;
         core.storage.sync_all()?;
+        let snapshot = Snapshot { id, record };
+        if let Err(error) = self.hold(&snapshot.record.root) {
+            retire(&core, &snapshot)?;
+            return Err(error);
+        }
         // One that stays behind is stale, and nobody minds.
-        let _ = delete_parked(core, &self.series, None);
-        Ok((Snapshot { id, record }, self.stats))
+        let _ = delete_parked(&core, &self.series, None);
+        // Without room for it there is none.
+        let _ = core.keep_reserve();
+        Ok((snapshot, self.stats))
+    }
+
+    /// Makes sure that nobody deletes what the tree `root` reaches before there is a record of it. Where this run was taken for dead, that is
+    /// to be there and to stay.
+    fn hold(&mut self, root: &ChunkId) -> Result<()> {
+        if self.session.is_there()? {
+            return Ok(());
+        }
+        self.session.renew()?;
+        let core = self.chunks.core.clone();
+        let (index, _) = core.load_index(self.cache_dir.as_deref())?;
+        self.session.honour(index.marks())?;
+        let chunks = ChunkReader::new(core, index);
+        let all = walk(&chunks, root, &mut |_, id| if chunks.holds(id)? { Ok(true) } else { Err(Error::Overtaken) });
+        all.map_err(|error| if error.is_damage() { Error::Overtaken } else { error })
     }
 
     /// Makes everything durable, and then a record that is no snapshot.
@@ -332,6 +357,7 @@ impl SnapshotWriter {
         let earlier = parked_of(&self.chunks.core, &self.series)?;
         let newest_created = earlier.last().map(|parked| parked.record.created);
         let mut record = self.finish(Details::new(unix_seconds(), Source::Device), newest_created)?;
+        self.hold(&record.root)?;
         let core = &self.chunks.core;
         let id = record.write(&*core.storage, &core.sealer, RecordKind::Parked)?;
         core.storage.sync_all()?;

@@ -98,10 +98,8 @@ impl LocalStorage {
             Err(error) => Err(error),
         }
     }
-}
 
-impl Storage for LocalStorage {
-    fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
+    fn try_put(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let path = self.path(name);
         if self.holds(&path, content)? {
             return Ok(());
@@ -126,6 +124,16 @@ impl Storage for LocalStorage {
                 let _ = fs::remove_file(&temporary);
                 Err(error)
             }
+        }
+    }
+}
+
+impl Storage for LocalStorage {
+    fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        match self.try_put(name, content) {
+            // Another process took the temporary file for a leftover.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.try_put(name, content),
+            other => other,
         }
     }
 

@@ -1,0 +1,259 @@
+//! Prune: room back from what no snapshot needs any more, while others may be at work (SPEC §11).
+//!
+//! Nothing is deleted before a mark has told everybody, and everybody who may not have read it has ended. What is needed of a pack that goes is
+//! moved first. Killed anywhere, a prune leaves a whole repository, and the next one goes on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
+
+mod live;
+mod moving;
+mod plan;
+mod roots;
+mod sweep;
+
+pub use plan::PrunePlan;
+
+use crate::{
+    check::OnEvent,
+    chunks::ChunkReader,
+    error::Result,
+    id::{ChunkId, FileHash, SnapshotId},
+    mark::{Mark, read_marks},
+    repository::{Core, Repository, index_cache},
+    session::{Session, SessionInfo},
+};
+use moving::Moving;
+use plan::{Plan, Whom};
+use roots::{Roots, read_trash};
+use sweep::Sweep;
+
+/// What part of what is needed may be taken by what nobody needs, by default.
+const UNUSED_DEFAULT: f64 = 0.05;
+
+/// How to prune.
+#[derive(Debug, Clone)]
+pub struct PruneOptions {
+    /// Bytes of packs that are partly needed and may be written anew; whatever it takes if `None`.
+    pub max_rewrite: Option<u64>,
+    /// What nobody needs may stay in packs that are partly needed, up to this part of all that is needed.
+    pub max_unused: f64,
+    /// Snapshots that a plan takes for forgotten.
+    pub forgotten: Vec<SnapshotId>,
+}
+
+impl Default for PruneOptions {
+    fn default() -> PruneOptions {
+        PruneOptions { max_rewrite: None, max_unused: UNUSED_DEFAULT, forgotten: Vec::new() }
+    }
+}
+
+/// What a prune did.
+#[derive(Debug, Default)]
+pub struct PruneOutcome {
+    /// Packs that were deleted.
+    pub deleted_packs: u64,
+    /// What they took.
+    pub deleted_bytes: u64,
+    /// What was written anew of packs that were partly needed.
+    pub written_bytes: u64,
+    /// Packs that are to be deleted, but on which somebody may still rely.
+    pub waiting_packs: u64,
+    /// Who.
+    pub waits_for: Vec<SessionInfo>,
+    /// Packs that stay because something needed in them cannot be read.
+    pub damaged_packs: u64,
+    /// Forgotten snapshots that are gone for good.
+    pub trash: u64,
+}
+
+impl Repository {
+    /// What a prune would do now if nobody else were at work.
+    ///
+    /// # Errors
+    /// As [`prune`](Repository::prune).
+    pub fn plan_prune(&self, options: &PruneOptions, on_event: OnEvent) -> Result<PrunePlan> {
+        let core = self.core();
+        let mut roots = Roots::read(core)?;
+        roots.snapshots.retain(|snapshot| !options.forgotten.contains(&snapshot.id));
+        let (index, _) = core.load_index(self.cache_dir())?;
+        let chunks = ChunkReader::new(core.clone(), index);
+        Ok(Plan::make(&chunks, &roots, &Whom::Nobody, options, on_event)?.summary)
+    }
+
+    /// Deletes packs of which nothing is needed, and writes those anew of which little is. Forgotten snapshots are gone for good then.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if another prune is at work; damage, if a snapshot or a tree cannot be read, so that nobody knows what is needed: nothing was
+    /// deleted then; [`Error::Interrupted`]; or what the storage says. The repository is whole in any case.
+    pub fn prune(&self, options: &PruneOptions, on_event: OnEvent) -> Result<PruneOutcome> {
+        self.core().config.check_writable()?;
+        let mut all = PruneOutcome::default();
+        loop {
+            let (outcome, is_short) = self.prune_once(options, on_event)?;
+            let has_freed = outcome.deleted_packs > 0;
+            all.add(outcome);
+            // What was freed is room for what could not be moved.
+            if !is_short || !has_freed {
+                // Without room for it there is none.
+                let _ = self.core().keep_reserve();
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Gives also whether more could be done if there were more room.
+    fn prune_once(&self, options: &PruneOptions, on_event: OnEvent) -> Result<(PruneOutcome, bool)> {
+        let core = self.core();
+        let session = core.with_reserve(|| Session::begin_prune(core))?;
+        let found = Found::read(core, &session)?;
+        // Whatever a root reaches was in the index before.
+        let (index, _) = core.load_index(self.cache_dir())?;
+        let chunks = Arc::new(ChunkReader::new(core.clone(), index));
+        let mut plan = Plan::make(&chunks, &found.roots, &found.whom(), options, on_event)?;
+        let mut outcome = PruneOutcome::default();
+        let going = self.move_needed(&chunks, &mut plan, &found.roots, &mut outcome, on_event)?;
+        let release = Release::of(core, &session, &found, &going)?;
+        outcome.waiting_packs = (going.len() - release.packs.len()) as u64;
+        // Who forgets a snapshot may undelete it for as long as all of it is there.
+        if outcome.waiting_packs == 0 || !release.packs.is_empty() {
+            let trash: Vec<SnapshotId> = found.trash.keys().copied().filter(|id| !found.roots.has(id)).collect();
+            let Release { packs, marks, .. } = &release;
+            let sweep = Sweep { core, cache_dir: self.cache_dir(), packs, trash: &trash, marks };
+            sweep.run(&mut outcome, on_event)?;
+        }
+        outcome.waits_for = release.waits_for;
+        Ok((outcome, plan.is_short))
+    }
+
+    /// Writes what is needed of the packs that are to be moved into new ones, and makes that durable; gives the packs of which nothing is needed then.
+    fn move_needed(
+        &self,
+        chunks: &Arc<ChunkReader>,
+        plan: &mut Plan,
+        roots: &Roots,
+        outcome: &mut PruneOutcome,
+        on_event: OnEvent,
+    ) -> Result<BTreeSet<FileHash>> {
+        let mut going: BTreeSet<FileHash> = plan.dead.iter().map(|pack| pack.name).collect();
+        if plan.moved.is_empty() {
+            return Ok(going);
+        }
+        let staying = match self.try_move(chunks, plan, roots, outcome, on_event) {
+            // Then what need not be moved goes first.
+            Err(error) if error.is_full() => {
+                plan.is_short = true;
+                return Ok(going);
+            }
+            other => other?,
+        };
+        outcome.damaged_packs = staying.len() as u64;
+        going.extend(plan.moved.iter().map(|pack| pack.name).filter(|pack| !staying.contains(pack)));
+        Ok(going)
+    }
+
+    /// Gives the packs that must stay, because something needed in them cannot be read.
+    fn try_move(
+        &self,
+        chunks: &Arc<ChunkReader>,
+        plan: &Plan,
+        roots: &Roots,
+        outcome: &mut PruneOutcome,
+        on_event: OnEvent,
+    ) -> Result<HashSet<FileHash>> {
+        let core = self.core();
+        let mut moving = Moving::new(chunks, &plan.moved, &plan.needed, on_event);
+        roots.newest_trees().try_for_each(|root| moving.move_tree(&root))?;
+        let (mut ingest, staying) = moving.finish()?;
+        let (segment, written_bytes) = ingest.finish()?;
+        core.storage.sync_all()?;
+        let cache = index_cache(self.cache_dir());
+        chunks.index_mut().write_segment(&*core.storage, &core.sealer, cache.as_deref(), segment)?;
+        core.storage.sync_all()?;
+        outcome.written_bytes += written_bytes;
+        Ok(staying)
+    }
+}
+
+impl PruneOutcome {
+    /// Goes on with what was done after it.
+    fn add(&mut self, later: PruneOutcome) {
+        self.deleted_packs += later.deleted_packs;
+        self.deleted_bytes += later.deleted_bytes;
+        self.written_bytes += later.written_bytes;
+        self.trash += later.trash;
+        self.waiting_packs = later.waiting_packs;
+        self.waits_for = later.waits_for;
+        self.damaged_packs = later.damaged_packs;
+    }
+}
+
+/// What a prune found when it began.
+struct Found {
+    marks: Vec<Mark>,
+    others: Vec<SessionInfo>,
+    trash: BTreeMap<SnapshotId, Option<ChunkId>>,
+    roots: Roots,
+}
+
+impl Found {
+    /// In this order: who is not among the others has honoured the marks, or has ended, and then its snapshot is among the roots.
+    fn read(core: &Core, session: &Session) -> Result<Found> {
+        let (marks, _) = read_marks(&*core.storage, &core.sealer)?;
+        let others = session.others()?;
+        let trash = read_trash(core)?;
+        Ok(Found { marks, others, trash, roots: Roots::read(core)? })
+    }
+
+    fn whom(&self) -> Whom {
+        if self.others.is_empty() {
+            Whom::Nobody
+        } else {
+            Whom::Others(self.trash.values().flatten().copied().collect())
+        }
+    }
+}
+
+/// The packs that go and on which nobody relies.
+struct Release {
+    packs: BTreeSet<FileHash>,
+    /// All marks, with the one that was made for those that no other dooms.
+    marks: Vec<Mark>,
+    /// Who may rely on the others.
+    waits_for: Vec<SessionInfo>,
+}
+
+impl Release {
+    /// Marks what goes, where it is not marked yet.
+    fn of(core: &Core, session: &Session, found: &Found, going: &BTreeSet<FileHash>) -> Result<Release> {
+        let mut release = Release { packs: BTreeSet::new(), marks: found.marks.clone(), waits_for: Vec::new() };
+        found.marks.iter().for_each(|mark| release.add(mark, &found.others, going));
+        let doomed: HashSet<&FileHash> = found.marks.iter().flat_map(|mark| &mark.packs).collect();
+        let unmarked: BTreeSet<FileHash> = going.iter().copied().filter(|pack| !doomed.contains(pack)).collect();
+        if !unmarked.is_empty() {
+            let mark = core.with_reserve(|| Mark::write(core, &unmarked))?;
+            core.storage.sync_all()?;
+            let others = session.others()?;
+            // A snapshot that has come since may need what goes.
+            if Roots::read(core)?.are_among(&found.roots) {
+                release.add(&mark, &others, going);
+            }
+            release.marks.push(mark);
+        }
+        Ok(release)
+    }
+
+    fn add(&mut self, mark: &Mark, others: &[SessionInfo], going: &BTreeSet<FileHash>) {
+        let packs: Vec<FileHash> = mark.packs.iter().copied().filter(|pack| going.contains(pack)).collect();
+        let relying: Vec<&SessionInfo> = others.iter().filter(|other| !other.honours(mark)).collect();
+        if relying.is_empty() {
+            self.packs.extend(packs);
+        } else if !packs.is_empty() {
+            let new: Vec<SessionInfo> =
+                relying.into_iter().filter(|other| !self.waits_for.contains(other)).cloned().collect();
+            self.waits_for.extend(new);
+        }
+    }
+}

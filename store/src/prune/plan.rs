@@ -1,0 +1,147 @@
+//! Which packs go: those of which nothing is needed, and those that are worth writing anew.
+
+use std::{collections::HashMap, ops::ControlFlow};
+
+use super::{
+    PruneOptions,
+    live::{Live, PackUse},
+    roots::Roots,
+};
+use crate::{
+    Progress,
+    check::OnEvent,
+    chunks::ChunkReader,
+    error::{Error, Result},
+    id::{ChunkId, FileHash},
+    index::SegmentPack,
+};
+
+/// What a prune would do, in estimates of a few percent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PrunePlan {
+    /// Packs that are there.
+    pub packs: u64,
+    /// What they take.
+    pub bytes: u64,
+    /// What of it snapshots and parked runs need.
+    pub needed_bytes: u64,
+    /// Packs of which nothing is needed.
+    pub dead_packs: u64,
+    /// What they take.
+    pub dead_bytes: u64,
+    /// Packs of which something is needed, and that are written anew.
+    pub rewritten_packs: u64,
+    /// What is needed of them.
+    pub rewritten_bytes: u64,
+    /// What the repository shrinks by.
+    pub freed_bytes: u64,
+}
+
+/// Who may rely on packs that no snapshot tells of.
+pub(crate) enum Whom {
+    /// Nobody is at work.
+    Nobody,
+    /// Somebody is: what he has written is not needed yet. The trees of forgotten snapshots tell what is not his.
+    Others(Vec<ChunkId>),
+}
+
+/// The packs that go.
+pub(crate) struct Plan {
+    pub(crate) dead: Vec<SegmentPack>,
+    pub(crate) moved: Vec<SegmentPack>,
+    /// The ordinals of the needed chunks of each pack that is moved.
+    pub(crate) needed: HashMap<FileHash, Vec<u16>>,
+    pub(crate) summary: PrunePlan,
+    /// Whether more would be moved if there were more room.
+    pub(crate) is_short: bool,
+}
+
+impl Plan {
+    pub(crate) fn make(
+        chunks: &ChunkReader,
+        roots: &Roots,
+        whom: &Whom,
+        options: &PruneOptions,
+        on_event: OnEvent,
+    ) -> Result<Plan> {
+        let index = chunks.index();
+        let mut live = Live::new(chunks, &index);
+        for (done, root) in (0..).zip(roots.trees()) {
+            go_on(on_event, done, roots.len())?;
+            live.need_tree(&root)?;
+        }
+        live.need_bases()?;
+        if let Whom::Others(forgotten) = whom {
+            live.know(forgotten)?;
+        }
+        let room = chunks.core.storage.free_space()?.map(|bytes| bytes / 2);
+        let mut uses = live.pack_uses()?;
+        let mut plan = Plan::of(&mut uses, matches!(whom, Whom::Others(_)), room, options);
+        plan.needed = live.needed_in(&plan.moved.iter().map(|pack| pack.name).collect())?;
+        Ok(plan)
+    }
+
+    /// What goes of `uses`. Where others are at work, what may be theirs stays.
+    fn of(uses: &mut [PackUse], others: bool, room: Option<u64>, options: &PruneOptions) -> Plan {
+        // The least needed first; where that is the same, the same order each time.
+        uses.sort_by(|one, other| {
+            one.needed_part().total_cmp(&other.needed_part()).then(one.pack.name.cmp(&other.pack.name))
+        });
+        let needed_bytes: u64 = uses.iter().map(|of| of.needed_bytes).sum();
+        let may_go = |of: &&PackUse| of.is_doomed || !(others && of.has_unknown);
+        let dead: Vec<SegmentPack> =
+            uses.iter().filter(|of| of.needed_chunks == 0).filter(may_go).map(|of| of.pack).collect();
+        let mut unused: u64 = uses.iter().filter(|of| of.needed_chunks > 0).map(PackUse::unused_bytes).sum();
+        let unused_max = (needed_bytes as f64 * options.max_unused) as u64;
+        let (mut moved, mut moved_bytes, mut moved_unused, mut is_short) = (Vec::new(), 0, 0, false);
+        // What a mark dooms must be moved before it can go.
+        let (doomed, others): (Vec<&PackUse>, Vec<&PackUse>) =
+            uses.iter().filter(|of| of.needed_chunks > 0).filter(may_go).partition(|of| of.is_doomed);
+        for of in doomed.into_iter().chain(others) {
+            if !of.is_doomed && (unused <= unused_max || of.unused_bytes() == 0) {
+                continue;
+            }
+            let bytes = moved_bytes + of.needed_bytes;
+            if !of.is_doomed && options.max_rewrite.is_some_and(|max| bytes > max) {
+                continue;
+            }
+            if room.is_some_and(|room| bytes > room) {
+                is_short = true;
+                continue;
+            }
+            unused -= of.unused_bytes();
+            moved_unused += of.unused_bytes();
+            moved_bytes = bytes;
+            moved.push(of.pack);
+        }
+        let dead_bytes = dead.iter().map(|pack| pack.len).sum();
+        let summary = PrunePlan {
+            packs: uses.len() as u64,
+            bytes: uses.iter().map(|of| of.pack.len).sum(),
+            needed_bytes,
+            dead_packs: dead.len() as u64,
+            dead_bytes,
+            rewritten_packs: moved.len() as u64,
+            rewritten_bytes: moved_bytes,
+            freed_bytes: dead_bytes + moved_unused,
+        };
+        Plan { dead, moved, needed: HashMap::new(), summary, is_short }
+    }
+}
+
+fn go_on(on_event: OnEvent, files_done: u64, files_total: u64) -> Result<()> {
+    match on_event(Progress { files_done, files_total, ..Progress::default() }) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Error::Interrupted),
+    }
+}
+
+impl PackUse {
+    fn unused_bytes(&self) -> u64 {
+        self.pack.len.saturating_sub(self.needed_bytes)
+    }
+
+    fn needed_part(&self) -> f64 {
+        self.needed_bytes as f64 / self.pack.len.max(1) as f64
+    }
+}

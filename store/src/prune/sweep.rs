@@ -1,0 +1,87 @@
+//! The deletion of what nobody relies on any more, in the order that leaves a whole repository wherever it stops (SPEC §11).
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::ControlFlow,
+    path::Path,
+};
+
+use super::PruneOutcome;
+use crate::{
+    Progress,
+    check::OnEvent,
+    error::{Error, Result},
+    id::{FileHash, SnapshotId},
+    mark::{self, Mark},
+    pack::pack_file,
+    repository::{Core, index_cache},
+    snapshot::RecordKind,
+};
+
+/// What goes.
+pub(crate) struct Sweep<'a> {
+    pub(crate) core: &'a Core,
+    pub(crate) cache_dir: Option<&'a Path>,
+    /// Packs that nothing needs, and on which nobody relies.
+    pub(crate) packs: &'a BTreeSet<FileHash>,
+    /// Forgotten snapshots, whose packs they were.
+    pub(crate) trash: &'a [SnapshotId],
+    pub(crate) marks: &'a [Mark],
+}
+
+impl Sweep<'_> {
+    /// Deletes all of it, and the marks of which nothing is left.
+    pub(crate) fn run(&self, outcome: &mut PruneOutcome, on_event: OnEvent) -> Result<()> {
+        let packs = self.replace_segments()?;
+        self.delete_trash(outcome)?;
+        self.delete_packs(&packs, outcome, on_event)?;
+        self.delete_marks(&packs)
+    }
+
+    /// Sees that no segment names what goes; gives the packs that are there, with their lengths.
+    fn replace_segments(&self) -> Result<HashMap<FileHash, u64>> {
+        let Sweep { core, packs, .. } = self;
+        let cache = index_cache(self.cache_dir);
+        core.with_reserve(|| {
+            let (mut index, _) = core.load_index(self.cache_dir)?;
+            if !self.packs.is_empty() {
+                index.leave_out(&*core.storage, &core.sealer, cache.as_deref(), |pack| packs.contains(pack))?;
+            }
+            Ok(index.packs().map(|pack| (pack.name, pack.len)).collect())
+        })
+    }
+
+    fn delete_trash(&self, outcome: &mut PruneOutcome) -> Result<()> {
+        for id in self.trash {
+            self.core.storage.delete_file(&RecordKind::Forgotten.file(id))?;
+            outcome.trash += 1;
+        }
+        self.core.storage.sync_all()
+    }
+
+    fn delete_packs(
+        &self,
+        there: &HashMap<FileHash, u64>,
+        outcome: &mut PruneOutcome,
+        on_event: OnEvent,
+    ) -> Result<()> {
+        for (done, pack) in (1..).zip(self.packs) {
+            self.core.storage.delete_file(&pack_file(pack))?;
+            outcome.deleted_packs += u64::from(there.contains_key(pack));
+            outcome.deleted_bytes += there.get(pack).unwrap_or(&0);
+            let progress = Progress { files_done: done, files_total: self.packs.len() as u64, ..Progress::default() };
+            if on_event(progress) == ControlFlow::Break(()) {
+                return Err(Error::Interrupted);
+            }
+        }
+        self.core.storage.sync_all()
+    }
+
+    fn delete_marks(&self, there: &HashMap<FileHash, u64>) -> Result<()> {
+        let is_left = |pack: &FileHash| there.contains_key(pack) && !self.packs.contains(pack);
+        for done in self.marks.iter().filter(|mark| !mark.packs.iter().any(is_left)) {
+            self.core.storage.delete_file(&mark::file(&done.name))?;
+        }
+        self.core.storage.sync_all()
+    }
+}
