@@ -94,6 +94,7 @@ pub enum Command {
     Restore(Restore),
     Encryption(Encryption),
     Unseal(Unseal),
+    Prune(Prune),
     Check(Check),
     Key(Key),
     #[cfg(feature = "demo")]
@@ -383,6 +384,37 @@ pub struct Unseal {
     pub remember_password: bool,
 }
 
+/// Free the room that no snapshot needs
+///
+/// Deletes what only forgotten snapshots held, which cannot be undeleted then, and what cut-off runs left. Packs of which little is needed are
+/// written anew. Backups may go on meanwhile: what somebody who is at work may rely on is marked, and deleted by the next prune.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  heirloom prune --dry-run
+  heirloom prune
+  heirloom prune --max-rewrite 10G      # on a slow disk: at most 10 GB written
+  heirloom prune --max-unused 0         # as small as possible
+  heirloom prune --now                  # fails if somebody is at work, instead of leaving room to the next prune
+
+It may be interrupted at any time, and works when the disk is full.")]
+pub struct Prune {
+    /// Say what would be deleted and written, and do nothing
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    /// Free everything now, or fail with exit code 11 because somebody is at work
+    #[arg(long)]
+    pub now: bool,
+    /// Write at most so much anew, such as 500M or 10G
+    #[arg(long, value_name = "SIZE", value_parser = crate::quantity::parse_size)]
+    pub max_rewrite: Option<u64>,
+    /// What no snapshot needs may stay in packs that are partly needed, up to this part of all that is needed
+    #[arg(long, value_name = "PERCENT", default_value = "5", value_parser = crate::quantity::parse_percent)]
+    pub max_unused: f64,
+    /// End the session of one who is surely not at work any more, by the digits that were shown
+    #[arg(long, value_name = "ID")]
+    pub end_session: Vec<String>,
+}
+
 /// Verify the repository
 ///
 /// Without options: that all snapshots, trees and indexes are whole, and that every chunk they name is there.
@@ -466,7 +498,7 @@ pub struct Demo {
     #[arg(long, value_name = "DIR", default_value = "heirloom-demo", value_hint = clap::ValueHint::DirPath)]
     pub dir: PathBuf,
     /// How much is on the phone, such as 60M or 2G
-    #[arg(long, value_name = "SIZE", default_value = "60M", value_parser = crate::demo::parse_size)]
+    #[arg(long, value_name = "SIZE", default_value = "60M", value_parser = crate::quantity::parse_size)]
     pub size: u64,
 }
 

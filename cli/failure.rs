@@ -28,6 +28,8 @@ pub enum Exit {
     Usage,
     /// There is no repository.
     NoRepository,
+    /// Somebody else is at work in the repository.
+    Busy,
     /// The password is wrong, or there is none.
     WrongPassword,
     /// No phone is in reach, or not the one that was named.
@@ -53,6 +55,7 @@ impl Exit {
             Exit::Usage => 2,
             Exit::Incomplete => 3,
             Exit::NoRepository => 10,
+            Exit::Busy => 11,
             Exit::WrongPassword => 12,
             Exit::NoDevice => 20,
             Exit::NotTrusted => 21,
@@ -127,6 +130,7 @@ impl Failure {
             StoreError::NoRepository => Exit::NoRepository,
             StoreError::PasswordNeeded | StoreError::WrongPassword => Exit::WrongPassword,
             StoreError::Interrupted => Exit::Interrupted,
+            StoreError::Busy { .. } => Exit::Busy,
             error if error.is_damage() => Exit::Damage,
             _ => Exit::Failed,
         };
@@ -138,6 +142,9 @@ impl Failure {
             StoreError::PasswordNeeded => Some("set HEIRLOOM_PASSWORD_FILE or HEIRLOOM_PASSWORD"),
             StoreError::WrongPassword => Some("the recovery key, all 15 words of it, opens the repository as well"),
             StoreError::SlotInUse => Some("give another password, or the recovery key, to show that you have one"),
+            StoreError::Busy { .. } => Some("let it finish; if it is not at work any more: `heirloom prune --end-session ID`"),
+            StoreError::NoSuchSession { .. } => Some("give its first digits, as they were shown, or more of them"),
+            StoreError::Overtaken => Some("run it again: what is still there is not stored twice"),
             StoreError::NoSuchSlot { .. } => Some("`heirloom key list` lists them"),
             StoreError::TargetExists { .. } => Some("give another folder, or --force to write into this one"),
             error if error.is_full() => {

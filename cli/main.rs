@@ -28,6 +28,8 @@ mod operation;
 mod pair;
 mod password;
 mod phone;
+mod prune;
+mod quantity;
 mod recovery_key;
 mod report;
 mod restore;
@@ -80,6 +82,7 @@ fn run(Arguments { global, command }: &Arguments, report: &Report) -> Result<Exi
         Command::Restore(args) => restore::run(args, global, report),
         Command::Encryption(args) => encryption::run(args, report),
         Command::Unseal(args) => unseal::run(args, global, report),
+        Command::Prune(args) => prune::run(args, global, report),
         Command::Check(args) => check::run(args, global, report),
         Command::Key(args) => key::run(args, global, report),
         #[cfg(feature = "demo")]
@@ -92,7 +95,7 @@ fn run(Arguments { global, command }: &Arguments, report: &Report) -> Result<Exi
 fn has_json(command: &Command) -> bool {
     match command {
         Command::Init(_) | Command::Import(_) | Command::Snapshots(_) | Command::Ls(_) => true,
-        Command::Export(_) | Command::Check(_) | Command::Key(_) => true,
+        Command::Export(_) | Command::Prune(_) | Command::Check(_) | Command::Key(_) => true,
         Command::Devices(_)
         | Command::Pair(_)
         | Command::Backup(_)

@@ -23,7 +23,7 @@ use crate::{
     id::{ChunkId, FileHash, SnapshotId},
     mark::{Mark, read_marks},
     repository::{Core, Repository, index_cache},
-    session::{Session, SessionInfo},
+    session::{Session, SessionInfo, end_long_seen, unix_seconds},
 };
 use moving::Moving;
 use plan::{Plan, Whom};
@@ -107,6 +107,9 @@ impl Repository {
     /// Gives also whether more could be done if there were more room.
     fn prune_once(&self, options: &PruneOptions, on_event: OnEvent) -> Result<(PruneOutcome, bool)> {
         let core = self.core();
+        if let Some(cache) = self.cache_dir() {
+            end_long_seen(core, cache, unix_seconds())?;
+        }
         let session = core.with_reserve(|| Session::begin_prune(core))?;
         let found = Found::read(core, &session)?;
         // Whatever a root reaches was in the index before.

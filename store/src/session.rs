@@ -4,6 +4,9 @@
 //! who sees no session that does not honour a mark knows that nobody relies on what the mark dooms, unless a snapshot tells.
 
 use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -22,6 +25,10 @@ use crate::{
 
 const SESSIONS_FOLDER: &str = "sessions";
 const TEMPORARY_FOLDER: &str = "tmp";
+/// In the cache folder: which sessions were seen since when.
+const SEEN_FILE: &str = "sessions";
+/// No backup takes a week.
+const SILENT_SECONDS: i64 = 7 * 24 * 60 * 60;
 /// A session names a few marks, each in 67 bytes.
 const SESSION_MAX_LEN: usize = 64 << 10;
 
@@ -154,12 +161,14 @@ impl std::fmt::Display for SessionInfo {
 }
 
 impl Repository {
-    /// Who is at work in the repository now.
+    /// Who is at work in the repository now, as far as can be told.
     ///
     /// # Errors
     /// What the storage says.
     pub fn sessions(&self) -> Result<Vec<SessionInfo>> {
-        read_sessions(self.core())
+        let mut sessions = read_sessions(self.core())?;
+        sessions.retain(|session| !session.is_dead);
+        Ok(sessions)
     }
 
     /// Ends the session of one who is surely not at work any more: what it relied on may be deleted from now on. One who is at work all the
@@ -227,6 +236,24 @@ fn read(storage: &dyn Storage, core: &Core, name: &str) -> Result<Announcement> 
     serde_json::from_slice(&payload).map_err(|error| Error::damaged(file, error.to_string()))
 }
 
+/// Ends sessions that this machine has seen for seven days by its own watching, which is in the folder `cache`, and gives those. No clocks of two machines
+/// are compared. `now` is in seconds since 1970.
+pub(crate) fn end_long_seen(core: &Core, cache: &Path, now: i64) -> Result<Vec<SessionInfo>> {
+    let path = cache.join(SEEN_FILE);
+    let seen = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<BTreeMap<String, i64>>(&bytes).ok());
+    let seen = seen.unwrap_or_default();
+    let since = |session: &SessionInfo| seen.get(&session.id).copied().filter(|&since| since <= now).unwrap_or(now);
+    let (ended, watched): (Vec<_>, Vec<_>) =
+        read_sessions(core)?.into_iter().partition(|session| now - since(session) >= SILENT_SECONDS);
+    ended.iter().try_for_each(|session| core.storage.delete_file(&file(&session.id)))?;
+    let watched: BTreeMap<&str, i64> = watched.iter().map(|session| (session.id.as_str(), since(session))).collect();
+    // What is not kept is seen for the first time again.
+    if let Ok(bytes) = serde_json::to_vec(&watched) {
+        let _ = fs::create_dir_all(cache).and_then(|()| fs::write(&path, bytes));
+    }
+    Ok(ended)
+}
+
 fn end_dead_sessions(core: &Core) -> Result<()> {
     // Before the sessions: who begins to write from now on is not taken for one who has ended.
     let leftovers = core.storage.list_folder(TEMPORARY_FOLDER)?;
@@ -252,4 +279,72 @@ fn host_name() -> String {
 
 fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or_else(|_| String::new(), |id| id.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{MemoryStorage, Options};
+
+    fn new() -> (Arc<MemoryStorage>, Repository) {
+        let storage = Arc::new(MemoryStorage::default());
+        let (repository, _) = Repository::create(storage.clone(), None, &Options::default()).unwrap();
+        (storage, repository)
+    }
+
+    #[test]
+    fn a_session_is_ended_when_it_was_seen_for_seven_days() {
+        let (_, repository) = new();
+        let cache = tempfile::tempdir().unwrap();
+        let session = Session::begin(repository.core()).unwrap();
+        let end_at = |now| end_long_seen(repository.core(), cache.path(), now).unwrap().len();
+        assert_eq!([0, 5, SILENT_SECONDS - 1].map(end_at), [0; 3]);
+        assert!(session.is_there().unwrap());
+        // A clock that was set back begins anew.
+        assert_eq!([-9, SILENT_SECONDS - 10, SILENT_SECONDS - 9].map(end_at), [0, 0, 1]);
+        assert!(!session.is_there().unwrap());
+    }
+
+    #[test]
+    fn only_one_prunes_at_a_time_and_who_honours_a_mark_says_so() {
+        let (storage, repository) = new();
+        let core = repository.core();
+        let mut writer = Session::begin(core).unwrap();
+        let pruner = Session::begin_prune(core).unwrap();
+        assert!(matches!(Session::begin_prune(core), Err(Error::Busy { .. })));
+        let mark = Mark::write(core, &[FileHash([7; 32])].into()).unwrap();
+        let others = || pruner.others().unwrap();
+        assert!(others().len() == 1 && !others()[0].honours(&mark) && !others()[0].prunes);
+        writer.honour(std::slice::from_ref(&mark)).unwrap();
+        assert!(others().len() == 1 && others()[0].honours(&mark));
+        drop((writer, pruner));
+        assert!(!storage.files().keys().any(|name| name.starts_with("sessions/")));
+    }
+
+    #[test]
+    fn a_session_of_a_process_that_is_gone_is_ended_and_one_that_cannot_be_read_is_not() {
+        let (storage, repository) = new();
+        let core = repository.core();
+        // No process has this number.
+        let gone = Announcement { pid: u32::MAX, ..Announcement::of_this_process() };
+        put(core, &gone).unwrap();
+        let elsewhere = put(core, &Announcement { host: "elsewhere".into(), ..gone }).unwrap();
+        storage.put("sessions/torn", b"").unwrap();
+        storage.put("tmp/leftover", b"").unwrap();
+        let session = Session::begin(core).unwrap();
+        let mut others: Vec<String> = session.others().unwrap().into_iter().map(|other| other.id).collect();
+        others.sort();
+        let is_linux = cfg!(target_os = "linux");
+        assert!(others.contains(&elsewhere) && others.contains(&"torn".to_owned()));
+        assert_eq!(others.len(), if is_linux { 2 } else { 3 });
+        assert!(storage.files().contains_key("tmp/leftover"), "somebody may be writing it");
+        for id in [&elsewhere[..9], "torn"] {
+            repository.end_session(id).unwrap();
+        }
+        assert!(matches!(repository.end_session(""), Err(Error::NoSuchSession { .. })));
+        drop(Session::begin(core).unwrap());
+        drop(session);
+        drop(Session::begin(core).unwrap());
+        assert!(!storage.files().contains_key("tmp/leftover"));
+    }
 }
