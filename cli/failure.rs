@@ -142,7 +142,9 @@ impl Failure {
             StoreError::PasswordNeeded => Some("set HEIRLOOM_PASSWORD_FILE or HEIRLOOM_PASSWORD"),
             StoreError::WrongPassword => Some("the recovery key, all 15 words of it, opens the repository as well"),
             StoreError::SlotInUse => Some("give another password, or the recovery key, to show that you have one"),
-            StoreError::Busy { .. } => Some("let it finish; if it is not at work any more: `heirloom prune --end-session ID`"),
+            StoreError::Busy { .. } => {
+                Some("let it finish; if it is not at work any more: `heirloom prune --end-session ID`")
+            }
             StoreError::NoSuchSession { .. } => Some("give its first digits, as they were shown, or more of them"),
             StoreError::Overtaken => Some("run it again: what is still there is not stored twice"),
             StoreError::NoSuchSlot { .. } => Some("`heirloom key list` lists them"),

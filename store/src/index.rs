@@ -31,6 +31,8 @@ use segment::Segment;
 pub(crate) const INDEX_FOLDER: &str = "index";
 /// What is wrong with a file whose bytes are not those that it is named by.
 pub(crate) const NAME_MISMATCH: &str = "its bytes do not match its name";
+/// The name of the segment that lies in no file.
+const UNLISTED: FileHash = FileHash([0; 32]);
 /// Segments are merged when eight of them have about the same size, but not beyond this.
 const MERGED_MAX_ENTRIES: u64 = 1 << 20;
 const TIER_FACTOR_BITS: u32 = 3;
@@ -150,7 +152,7 @@ impl Index {
         }
         self.packs.retain(|name, _| !gone.contains(name));
         if !builder.is_empty() {
-            let segment = Segment::from_payload(FileHash([0; 32]), builder.payload(), None)?;
+            let segment = Segment::from_payload(UNLISTED, builder.payload(), None)?;
             self.unlisted = Some(self.open_segment(segment));
         }
         Ok(())
@@ -200,6 +202,11 @@ impl Index {
         &self.marks
     }
 
+    /// Whether a segment is that of the packs that none names.
+    pub(crate) fn is_unlisted(segment: &Segment) -> bool {
+        segment.name == UNLISTED
+    }
+
     /// Every place where `id` lies, in packs that are there; those in doomed packs last.
     pub(crate) fn places(&self, id: &ChunkId) -> Result<Vec<Place>> {
         let (mut places, mut doomed) = (Vec::new(), Vec::new());
@@ -215,15 +222,25 @@ impl Index {
     /// Whether `id` lies in a pack that is there to stay and that is `trusted`; of a delta, whether its base does, too. A prune leaves deltas that
     /// nothing needs in packs that stay, and may delete their bases.
     pub(crate) fn contains(&self, id: &ChunkId, trusted: &dyn Fn(&FileHash) -> bool) -> Result<bool> {
-        self.contains_at_depth(id, trusted, 0)
+        self.contains_at_depth(id, &|presence, pack| presence == Presence::There && trusted(pack), 0)
     }
 
-    fn contains_at_depth(&self, id: &ChunkId, trusted: &dyn Fn(&FileHash) -> bool, depth: u32) -> Result<bool> {
+    /// Whether `id` can be read, doomed or not, as far as the index tells.
+    pub(crate) fn reads(&self, id: &ChunkId) -> Result<bool> {
+        self.contains_at_depth(id, &|presence, _| presence != Presence::Absent, 0)
+    }
+
+    fn contains_at_depth(
+        &self,
+        id: &ChunkId,
+        counts: &dyn Fn(Presence, &FileHash) -> bool,
+        depth: u32,
+    ) -> Result<bool> {
         for OpenSegment { segment, presence } in self.all_segments() {
             let (mut is_found, mut bases) = (false, Vec::new());
             segment.find(id, &mut |number, entry| {
                 let pack = entry.pack as usize;
-                if presence.get(pack) == Some(&Presence::There) && trusted(&segment.packs[pack].name) {
+                if presence.get(pack).is_some_and(|&presence| counts(presence, &segment.packs[pack].name)) {
                     match segment.base_of(number) {
                         None => is_found = true,
                         Some(base) => bases.push(base),
@@ -231,7 +248,7 @@ impl Index {
                 }
             })?;
             while let Some(base) = bases.pop().filter(|_| !is_found && depth < DELTA_MAX_DEPTH) {
-                is_found = self.contains_at_depth(&base, trusted, depth + 1)?;
+                is_found = self.contains_at_depth(&base, counts, depth + 1)?;
             }
             if is_found {
                 return Ok(true);
@@ -243,6 +260,11 @@ impl Index {
     /// All packs that are there, with their lengths.
     pub(crate) fn packs(&self) -> impl Iterator<Item = SegmentPack> {
         self.packs.iter().map(|(&name, &len)| SegmentPack { name, len })
+    }
+
+    /// The length of a pack that is there.
+    pub(crate) fn pack_len(&self, name: &FileHash) -> Option<u64> {
+        self.packs.get(name).copied()
     }
 
     /// What the next segment must hold beside new packs: those that no segment names.

@@ -145,7 +145,7 @@ pub(crate) enum RecordKind {
 }
 
 impl RecordKind {
-    pub(crate) fn folder(self) -> &'static str {
+    pub(crate) const fn folder(self) -> &'static str {
         match self {
             RecordKind::Snapshot => "snapshots",
             RecordKind::Forgotten => "trash",

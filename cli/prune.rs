@@ -1,0 +1,156 @@
+//! `prune`: frees the room of what no snapshot needs.
+
+use std::{ops::ControlFlow, time::Instant};
+
+use heirloom_store::{PruneOptions, PruneOutcome, PrunePlan, Repository, SessionInfo};
+use serde::Serialize;
+
+use crate::{
+    access,
+    args::{Global, Prune},
+    failure::{Exit, Failure, Result},
+    interrupt,
+    report::{Report, duration, of_many, size},
+};
+
+pub fn run(args: &Prune, global: &Global, report: &Report) -> Result<Exit> {
+    let repository = access::open(global, report)?;
+    for id in &args.end_session {
+        let ended = repository.end_session(id)?;
+        report.note(format_args!("ended the session of {ended}"));
+    }
+    let options =
+        PruneOptions { max_rewrite: args.max_rewrite, max_unused: args.max_unused, ..PruneOptions::default() };
+    if args.dry_run {
+        return tell_plan(&plan(&repository, &options, report)?, report);
+    }
+    if args.now {
+        refuse_if_busy(&repository)?;
+    }
+    prune(&repository, &options, args.now, report)
+}
+
+/// What a prune would do.
+pub fn plan(repository: &Repository, options: &PruneOptions, report: &Report) -> Result<PrunePlan> {
+    interrupt::catch();
+    let progress = report.progress("looking at what is needed");
+    Ok(repository.plan_prune(options, &|now| step(&progress, now))?)
+}
+
+/// Prunes, and says what came of it. If it must be done `now`, nothing may be left to the next prune.
+pub fn prune(repository: &Repository, options: &PruneOptions, now: bool, report: &Report) -> Result<Exit> {
+    let started = Instant::now();
+    interrupt::catch();
+    let progress = report.progress("freeing room");
+    let outcome = repository.prune(options, &|now| step(&progress, now))?;
+    drop(progress);
+    if report.json {
+        report.json(&OutcomeRow::of(&outcome))?;
+    } else {
+        report.line(format_args!("{} in {}", what_was_done(&outcome), duration(started.elapsed())))?;
+        tell_waiting(&outcome, report);
+    }
+    if outcome.damaged_packs > 0 {
+        let packs = of_many(outcome.damaged_packs, "pack stays", "packs stay");
+        report.warn(format_args!(
+            "{packs}: something that is needed in them cannot be read. `heirloom check --read-data`"
+        ));
+        return Ok(Exit::Damage);
+    }
+    Ok(if now && outcome.waiting_packs > 0 { Exit::Busy } else { Exit::Ok })
+}
+
+fn step(progress: &crate::report::Progress, now: heirloom_store::Progress) -> ControlFlow<()> {
+    progress.update(now);
+    if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+fn refuse_if_busy(repository: &Repository) -> Result<()> {
+    match repository.sessions()?.first() {
+        None => Ok(()),
+        Some(session) => Err(Failure::new(Exit::Busy, format!("the repository is busy: {session} is at work")).hint(
+            "wait for it, or leave --now away; if it is not at work any more: `heirloom prune --end-session ID`",
+        )),
+    }
+}
+
+fn tell_plan(plan: &PrunePlan, report: &Report) -> Result<Exit> {
+    if report.json {
+        report.json(&PlanRow::of(plan))?;
+        return Ok(Exit::Ok);
+    }
+    let PrunePlan { packs, bytes, needed_bytes, dead_packs, rewritten_packs, rewritten_bytes, freed_bytes, .. } = *plan;
+    report.line(format_args!(
+        "{} in {}, of which {} is needed",
+        size(bytes),
+        of_many(packs, "pack", "packs"),
+        size(needed_bytes)
+    ))?;
+    let rewritten = of_many(rewritten_packs, "pack", "packs");
+    let written = size(rewritten_bytes);
+    let deleted = of_many(dead_packs, "pack", "packs");
+    report.line(format_args!(
+        "would free about {}: {deleted} deleted, {rewritten} written anew ({written})",
+        size(freed_bytes)
+    ))?;
+    Ok(Exit::Ok)
+}
+
+/// `freed 412 MB: 31 packs deleted, 12 MB written anew`
+fn what_was_done(outcome: &PruneOutcome) -> String {
+    let PruneOutcome { deleted_packs, deleted_bytes, written_bytes, .. } = *outcome;
+    if deleted_packs == 0 && written_bytes == 0 {
+        return "nothing was freed".to_owned();
+    }
+    let freed = size(deleted_bytes.saturating_sub(written_bytes));
+    format!("freed {freed}: {} deleted, {} written anew", of_many(deleted_packs, "pack", "packs"), size(written_bytes))
+}
+
+fn tell_waiting(outcome: &PruneOutcome, report: &Report) {
+    if outcome.waiting_packs == 0 {
+        return;
+    }
+    let packs = of_many(outcome.waiting_packs, "pack is", "packs are");
+    let who: Vec<String> = outcome.waits_for.iter().map(SessionInfo::to_string).collect();
+    let who = if who.is_empty() { "somebody who was at work".to_owned() } else { who.join(", ") };
+    report.note(format_args!("{packs} left to the next prune: {who} may rely on what is in them"));
+}
+
+/// The plan in JSON.
+#[derive(Serialize)]
+struct PlanRow {
+    packs: u64,
+    bytes: u64,
+    needed_bytes: u64,
+    deleted_packs: u64,
+    rewritten_packs: u64,
+    rewritten_bytes: u64,
+    freed_bytes: u64,
+}
+
+impl PlanRow {
+    fn of(plan: &PrunePlan) -> PlanRow {
+        let PrunePlan { packs, bytes, needed_bytes, dead_packs, rewritten_packs, rewritten_bytes, freed_bytes, .. } =
+            *plan;
+        PlanRow { packs, bytes, needed_bytes, deleted_packs: dead_packs, rewritten_packs, rewritten_bytes, freed_bytes }
+    }
+}
+
+/// The outcome in JSON.
+#[derive(Serialize)]
+struct OutcomeRow {
+    deleted_packs: u64,
+    deleted_bytes: u64,
+    written_bytes: u64,
+    waiting_packs: u64,
+    waits_for: Vec<String>,
+    damaged_packs: u64,
+}
+
+impl OutcomeRow {
+    fn of(outcome: &PruneOutcome) -> OutcomeRow {
+        let PruneOutcome { deleted_packs, deleted_bytes, written_bytes, waiting_packs, damaged_packs, .. } = *outcome;
+        let waits_for = outcome.waits_for.iter().map(|session| session.id.clone()).collect();
+        OutcomeRow { deleted_packs, deleted_bytes, written_bytes, waiting_packs, waits_for, damaged_packs }
+    }
+}
