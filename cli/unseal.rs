@@ -1,6 +1,6 @@
 //! `unseal`: converts snapshots that are kept as the phone encrypted them, once their password is known.
 //!
-//! A snapshot is made anew of the same files, each read back and compared; only then is the old record retired. What is cut off is begun again.
+//! A snapshot is made anew of the same files, each read back and compared; only then is the old one forgotten. What is cut off is begun again.
 
 use std::io;
 
@@ -121,7 +121,7 @@ fn convert(repository: &Repository, old: &Snapshot, options: unlocking::Options,
         report.detail("it had been converted before");
     }
     verify(repository, old, &new, report)?;
-    repository.retire(old)?;
+    repository.forget(std::slice::from_ref(old))?;
     Ok(new)
 }
 

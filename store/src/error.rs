@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::id::ChunkId;
+use crate::id::{ChunkId, SnapshotId};
 
 /// The result of this library's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -51,6 +51,12 @@ pub enum Error {
     NoSuchSlot {
         /// The id as it was given.
         id: String,
+    },
+    /// A snapshot that was to be forgotten is pinned.
+    #[error("snapshot {id} is pinned")]
+    Pinned {
+        /// The snapshot.
+        id: SnapshotId,
     },
     /// Bytes of the repository that cannot be what was written.
     #[error("{file} is damaged: {what}")]

@@ -21,14 +21,13 @@ use crate::{
     reader::SnapshotReader,
     seal::{Cipher, Sealer},
     session::unix_seconds,
-    snapshot::{RecordKind, Snapshot, SnapshotList, read_snapshots},
+    snapshot::{Snapshot, SnapshotList, read_snapshots},
     snapshot_folder::SnapshotFolder,
     storage::Storage,
     writer::SnapshotWriter,
 };
 
 const DEFAULT_PACK_BYTES: u32 = 16 << 20;
-const TRASH_FOLDER: &str = "trash";
 const PACK_BYTES_MAX: u32 = 128 << 20;
 
 /// What is chosen when a repository is created, and never changes.
@@ -198,17 +197,6 @@ impl Repository {
     /// What the storage says; a broken snapshot is a problem in the list, unless it was read before it broke and the cache has it.
     pub fn snapshots(&self) -> Result<SnapshotList> {
         read_snapshots(&*self.core.storage, &self.core.sealer, self.cache_dir())
-    }
-
-    /// Moves the record of a snapshot to `trash/`: it is listed no more, and nothing of what it holds is deleted.
-    ///
-    /// # Errors
-    /// What the storage says.
-    pub fn retire(&self, snapshot: &Snapshot) -> Result<()> {
-        let (from, to) = (RecordKind::Snapshot.file(&snapshot.id), format!("{TRASH_FOLDER}/{}", snapshot.id));
-        let storage = &self.core.storage;
-        storage.rename(&from, &to).map_err(|source| Error::Storage { action: "retire", name: from, source })?;
-        storage.sync_all()
     }
 
     /// Begins a snapshot of `series` that is made entry by entry.

@@ -109,6 +109,7 @@ pub(crate) enum FileKind {
     Session = 5,
     Parked = 8,
     Password = 9,
+    Pin = 10,
 }
 
 /// What seals the files of one repository.
