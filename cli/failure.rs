@@ -139,6 +139,7 @@ impl Failure {
             StoreError::WrongPassword => Some("the recovery key, all 15 words of it, opens the repository as well"),
             StoreError::SlotInUse => Some("give another password, or the recovery key, to show that you have one"),
             StoreError::NoSuchSlot { .. } => Some("`heirloom key list` lists them"),
+            StoreError::Pinned { .. } => Some("`heirloom unpin` lets go of it"),
             StoreError::TargetExists { .. } => Some("give another folder, or --force to write into this one"),
             error if error.is_full() => {
                 Some("make room and run it again: what was stored is kept, and not stored twice")
