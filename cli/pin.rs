@@ -1,7 +1,5 @@
 //! `pin` and `unpin`: snapshots that `forget` is not to take, and those that it may take again.
 
-use heirloom_store::{Repository, Snapshot};
-
 use crate::{
     access,
     args::{Global, Pin, Unpin},
@@ -24,7 +22,7 @@ fn set(names: &[String], pinned: bool, global: &Global, report: &Report) -> Resu
     let named = snapshots::find_all(&list, names)?;
     let before = repository.pins()?;
     for snapshot in &named {
-        set_one(&repository, snapshot, pinned)?;
+        if pinned { repository.pin(&snapshot.id) } else { repository.unpin(&snapshot.id) }?;
         if !report.json {
             let (word, title, id) = (if pinned { "pinned" } else { "unpinned" }, title(snapshot), snapshot.id.short());
             match (before.contains(&snapshot.id) == pinned, pinned) {
@@ -38,8 +36,4 @@ fn set(names: &[String], pinned: bool, global: &Global, report: &Report) -> Resu
         report.json(&named.iter().map(|snapshot| Row::of(snapshot, pinned)).collect::<Vec<_>>())?;
     }
     Ok(Exit::Ok)
-}
-
-fn set_one(repository: &Repository, snapshot: &Snapshot, pinned: bool) -> Result<()> {
-    Ok(if pinned { repository.pin(&snapshot.id)? } else { repository.unpin(&snapshot.id)? })
 }
