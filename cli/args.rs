@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::retention::{KeepCount, Within};
+
 const EXIT_CODES: &str = "\
 Exit codes:
     0  ok                            20  no phone in reach
@@ -94,6 +96,10 @@ pub enum Command {
     Restore(Restore),
     Encryption(Encryption),
     Unseal(Unseal),
+    Forget(Forget),
+    Undelete(Undelete),
+    Pin(Pin),
+    Unpin(Unpin),
     Prune(Prune),
     Check(Check),
     Key(Key),
@@ -305,11 +311,15 @@ pub struct Import {
 #[command(after_help = "Examples:
   heirloom snapshots
   heirloom snapshots --udid 00008030-001A2B3C4D5E6F70
+  heirloom snapshots --trash             # what was forgotten, and can be undeleted
   heirloom --json snapshots | jq '.[-1].id'")]
 pub struct Snapshots {
     /// Only those of one device, by its UDID or name
     #[arg(long, value_name = "UDID")]
     pub udid: Option<String>,
+    /// Those that were forgotten since the last prune
+    #[arg(long)]
+    pub trash: bool,
 }
 
 /// List what is in a snapshot
@@ -364,7 +374,7 @@ pub struct Export {
 /// Convert snapshots that are kept as the phone encrypted them, with their password
 ///
 /// A snapshot that was taken without the backup's password is kept as ciphertext, which does not deduplicate. This makes each anew of the same
-/// files, kept as plaintext, reads all of it back, and only then retires the old. Without SNAP all such snapshots are converted. Exports and restores
+/// files, kept as plaintext, reads all of it back, and only then forgets the old; a pin goes over to the new. Without SNAP all such snapshots are converted. Exports and restores
 /// stay bit for bit what they were.
 #[derive(Debug, Args)]
 #[command(after_help = format!("Examples:
@@ -382,6 +392,110 @@ pub struct Unseal {
     /// Have the repository remember the backup's password
     #[arg(long)]
     pub remember_password: bool,
+}
+
+/// Let go of snapshots, by name or by rules
+///
+/// Forgotten snapshots are listed no more, but take room, and can be undeleted, until the next prune. It does not ask: --dry-run shows what would
+/// go, and why the others stay.
+///
+/// Rules say what to keep of each device; what none of them keeps is forgotten. They go back from the newest snapshot, by the times of the
+/// backups, in local time: `--keep-daily 14` keeps the newest snapshot of each of the last 14 days that have one, and the oldest of all while there are fewer. N may be
+/// `unlimited`. Pinned snapshots are kept whatever the rules say, and are counted by none of them.
+#[derive(Debug, Args)]
+#[command(after_help = format!("Examples:
+  heirloom forget --keep-daily 14 --keep-monthly 12 --keep-yearly unlimited --dry-run
+  heirloom forget --keep-within 90d --keep-monthly 24 --udid \"Maria's iPhone\"
+  heirloom forget 1f3a9c2e latest~3
+  heirloom forget --keep-last 30 --prune     # and free the room at once
+
+{SNAPSHOT}"))]
+pub struct Forget {
+    /// Snapshots to forget
+    #[arg(value_name = "SNAP")]
+    pub snapshots: Vec<String>,
+    /// Apply the rules to one device alone, by its UDID or name
+    #[arg(long, value_name = "UDID")]
+    pub udid: Option<String>,
+    /// Show what would be done, and do nothing
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    /// Free the room of what is forgotten at once; it cannot be undeleted then
+    #[arg(long)]
+    pub prune: bool,
+    #[command(flatten)]
+    pub keep: Keep,
+}
+
+/// What to keep, in any number of rules.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Rules")]
+pub struct Keep {
+    /// Keep the last N snapshots
+    #[arg(long, value_name = "N")]
+    pub keep_last: Option<KeepCount>,
+    /// Keep the newest of each of the last N hours that have one
+    #[arg(long, value_name = "N")]
+    pub keep_hourly: Option<KeepCount>,
+    /// The same of days
+    #[arg(long, value_name = "N")]
+    pub keep_daily: Option<KeepCount>,
+    /// The same of weeks, which begin on Monday
+    #[arg(long, value_name = "N")]
+    pub keep_weekly: Option<KeepCount>,
+    /// The same of months
+    #[arg(long, value_name = "N")]
+    pub keep_monthly: Option<KeepCount>,
+    /// The same of years
+    #[arg(long, value_name = "N")]
+    pub keep_yearly: Option<KeepCount>,
+    /// Keep all that are less than this older than the newest: years, months, days and hours, such as 90d, 1y6m, 36h
+    #[arg(long, value_name = "D")]
+    pub keep_within: Option<Within>,
+}
+
+/// Bring forgotten snapshots back
+///
+/// That can be done until the next prune. Without SNAP: the list of those that can come back.
+#[derive(Debug, Args)]
+#[command(after_help = format!("Examples:
+  heirloom undelete
+  heirloom undelete 1f3a9c2e
+
+Names are looked for among what was forgotten.
+
+{SNAPSHOT}"))]
+pub struct Undelete {
+    /// Snapshots that were forgotten
+    #[arg(value_name = "SNAP")]
+    pub snapshots: Vec<String>,
+}
+
+/// Keep snapshots from being forgotten
+///
+/// Neither rules nor names make `forget` take a pinned snapshot, until it is unpinned.
+#[derive(Debug, Args)]
+#[command(after_help = format!("Examples:
+  heirloom pin latest
+  heirloom pin \"Maria's iPhone@2019\"      # the last of the old phone
+
+{SNAPSHOT}"))]
+pub struct Pin {
+    /// Snapshots to pin
+    #[arg(required = true, value_name = "SNAP")]
+    pub snapshots: Vec<String>,
+}
+
+/// Let pinned snapshots be forgotten again
+#[derive(Debug, Args)]
+#[command(after_help = format!("Examples:
+  heirloom unpin 1f3a9c2e
+
+{SNAPSHOT}"))]
+pub struct Unpin {
+    /// Snapshots to unpin
+    #[arg(required = true, value_name = "SNAP")]
+    pub snapshots: Vec<String>,
 }
 
 /// Free the room that no snapshot needs

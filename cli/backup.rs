@@ -344,7 +344,7 @@ impl Summary {
         self.rows.push(ResultRow {
             udid,
             outcome: "kept",
-            snapshot: Some(SnapshotRow::of(&snapshot)),
+            snapshot: Some(SnapshotRow::of(&snapshot, false)),
             received_files: transferred.received.files,
             received_bytes: transferred.received.bytes,
             warnings,

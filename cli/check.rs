@@ -1,8 +1,8 @@
 //! `check`: verifies the repository, and names every file of it that is not whole, and what snapshots have lost by it.
 
-use std::{ops::ControlFlow, time::Instant};
+use std::{collections::BTreeSet, ops::ControlFlow, time::Instant};
 
-use heirloom_store::{Affected, CheckOptions, CheckReport, Depth, Subset, Verified};
+use heirloom_store::{Affected, CheckOptions, CheckReport, Depth, SnapshotId, Subset, Verified};
 use serde::Serialize;
 
 use crate::{
@@ -16,9 +16,10 @@ use crate::{
 
 pub fn run(args: &Check, global: &Global, report: &Report) -> Result<Exit> {
     let started = Instant::now();
-    let checked = if args.packs { check_files(global, report)? } else { check_content(args, global, report)? };
+    let (checked, pins) =
+        if args.packs { (check_files(global, report)?, BTreeSet::new()) } else { check_content(args, global, report)? };
     if report.json {
-        report.json(&Row::of(&checked))?;
+        report.json(&Row::of(&checked, &pins))?;
     } else {
         print_problems(&checked, report)?;
         let found = what_is_wrong(&checked);
@@ -38,7 +39,8 @@ fn check_files(global: &Global, report: &Report) -> Result<CheckReport> {
     checked.map_err(|error| Failure::from(error).about(path.display()))
 }
 
-fn check_content(args: &Check, global: &Global, report: &Report) -> Result<CheckReport> {
+/// Gives also which snapshots are pinned.
+fn check_content(args: &Check, global: &Global, report: &Report) -> Result<(CheckReport, BTreeSet<SnapshotId>)> {
     let repository = access::open(global, report)?;
     interrupt::catch();
     let reads = args.read_data || is_partial(args);
@@ -51,7 +53,8 @@ fn check_content(args: &Check, global: &Global, report: &Report) -> Result<Check
         ..CheckOptions::from(if reads { Depth::ReadData } else { Depth::Structure })
     };
     let progress = report.progress("checking");
-    Ok(heirloom_store::check(&repository, options, &|now| step(&progress, now))?)
+    let checked = heirloom_store::check(&repository, options, &|now| step(&progress, now))?;
+    Ok((checked, repository.pins()?))
 }
 
 /// Whether it reads no more than a part of the data.
@@ -198,13 +201,13 @@ struct VerifiedRow {
 }
 
 impl<'a> Row<'a> {
-    fn of(checked: &'a CheckReport) -> Row<'a> {
+    fn of(checked: &'a CheckReport, pins: &BTreeSet<SnapshotId>) -> Row<'a> {
         let problem = |problem: &'a heirloom_store::Problem| ProblemRow { file: &problem.file, what: &problem.what };
         let verified =
             |Verified { bytes, of, since }| VerifiedRow { bytes, of_bytes: of, since: since.and_then(rfc3339) };
         Row {
             problems: checked.problems.iter().map(problem).collect(),
-            affected: checked.affected.iter().map(AffectedRow::of).collect(),
+            affected: checked.affected.iter().map(|affected| AffectedRow::of(affected, pins)).collect(),
             snapshots: checked.snapshots,
             packs: checked.packs,
             chunks: checked.chunks,
@@ -215,7 +218,7 @@ impl<'a> Row<'a> {
 }
 
 impl<'a> AffectedRow<'a> {
-    fn of(affected: &'a Affected) -> AffectedRow<'a> {
+    fn of(affected: &'a Affected, pins: &BTreeSet<SnapshotId>) -> AffectedRow<'a> {
         let file = |file: &'a heirloom_store::LostFile| FileRow {
             domain: file.name.domain(),
             path: file.name.path(),
@@ -228,7 +231,7 @@ impl<'a> AffectedRow<'a> {
             what: &part.what,
         };
         AffectedRow {
-            snapshot: snapshots::Row::of(&affected.snapshot),
+            snapshot: snapshots::Row::of(&affected.snapshot, pins.contains(&affected.snapshot.id)),
             files: affected.files.iter().map(file).collect(),
             lost_parts: affected.lost_parts.iter().map(part).collect(),
             more: affected.more,

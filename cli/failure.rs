@@ -148,6 +148,7 @@ impl Failure {
             StoreError::NoSuchSession { .. } => Some("give its first digits, as they were shown, or more of them"),
             StoreError::Overtaken => Some("run it again: what is still there is not stored twice"),
             StoreError::NoSuchSlot { .. } => Some("`heirloom key list` lists them"),
+            StoreError::Pinned { .. } => Some("`heirloom unpin` lets go of it"),
             StoreError::TargetExists { .. } => Some("give another folder, or --force to write into this one"),
             error if error.is_full() => {
                 Some("make room and run it again: what was stored is kept, and not stored twice")

@@ -74,6 +74,7 @@ pub struct Options {
 /// A backup that is in the repository now.
 pub struct Taken {
     pub snapshot: Snapshot,
+    pub is_pinned: bool,
     pub stats: WriteStats,
     /// Files that Manifest.db names and the folder does not hold.
     pub missing_files: u64,
@@ -156,7 +157,8 @@ fn take_in(
     if let Some(cache) = cache {
         cache.save();
     }
-    Ok(Taken { snapshot, stats, missing_files, warnings: warning_count, damage })
+    let is_pinned = repository.pins()?.contains(&snapshot.id);
+    Ok(Taken { snapshot, is_pinned, stats, missing_files, warnings: warning_count, damage })
 }
 
 /// All backups at `paths`. A path that is none is an error of the run, but does not stop it.
@@ -425,11 +427,11 @@ impl Summary {
         }
         let outcome = if taken.is_known() { "known" } else { "kept" };
         *(if taken.is_known() { &mut self.known } else { &mut self.kept }) += 1;
-        let Taken { snapshot, missing_files, warnings, .. } = &taken;
+        let Taken { snapshot, is_pinned, missing_files, warnings, .. } = &taken;
         self.rows.push(ResultRow {
             path,
             outcome,
-            snapshot: Some(SnapshotRow::of(snapshot)),
+            snapshot: Some(SnapshotRow::of(snapshot, *is_pinned)),
             missing_files: *missing_files,
             warnings: *warnings,
             error: None,

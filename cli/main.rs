@@ -14,6 +14,7 @@ mod devices;
 mod encryption;
 mod export;
 mod failure;
+mod forget;
 mod host_folder;
 mod identity;
 mod import;
@@ -28,14 +29,17 @@ mod operation;
 mod pair;
 mod password;
 mod phone;
+mod pin;
 mod prune;
 mod quantity;
 mod recovery_key;
 mod report;
 mod restore;
+mod retention;
 mod shell;
 mod snapshot_spec;
 mod snapshots;
+mod undelete;
 mod unlocking;
 mod unseal;
 mod warnings;
@@ -82,6 +86,10 @@ fn run(Arguments { global, command }: &Arguments, report: &Report) -> Result<Exi
         Command::Restore(args) => restore::run(args, global, report),
         Command::Encryption(args) => encryption::run(args, report),
         Command::Unseal(args) => unseal::run(args, global, report),
+        Command::Forget(args) => forget::run(args, global, report),
+        Command::Undelete(args) => undelete::run(args, global, report),
+        Command::Pin(args) => pin::pin(args, global, report),
+        Command::Unpin(args) => pin::unpin(args, global, report),
         Command::Prune(args) => prune::run(args, global, report),
         Command::Check(args) => check::run(args, global, report),
         Command::Key(args) => key::run(args, global, report),
@@ -96,6 +104,7 @@ fn has_json(command: &Command) -> bool {
     match command {
         Command::Init(_) | Command::Import(_) | Command::Snapshots(_) | Command::Ls(_) => true,
         Command::Export(_) | Command::Prune(_) | Command::Check(_) | Command::Key(_) => true,
+        Command::Forget(_) | Command::Undelete(_) | Command::Pin(_) | Command::Unpin(_) => true,
         Command::Devices(_)
         | Command::Pair(_)
         | Command::Backup(_)

@@ -16,8 +16,18 @@ const MOST_CANDIDATES_SHOWN: usize = 10;
 
 /// The one snapshot that `spec` names among `snapshots`, which are in the order of their times.
 pub fn find<'s>(spec: &str, snapshots: &'s [Snapshot]) -> Result<&'s Snapshot> {
+    find_among(spec, snapshots, "`heirloom snapshots` lists them all")
+}
+
+/// The same among those that were forgotten.
+pub fn find_forgotten<'s>(spec: &str, snapshots: &'s [Snapshot]) -> Result<&'s Snapshot> {
+    find_among(spec, snapshots, "`heirloom snapshots --trash` lists what can be undeleted")
+}
+
+/// The one that `spec` names; `listed` is the hint for who has to look at the list.
+fn find_among<'s>(spec: &str, snapshots: &'s [Snapshot], listed: &str) -> Result<&'s Snapshot> {
     let candidates: Vec<Candidate> = snapshots.iter().map(Candidate::of).collect();
-    resolve(spec, &candidates, &TimeZone::system()).map(|at| &snapshots[at])
+    resolve(spec, &candidates, &TimeZone::system(), listed).map(|at| &snapshots[at])
 }
 
 /// Whether a device's name or UDID is meant by `text`: the case and kind of apostrophe do not matter.
@@ -49,7 +59,7 @@ impl Candidate {
     }
 }
 
-fn resolve(spec: &str, candidates: &[Candidate], zone: &TimeZone) -> Result<usize> {
+fn resolve(spec: &str, candidates: &[Candidate], zone: &TimeZone, listed: &str) -> Result<usize> {
     let spec = spec.trim();
     if spec.is_empty() {
         return Err(Failure::new(Exit::Usage, "the name of the snapshot is empty").hint("say `latest` for the newest"));
@@ -58,12 +68,11 @@ fn resolve(spec: &str, candidates: &[Candidate], zone: &TimeZone) -> Result<usiz
         return Err(Failure::failed("there are no snapshots yet").hint("`heirloom import PATH` makes some"));
     }
     let parsed = parse(spec, zone, &|who| candidates.iter().any(|candidate| candidate.is_of(who)));
-    let fitting = fitting(spec, &parsed, candidates)?;
+    let fitting = fitting(spec, &parsed, candidates, listed)?;
     let in_time: Vec<usize> =
         fitting.into_iter().filter(|&at| parsed.until.is_none_or(|until| candidates[at].time <= until)).collect();
     let Some(&newest) = in_time.last() else {
-        return Err(Failure::failed(format!("{spec}: no snapshot is as old as that"))
-            .hint("`heirloom snapshots` lists them all"));
+        return Err(Failure::failed(format!("{spec}: no snapshot is as old as that")).hint(listed));
     };
     let wanted = in_time.len().checked_sub(1 + parsed.back).map(|at| in_time[at]);
     wanted.ok_or_else(|| {
@@ -72,13 +81,12 @@ fn resolve(spec: &str, candidates: &[Candidate], zone: &TimeZone) -> Result<usiz
             1 => "is only 1 snapshot".to_owned(),
             number => format!("are only {number} snapshots"),
         };
-        Failure::failed(format!("{spec}: there {before} before {}", &candidates[newest].id[..8]))
-            .hint("`heirloom snapshots` lists them all")
+        Failure::failed(format!("{spec}: there {before} before {}", &candidates[newest].id[..8])).hint(listed)
     })
 }
 
 /// The snapshots that the name fits, oldest first, of one device unless it names none.
-fn fitting(spec: &str, parsed: &Parsed, candidates: &[Candidate]) -> Result<Vec<usize>> {
+fn fitting(spec: &str, parsed: &Parsed, candidates: &[Candidate], listed: &str) -> Result<Vec<usize>> {
     let those = |fits: &dyn Fn(&Candidate) -> bool| {
         (0..candidates.len()).filter(|&at| fits(&candidates[at])).collect::<Vec<_>>()
     };
@@ -94,9 +102,7 @@ fn fitting(spec: &str, parsed: &Parsed, candidates: &[Candidate]) -> Result<Vec<
     };
     let one_device = of_device.windows(2).all(|pair| candidates[pair[0]].udid == candidates[pair[1]].udid);
     match (by_id.len(), of_device.is_empty()) {
-        (0, true) => {
-            Err(Failure::failed(format!("no snapshot is called {spec}")).hint("`heirloom snapshots` lists them all"))
-        }
+        (0, true) => Err(Failure::failed(format!("no snapshot is called {spec}")).hint(listed)),
         (0, false) if one_device => Ok(of_device),
         (1, true) => Ok(by_id),
         _ => Err(ambiguous(spec, by_id.into_iter().chain(of_device).map(|at| &candidates[at]))),
@@ -199,7 +205,7 @@ mod tests {
     }
 
     fn found(spec: &str) -> Result<usize, String> {
-        resolve(spec, &history(), &TimeZone::UTC).map_err(|failure| failure.message)
+        resolve(spec, &history(), &TimeZone::UTC, "look").map_err(|failure| failure.message)
     }
 
     #[test]
@@ -240,7 +246,7 @@ mod tests {
         assert!(found("@2024").unwrap_err().contains("as old as that"));
         assert!(found("latest~4").unwrap_err().contains("only 3"));
         assert!(found("@2026-13").is_err() && found("@").is_err() && found("").is_err());
-        assert!(resolve("latest", &[], &TimeZone::UTC).unwrap_err().message.contains("no snapshots yet"));
+        assert!(resolve("latest", &[], &TimeZone::UTC, "look").unwrap_err().message.contains("no snapshots yet"));
     }
 
     #[test]
@@ -249,7 +255,7 @@ mod tests {
             candidate("aaaa", "2026-01-01T00:00:00Z", "udid1", "iPhone"),
             candidate("bbbb", "2026-01-02T00:00:00Z", "udid2", "iPhone"),
         ];
-        assert!(resolve("iphone", &both, &TimeZone::UTC).unwrap_err().message.contains("udid2"));
-        assert_eq!(resolve("UDID1", &both, &TimeZone::UTC).unwrap(), 0);
+        assert!(resolve("iphone", &both, &TimeZone::UTC, "look").unwrap_err().message.contains("udid2"));
+        assert_eq!(resolve("UDID1", &both, &TimeZone::UTC, "look").unwrap(), 0);
     }
 }

@@ -1,6 +1,8 @@
-//! `snapshots`: the list of them.
+//! `snapshots`: the list of them, and of those that were forgotten.
 
-use heirloom_store::{Repository, Snapshot};
+use std::collections::BTreeSet;
+
+use heirloom_store::{Repository, Snapshot, SnapshotId, SnapshotList};
 use serde::Serialize;
 
 use crate::{
@@ -12,30 +14,75 @@ use crate::{
 };
 
 pub fn run(args: &Snapshots, global: &Global, report: &Report) -> Result<Exit> {
-    let list = access::open(global, report)?.snapshots()?;
+    let repository = access::open(global, report)?;
+    let udid = args.udid.as_deref();
+    if args.trash {
+        return show_trash(&repository, udid, report);
+    }
+    show(&repository.snapshots()?, &repository.pins()?, udid, "no snapshots yet", report)
+}
+
+/// Lists what was forgotten and can be undeleted.
+pub fn show_trash(repository: &Repository, udid: Option<&str>, report: &Report) -> Result<Exit> {
+    show(&repository.trash()?, &repository.pins()?, udid, "the trash is empty", report)
+}
+
+fn show(
+    list: &SnapshotList,
+    pins: &BTreeSet<SnapshotId>,
+    udid: Option<&str>,
+    none: &str,
+    report: &Report,
+) -> Result<Exit> {
     list.problems.iter().for_each(|problem| report.warn(problem));
-    let is_wanted = |snapshot: &&Snapshot| args.udid.as_ref().is_none_or(|udid| is_of(snapshot, udid));
+    let is_wanted = |snapshot: &&Snapshot| udid.is_none_or(|udid| is_of(snapshot, udid));
     let wanted: Vec<&Snapshot> = list.snapshots.iter().filter(is_wanted).collect();
     if report.json {
         let mut array = JsonArray::new(report);
-        wanted.iter().try_for_each(|snapshot| array.item(&Row::of(snapshot)))?;
+        wanted.iter().try_for_each(|snapshot| array.item(&Row::of(snapshot, pins.contains(&snapshot.id))))?;
         array.finish()?;
     } else if wanted.is_empty() {
-        match &args.udid {
+        match udid {
             Some(udid) if !list.snapshots.is_empty() => report.note(format_args!("no snapshots of {udid}")),
-            _ => report.note("no snapshots yet"),
+            _ => report.note(none),
         }
     } else {
-        print_table(&wanted, report)?;
+        print_table(&wanted, pins, report)?;
     }
     Ok(if list.problems.is_empty() { Exit::Ok } else { Exit::Damage })
 }
 
-/// The one snapshot that `spec` names. Snapshots that cannot be read are warned of, because `latest` might be one of them.
-pub fn find(repository: &Repository, spec: &str, report: &Report) -> Result<Snapshot> {
+/// All snapshots. Those that cannot be read are warned of, because `latest` might be one of them.
+pub fn list(repository: &Repository, report: &Report) -> Result<SnapshotList> {
     let list = repository.snapshots()?;
     list.problems.iter().for_each(|problem| report.warn(problem));
-    snapshot_spec::find(spec, &list.snapshots).cloned()
+    Ok(list)
+}
+
+/// The one snapshot that `spec` names.
+pub fn find(repository: &Repository, spec: &str, report: &Report) -> Result<Snapshot> {
+    snapshot_spec::find(spec, &list(repository, report)?.snapshots).cloned()
+}
+
+/// The snapshots that are named, in this order, each once.
+pub fn find_all(list: &SnapshotList, specs: &[String]) -> Result<Vec<Snapshot>> {
+    each_once(specs, |spec| snapshot_spec::find(spec, &list.snapshots))
+}
+
+/// The same of those in the trash.
+pub fn find_all_forgotten(trash: &SnapshotList, specs: &[String]) -> Result<Vec<Snapshot>> {
+    each_once(specs, |spec| snapshot_spec::find_forgotten(spec, &trash.snapshots))
+}
+
+fn each_once<'s>(specs: &[String], find: impl Fn(&str) -> Result<&'s Snapshot>) -> Result<Vec<Snapshot>> {
+    let mut found: Vec<Snapshot> = Vec::new();
+    for spec in specs {
+        let snapshot = find(spec)?;
+        if found.iter().all(|known| known.id != snapshot.id) {
+            found.push(snapshot.clone());
+        }
+    }
+    Ok(found)
 }
 
 /// `Maria's iPhone of 2021-01-15 02:38`, safe to print.
@@ -69,10 +116,11 @@ pub struct Row {
     bytes: u64,
     added_bytes: u64,
     source: String,
+    pinned: bool,
 }
 
 impl Row {
-    pub fn of(snapshot: &Snapshot) -> Row {
+    pub fn of(snapshot: &Snapshot, pinned: bool) -> Row {
         let record = &snapshot.record;
         let device = |key| record.device.get(key).cloned();
         Row {
@@ -88,11 +136,12 @@ impl Row {
             bytes: record.bytes,
             added_bytes: record.added_bytes,
             source: record.source.to_string(),
+            pinned,
         }
     }
 }
 
-fn print_table(snapshots: &[&Snapshot], report: &Report) -> Result<()> {
+fn print_table(snapshots: &[&Snapshot], pins: &BTreeSet<SnapshotId>, report: &Report) -> Result<()> {
     use Align::{Left, Right};
     let mut table = Table::new(&[
         ("ID", Left),
@@ -116,25 +165,27 @@ fn print_table(snapshots: &[&Snapshot], report: &Report) -> Result<()> {
             size(record.bytes),
             size(record.added_bytes),
             record.source.to_string(),
-            notes(snapshot),
+            notes(snapshot, pins.contains(&snapshot.id)),
         ]);
     }
     table.print(report)
 }
 
-fn notes(snapshot: &Snapshot) -> String {
+fn notes(snapshot: &Snapshot, pinned: bool) -> String {
     let record = &snapshot.record;
     let warnings = (record.warning_count > 0).then(|| of_many(record.warning_count, "warning", "warnings"));
-    let notes =
-        [record.encrypted.then(|| "encrypted".to_owned()), record.sealed.then(|| "sealed".to_owned()), warnings];
-    notes.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let words = [(pinned, "pinned"), (record.encrypted, "encrypted"), (record.sealed, "sealed")];
+    let words = words.into_iter().filter(|(holds, _)| *holds).map(|(_, word)| word.to_owned());
+    words.chain(warnings).collect::<Vec<_>>().join(", ")
 }
 
-fn device_name(snapshot: &Snapshot) -> &str {
+/// What the device is called, or else its UDID.
+pub fn device_name(snapshot: &Snapshot) -> &str {
     snapshot.record.device.get("name").unwrap_or(&snapshot.record.series)
 }
 
-fn is_of(snapshot: &Snapshot, device: &str) -> bool {
+/// Whether it is of the device of this UDID or name.
+pub fn is_of(snapshot: &Snapshot, device: &str) -> bool {
     let record = &snapshot.record;
     snapshot_spec::is_device(device, &record.series, record.device.get("name").map(String::as_str))
 }

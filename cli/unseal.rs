@@ -1,6 +1,6 @@
 //! `unseal`: converts snapshots that are kept as the phone encrypted them, once their password is known.
 //!
-//! A snapshot is made anew of the same files, each read back and compared; only then is the old record retired. What is cut off is begun again.
+//! A snapshot is made anew of the same files, each read back and compared; only then is the old one forgotten. What is cut off is begun again.
 
 use std::io;
 
@@ -46,7 +46,8 @@ pub fn run(args: &Unseal, global: &Global, report: &Report) -> Result<Exit> {
                 size(converted.record.added_bytes)
             ))?;
         }
-        rows.push(ResultRow { old: snapshot.id.to_string(), new: SnapshotRow::of(&converted) });
+        let pinned = repository.pins()?.contains(&converted.id);
+        rows.push(ResultRow { old: snapshot.id.to_string(), new: SnapshotRow::of(&converted, pinned) });
     }
     if report.json {
         report.json(&rows)?;
@@ -64,22 +65,15 @@ pub fn run(args: &Unseal, global: &Global, report: &Report) -> Result<Exit> {
 /// The snapshots that were named, or all that are kept as ciphertext.
 fn wanted(repository: &Repository, args: &Unseal, report: &Report) -> Result<Vec<Snapshot>> {
     let is_ciphertext = |snapshot: &Snapshot| snapshot.record.encrypted && !snapshot.record.sealed;
+    let list = snapshots::list(repository, report)?;
     if args.snapshots.is_empty() {
-        let list = repository.snapshots()?;
-        list.problems.iter().for_each(|problem| report.warn(problem));
         return Ok(list.snapshots.into_iter().filter(is_ciphertext).collect());
     }
-    let mut wanted: Vec<Snapshot> = Vec::new();
-    for spec in &args.snapshots {
-        let snapshot = snapshots::find(repository, spec, report)?;
-        if !is_ciphertext(&snapshot) {
-            return Err(Failure::new(Exit::Usage, format!("{} is not kept as ciphertext", title(&snapshot))));
-        }
-        if wanted.iter().all(|known| known.id != snapshot.id) {
-            wanted.push(snapshot);
-        }
+    let wanted = snapshots::find_all(&list, &args.snapshots)?;
+    match wanted.iter().find(|snapshot| !is_ciphertext(snapshot)) {
+        Some(other) => Err(Failure::new(Exit::Usage, format!("{} is not kept as ciphertext", title(other)))),
+        None => Ok(wanted),
     }
-    Ok(wanted)
 }
 
 fn convert(repository: &Repository, old: &Snapshot, options: unlocking::Options, report: &Report) -> Result<Snapshot> {
@@ -121,7 +115,12 @@ fn convert(repository: &Repository, old: &Snapshot, options: unlocking::Options,
         report.detail("it had been converted before");
     }
     verify(repository, old, &new, report)?;
-    repository.retire(old)?;
+    // As long as one of the two is there, one that is pinned is.
+    if repository.pins()?.contains(&old.id) {
+        repository.pin(&new.id)?;
+        repository.unpin(&old.id)?;
+    }
+    repository.forget(std::slice::from_ref(old))?;
     Ok(new)
 }
 

@@ -19,7 +19,8 @@ use crate::support::{
 
 const FAILED: i32 = 1;
 const CHECK_KEYS: [&str; 7] = ["affected", "bytes_read", "chunks", "packs", "problems", "snapshots", "verified"];
-const VERBS: [&str; 16] = [
+const PAD: &str = "00008101-00AA11BB22CC33DD";
+const VERBS: [&str; 21] = [
     "init",
     "import",
     "snapshots",
@@ -36,6 +37,11 @@ const VERBS: [&str; 16] = [
     "restore",
     "encryption",
     "unseal",
+    "forget",
+    "undelete",
+    "pin",
+    "unpin",
+    "prune",
 ];
 
 // ---- what it says ------------------------------------------------------------------------------------------------------------
@@ -401,6 +407,16 @@ fn what_cannot_be_understood_ends_with_2() {
         &["demo", "--size", "much"],
         &["key"],
         &["key", "remove", ""],
+        &["forget"],
+        &["forget", "--dry-run"],
+        &["forget", "--keep-last", "0"],
+        &["forget", "--keep-daily", "-1"],
+        &["forget", "--keep-within", "3w"],
+        &["forget", "latest", "--keep-last", "1"],
+        &["forget", "latest", "--udid", UDID],
+        &["pin"],
+        &["unpin"],
+        &["pin", ""],
     ] {
         let said = home.run(args);
         assert_eq!((said.exit, &*said.stdout), (2, ""), "{args:?}: {said:?}");
@@ -666,7 +682,7 @@ fn snapshots_in_json_have_these_keys_and_no_others() {
     let expected = json!([{
         "id": null, "time": "2024-05-03T12:00:00Z", "udid": UDID, "device_name": "Maria’s iPhone",
         "product_type": "iPhone12,1", "product_version": "17.1", "encrypted": false, "sealed": false,
-        "files": 7, "bytes": bytes, "added_bytes": null, "source": "import",
+        "files": 7, "bytes": bytes, "added_bytes": null, "source": "import", "pinned": false,
     }]);
     assert_eq!(snapshots, expected);
 }
@@ -727,23 +743,9 @@ fn keys(object: &Value) -> Vec<&str> {
 
 #[test]
 fn snapshots_are_named_in_many_ways() {
-    let home = Home::new();
-    let other = "00008101-00AA11BB22CC33DD";
-    for (at, (udid, device_name, date)) in [
-        (UDID, "Maria’s iPhone", "2024-05-03T12:00:00Z"),
-        (other, "iPad", "2024-06-30T08:00:00Z"),
-        (UDID, "Maria’s iPhone", "2025-01-01T09:00:00Z"),
-        (UDID, "Maria’s iPhone", "2025-01-01T21:00:00Z"),
-    ]
-    .iter()
-    .enumerate()
-    {
-        let folder = format!("{at}/{udid}");
-        SmallBackup { udid, device_name, date, ..SmallBackup::default() }.write(&home.path(&folder));
-        home.ok(&["import", &folder]);
-    }
+    let home = two_histories();
     let snapshots = home.json(&["snapshots"]);
-    let ids: Vec<&str> = (0..4).map(|at| snapshots[at]["id"].as_str().unwrap()).collect();
+    let ids = ids(&snapshots);
     // What an export says is where and of what time the snapshot is.
     let named = |name: &str| {
         let export = home.json(&["export", name, "--to", "out", "--force"]);
@@ -759,7 +761,7 @@ fn snapshots_are_named_in_many_ways() {
         ("Maria's iPhone", 3),
         ("maria’s iphone~2", 0),
         ("iPad", 1),
-        (other, 1),
+        (PAD, 1),
         ("@2024", 1),
         ("@2024-05", 0),
         ("@2025-01-01 12:00", 2),
@@ -835,6 +837,152 @@ exit 0
 
 "#]]
     );
+}
+
+/// A home with snapshots of a phone and, as the second by time, of a tablet.
+fn two_histories() -> Home {
+    let home = Home::new();
+    for (at, (udid, device_name, date)) in [
+        (UDID, "Maria’s iPhone", "2024-05-03T12:00:00Z"),
+        (PAD, "iPad", "2024-06-30T08:00:00Z"),
+        (UDID, "Maria’s iPhone", "2025-01-01T09:00:00Z"),
+        (UDID, "Maria’s iPhone", "2025-01-01T21:00:00Z"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let folder = format!("{at}/{udid}");
+        SmallBackup { udid, device_name, date, ..SmallBackup::default() }.write(&home.path(&folder));
+        home.ok(&["import", &folder]);
+    }
+    home
+}
+
+fn ids(snapshots: &Value) -> Vec<&str> {
+    snapshots.as_array().unwrap().iter().map(|snapshot| snapshot["id"].as_str().unwrap()).collect()
+}
+
+// ---- forgetting --------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn what_is_forgotten_by_rules_is_told_with_reasons_and_comes_back() {
+    let home = two_histories();
+    let before = home.json(&["snapshots"]);
+    let dry_run = ["forget", "--keep-daily", "1", "--keep-within", "6h", "--dry-run"];
+    assert_data_eq!(
+        all(&home.run(&dry_run)),
+        str![[r#"
+Maria’s iPhone (00008030-001A2B3C4D5E6F70)
+ID        TIME                       REASON
+[..]  2024-05-03 12:00  removed  no rule keeps it
+[..]  2025-01-01 09:00  removed  no rule keeps it
+[..]  2025-01-01 21:00  kept     daily 2025-01-01, within 6h
+
+iPad (00008101-00AA11BB22CC33DD)
+ID        TIME                    REASON
+[..]  2024-06-30 08:00  kept  daily 2024-06-30, within 6h
+
+2 snapshots would be forgotten
+exit 0
+
+"#]]
+    );
+    let planned = home.json(&dry_run);
+    assert_eq!(keys(&planned), ["dry_run", "kept", "removed", "would_free_bytes"]);
+    assert_eq!(planned["removed"], json!([before[0], before[2]]));
+    assert_eq!(planned["kept"][1]["reasons"], json!(["daily 2025-01-01", "within 6h"]));
+    assert_eq!(planned["kept"][1]["id"], before[3]["id"]);
+    assert_eq!(home.json(&["snapshots"]), before, "a dry run does nothing");
+    assert_eq!(home.ok(&["snapshots", "--trash"]).stderr, "the trash is empty\n");
+    home.run(&["undelete", "latest"]).assert_failed(1, &["the trash is empty"]);
+
+    let forgotten = home.json(&["forget", "--keep-daily", "1", "--udid", "Maria's iPhone"]);
+    assert_eq!((forgotten["dry_run"].clone(), ids(&forgotten["removed"])), (json!(false), ids(&planned["removed"])));
+    assert_eq!(ids(&forgotten["kept"]), [ids(&before)[3]]);
+    assert_eq!(home.json(&["snapshots"]), json!([before[1], before[3]]));
+    assert_eq!(home.json(&["snapshots", "--trash"]), forgotten["removed"]);
+    assert_eq!(home.json(&["undelete"]), forgotten["removed"]);
+    home.run(&["ls", ids(&before)[0]]).assert_failed(1, &["no snapshot is called"]);
+    home.run(&["undelete", ids(&before)[1]]).assert_failed(1, &["no snapshot is called", "snapshots --trash"]);
+    assert_eq!(home.ok(&["forget", "--keep-daily", "1"]).stdout.lines().last(), Some("nothing to forget"));
+    home.run(&["forget", "--keep-last", "1", "--udid", "nobody"]).assert_failed(1, &["nobody"]);
+
+    let first = &ids(&before)[0][..8];
+    assert_eq!(
+        home.ok(&["undelete", first]).stdout,
+        format!("undeleted Maria’s iPhone of 2024-05-03 12:00 ({first})\n")
+    );
+    assert_eq!(home.json(&["undelete", "Maria's iPhone", "latest"]), json!([before[2]]), "each once");
+    assert_eq!(home.json(&["snapshots"]), before);
+    home.ok(&["check", "--read-data"]);
+}
+
+#[test]
+fn snapshots_are_forgotten_by_name_all_or_none() {
+    let home = two_histories();
+    let before = home.json(&["snapshots"]);
+    let ids = ids(&before);
+    home.run(&["forget", ids[0], "nobody"]).assert_failed(1, &["nobody"]);
+    home.ok(&["pin", "iPad"]);
+    home.run(&["forget", ids[0], ids[1]]).assert_failed(1, &[ids[1], &format!("heirloom unpin {}", &ids[1][..8])]);
+    home.run(&["forget", ids[1], "--dry-run"]).assert_failed(1, &["is pinned"]);
+    home.ok(&["unpin", "iPad"]);
+    assert_eq!(home.json(&["snapshots"]), before, "nothing is forgotten beside what cannot be");
+    assert_data_eq!(
+        all(&home.run(&["forget", "latest~1", "@2024-05", ids[0]])),
+        str![[r#"
+Maria’s iPhone (00008030-001A2B3C4D5E6F70)
+ID        TIME                       REASON
+[..]  2024-05-03 12:00  removed  named
+[..]  2025-01-01 09:00  removed  named
+
+forgot 2 snapshots
+undo: heirloom undelete [..] [..], until the next prune
+exit 0
+
+"#]]
+    );
+    assert_eq!(home.json(&["snapshots"]), json!([before[1], before[3]]));
+    // What is forgotten is not kept: the same backup makes a snapshot again.
+    assert_eq!(home.json(&["import", "0"])[0]["outcome"], "kept");
+}
+
+#[test]
+fn pinned_snapshots_are_marked_and_stay() {
+    let home = two_histories();
+    let before = home.json(&["snapshots"]);
+    let ids = ids(&before);
+    let first = &ids[0][..8];
+    let title = format!("Maria’s iPhone of 2024-05-03 12:00 ({first})");
+    assert_eq!(home.ok(&["pin", first]).stdout, format!("pinned {title}\n"));
+    assert_eq!(home.ok(&["pin", ids[0], first]).stderr, format!("{title} is pinned already\n"));
+    assert!(home.ok(&["snapshots"]).stdout.lines().nth(1).unwrap().ends_with("  import  pinned"));
+    let of = |snapshots: Value| -> Vec<bool> {
+        snapshots.as_array().unwrap().iter().map(|snapshot| snapshot["pinned"].as_bool().unwrap()).collect()
+    };
+    assert_eq!(of(home.json(&["snapshots"])), [true, false, false, false]);
+    assert_eq!(home.json(&["import", "0"])[0]["snapshot"]["pinned"], true);
+
+    let forgotten = home.json(&["forget", "--keep-last", "1"]);
+    assert_eq!(forgotten["kept"][0]["reasons"], json!(["pinned"]));
+    assert_eq!(of(home.json(&["snapshots"])), [true, false, false]);
+    assert_eq!(home.json(&["unpin", first])[0], before[0]);
+    assert_eq!(home.ok(&["unpin", first]).stderr, format!("{title} is not pinned\n"));
+    assert_eq!(home.json(&["forget", "--keep-last", "1"])["removed"], json!([before[0]]));
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_read_is_left_where_it_is() {
+    let home = two_histories();
+    let newest = home.json(&["snapshots"])[3]["id"].as_str().unwrap().to_owned();
+    let file = home.path("repo/snapshots").join(&newest);
+    fs::write(&file, b"broken").unwrap();
+    fs::remove_dir_all(home.path("cache")).unwrap();
+    let said = home.run(&["--json", "forget", "--keep-last", "1"]);
+    assert!(said.exit == 30 && said.stderr.contains(&newest), "{said:?}");
+    let forgotten: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(forgotten["kept"][1]["time"], "2025-01-01T09:00:00Z", "it counts for nothing");
+    assert_eq!(fs::read(&file).unwrap(), b"broken");
 }
 
 fn files_below(dir: &Path) -> Vec<String> {

@@ -3,7 +3,7 @@
 //! A run makes two snapshots of a phone, the second as an edit of the first that is parked on its way. It is cut off at every change that
 //! it makes to the disk, in several ways. Then: is every snapshot that was committed whole, does a check find nothing but the file that
 //! was torn, does what was parked go on, and does the next run store only what is missing? And a change of the password, cut off alike: does
-//! the old one open the repository, or the new?
+//! the old one open the repository, or the new? And what is forgotten and undeleted: is it in one of the two lists?
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -355,5 +355,59 @@ fn a_password_change_on_a_full_disk_changes_nothing() {
         let error = repository.change_password("new").unwrap_err();
         assert!(error.is_full(), "{error}");
         assert!(disk.files() == files, "after {from} of two copies");
+    }
+}
+
+/// Both snapshots are forgotten, one is undeleted, the other pinned in the end.
+#[test]
+fn what_is_forgotten_or_undeleted_as_a_run_is_cut_off_is_in_one_of_two_lists() {
+    let story = Story::new();
+    let whole = Arc::new(FaultyStorage::new(&story.empty, Fault::None));
+    let mut snapshots = Vec::new();
+    story.run(whole.clone(), &mut snapshots).unwrap();
+    let files = whole.files();
+    let change = |fault| {
+        let disk = Arc::new(FaultyStorage::new(&files, fault));
+        let repository = Repository::open(disk.clone(), Unlock::Open, None).unwrap();
+        let mut done = Vec::new();
+        let changed = (|| -> Result<()> {
+            repository.forget(&snapshots)?;
+            done.push("forgotten");
+            repository.undelete(&snapshots[0])?;
+            done.push("undeleted");
+            repository.pin(&snapshots[0].id)?;
+            done.push("pinned");
+            Ok(())
+        })();
+        (disk, changed.is_ok(), done)
+    };
+    let look = |files: &Files, done: &[&str], context: &str| {
+        let repository = Repository::open(storage_of(files), Unlock::Open, None).unwrap();
+        let [listed, trash] = [repository.snapshots().unwrap(), repository.trash().unwrap()];
+        assert!(listed.problems.is_empty() && trash.problems.is_empty(), "{context}");
+        let mut all: Vec<Snapshot> = listed.snapshots.iter().chain(&trash.snapshots).cloned().collect();
+        all.sort_by_key(|snapshot| snapshot.record.time);
+        assert_eq!(all, snapshots, "{context}");
+        match done.last() {
+            // What comes next may have begun.
+            None => {}
+            Some(&"forgotten") => assert!(trash.snapshots.contains(&snapshots[1]), "{context}"),
+            Some(_) => assert_eq!(listed.snapshots, &snapshots[..1], "{context}"),
+        }
+        assert!(!done.contains(&"pinned") || repository.pins().unwrap().contains(&snapshots[0].id), "{context}");
+        for snapshot in &listed.snapshots {
+            read_whole(&repository, snapshot).unwrap();
+        }
+    };
+    let (disk, is_changed, done) = change(Fault::None);
+    assert!(is_changed && disk.changes() >= 9, "{}", disk.changes());
+    look(&disk.after_power_cut(|| Unsynced::Lost).0, &done, "not cut off");
+    for (at, torn) in (0..disk.changes()).flat_map(|at| Torn::ALL.map(|torn| (at, torn))) {
+        let (disk, is_changed, done) = change(Fault::Stop { at, torn });
+        assert!(!is_changed || !disk.has_stopped(), "{at} {torn:?}");
+        let cuts = [Unsynced::Kept, Unsynced::Lost, Unsynced::Emptied].map(|fate| disk.after_power_cut(|| fate).0);
+        for left in cuts.iter().chain([&disk.files()]) {
+            look(left, &done, &format!("stopped at {at}, {torn:?}, after {done:?}"));
+        }
     }
 }

@@ -169,7 +169,7 @@ fn after_any_history_all_that_is_kept_is_whole_and_what_is_not_is_gone() {
                 }
                 6..=7 if !kept.is_empty() => {
                     let (snapshot, _) = kept.remove(dice.roll(kept.len() as u64) as usize);
-                    repository.retire(&snapshot).unwrap();
+                    repository.forget(std::slice::from_ref(&snapshot)).unwrap();
                 }
                 _ => {
                     let max_unused = [0.0, 0.05, 0.5][dice.roll(3) as usize];

@@ -154,6 +154,8 @@ fn what_was_kept_as_ciphertext_is_converted_and_a_kill_loses_nothing() {
         let listed = ok(home.run_with(&of_repository, &["--json", "snapshots"])).stdout;
         serde_json::from_str::<Vec<serde_json::Value>>(&listed).unwrap()
     };
+    let second = rows()[1]["id"].as_str().unwrap().to_owned();
+    ok(home.run_with(&of_repository, &["pin", &second]));
     let before = rows();
     let wrong = [&of_repository[..], &[("HEIRLOOM_BACKUP_PASSWORD", "another")]].concat();
     assert_eq!(home.run_with(&wrong, &["unseal"]).exit, 23);
@@ -173,7 +175,7 @@ fn what_was_kept_as_ciphertext_is_converted_and_a_kill_loses_nothing() {
     assert_eq!(after.len(), before.len());
     for (day, (old, new)) in before.iter().zip(&after).enumerate() {
         assert!(new["sealed"] == true && old["sealed"] == false);
-        for key in ["time", "files", "bytes", "encrypted", "device_name"] {
+        for key in ["time", "files", "bytes", "encrypted", "device_name", "pinned"] {
             assert_eq!(old[key], new[key], "{key}");
         }
         let to = home.path(&format!("converted{day}"));

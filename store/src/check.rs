@@ -32,7 +32,9 @@ use crate::{
     error::{Problem, Result},
     id::{ChunkId, FileHash},
     index::{INDEX_FOLDER, Index, NAME_MISMATCH, SegmentPack, list_packs, segment::Segment},
+    mark::MARKS_FOLDER,
     name::Name,
+    pins::check_pins,
     remembered::PASSWORDS_FOLDER,
     repository::Repository,
     session::unix_seconds,
@@ -45,8 +47,14 @@ use reads::Verdict;
 use trees::{Losses, Trees};
 
 /// Folders of small files that are named by their hash. Each of their files is read whole in every check, with or without the key.
-const SMALL_FILES: [&str; 4] =
-    [INDEX_FOLDER, RecordKind::Snapshot.folder(), RecordKind::Parked.folder(), PASSWORDS_FOLDER];
+const SMALL_FILES: [&str; 6] = [
+    INDEX_FOLDER,
+    RecordKind::Snapshot.folder(),
+    RecordKind::Forgotten.folder(),
+    RecordKind::Parked.folder(),
+    PASSWORDS_FOLDER,
+    MARKS_FOLDER,
+];
 /// How often something is listed again because what was listed is gone.
 const TRIES: u32 = 3;
 
@@ -210,6 +218,7 @@ pub(crate) fn survey(
     let mut ledger = Ledger::open(repository.cache_dir());
     let mut report = CheckReport { problems: repository.problems().to_vec(), ..CheckReport::default() };
     report.problems.extend(check_small_files(storage)?);
+    report.problems.extend(check_pins(core)?);
     // Before the index: what these name was written before them.
     let records = Records::read(repository)?;
     let (chunks, of_index) = settled_index(repository)?;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::id::ChunkId;
+use crate::id::{ChunkId, SnapshotId};
 
 /// The result of this library's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -67,6 +67,12 @@ pub enum Error {
     /// The session of this run was ended by somebody else, and what it relied on was deleted.
     #[error("this run was taken for dead, and what it relied on has been deleted")]
     Overtaken,
+    /// A snapshot that was to be forgotten is pinned.
+    #[error("snapshot {id} is pinned")]
+    Pinned {
+        /// The snapshot.
+        id: SnapshotId,
+    },
     /// Bytes of the repository that cannot be what was written.
     #[error("{file} is damaged: {what}")]
     Damaged {

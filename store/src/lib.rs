@@ -28,11 +28,13 @@
 
 // The repository and its snapshots.
 mod parked;
+mod pins;
 mod remembered;
 mod repository;
 mod session;
 mod slots;
 mod snapshot;
+mod trash;
 
 // Room back.
 mod prune;

@@ -4,7 +4,7 @@
 //! moved first. Killed anywhere, a prune leaves a whole repository, and the next one goes on.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeSet, HashSet},
     sync::Arc,
 };
 
@@ -20,14 +20,14 @@ use crate::{
     check::OnEvent,
     chunks::ChunkReader,
     error::Result,
-    id::{ChunkId, FileHash, SnapshotId},
+    id::{FileHash, SnapshotId},
     mark::{Mark, read_marks},
     repository::{Core, Repository, index_cache},
     session::{Session, SessionInfo, end_long_seen, unix_seconds},
 };
 use moving::Moving;
 use plan::{Plan, Whom};
-use roots::{Roots, read_trash};
+use roots::Roots;
 use sweep::Sweep;
 
 /// What part of what is needed may be taken by what nobody needs, by default.
@@ -122,7 +122,7 @@ impl Repository {
         outcome.waiting_packs = (going.len() - release.packs.len()) as u64;
         // Who forgets a snapshot may undelete it for as long as all of it is there.
         if outcome.waiting_packs == 0 || !release.packs.is_empty() {
-            let trash: Vec<SnapshotId> = found.trash.keys().copied().filter(|id| !found.roots.has(id)).collect();
+            let trash: Vec<SnapshotId> = found.roots.forgotten.keys().copied().collect();
             let Release { packs, marks, .. } = &release;
             let sweep = Sweep { core, cache_dir: self.cache_dir(), packs, trash: &trash, marks };
             sweep.run(&mut outcome, on_event)?;
@@ -197,7 +197,6 @@ impl PruneOutcome {
 struct Found {
     marks: Vec<Mark>,
     others: Vec<SessionInfo>,
-    trash: BTreeMap<SnapshotId, Option<ChunkId>>,
     roots: Roots,
 }
 
@@ -206,15 +205,14 @@ impl Found {
     fn read(core: &Core, session: &Session) -> Result<Found> {
         let (marks, _) = read_marks(&*core.storage, &core.sealer)?;
         let others = session.others()?;
-        let trash = read_trash(core)?;
-        Ok(Found { marks, others, trash, roots: Roots::read(core)? })
+        Ok(Found { marks, others, roots: Roots::read(core)? })
     }
 
     fn whom(&self) -> Whom {
         if self.others.is_empty() {
             Whom::Nobody
         } else {
-            Whom::Others(self.trash.values().flatten().copied().collect())
+            Whom::Others(self.roots.forgotten.values().flatten().copied().collect())
         }
     }
 }

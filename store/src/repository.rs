@@ -21,7 +21,7 @@ use crate::{
     reader::SnapshotReader,
     seal::{Cipher, Sealer},
     session::unix_seconds,
-    snapshot::{RecordKind, Snapshot, SnapshotList, read_snapshots},
+    snapshot::{Snapshot, SnapshotList, read_snapshots},
     snapshot_folder::SnapshotFolder,
     storage::Storage,
     writer::SnapshotWriter,
@@ -199,14 +199,6 @@ impl Repository {
         read_snapshots(&*self.core.storage, &self.core.sealer, self.cache_dir())
     }
 
-    /// Moves the record of a snapshot to `trash/`: it is listed no more, and nothing of what it holds is deleted.
-    ///
-    /// # Errors
-    /// What the storage says.
-    pub fn retire(&self, snapshot: &Snapshot) -> Result<()> {
-        retire(&self.core, snapshot)
-    }
-
     /// Begins a snapshot of `series` that is made entry by entry.
     ///
     /// # Errors
@@ -306,12 +298,6 @@ impl Core {
     pub(crate) fn load_index(&self, cache_dir: Option<&Path>) -> Result<(Index, Vec<Problem>)> {
         Index::load(&*self.storage, &self.sealer, index_cache(cache_dir).as_deref())
     }
-}
-
-pub(crate) fn retire(core: &Core, snapshot: &Snapshot) -> Result<()> {
-    let (from, to) = (RecordKind::Snapshot.file(&snapshot.id), RecordKind::Forgotten.file(&snapshot.id));
-    core.storage.rename(&from, &to).map_err(|source| Error::Storage { action: "retire", name: from, source })?;
-    core.storage.sync_all()
 }
 
 fn needs_password(slots: &[Slot]) -> bool {

@@ -110,6 +110,7 @@ pub(crate) enum FileKind {
     Mark = 6,
     Parked = 8,
     Password = 9,
+    Pin = 10,
 }
 
 /// What seals the files of one repository.

@@ -103,6 +103,19 @@ impl SnapshotList {
     pub fn newest_of(&self, series: &str) -> Option<&Snapshot> {
         self.snapshots.iter().rev().find(|snapshot| snapshot.record.series == series)
     }
+
+    fn of(records: Vec<(SnapshotId, Result<SnapshotRecord>)>, kind: RecordKind) -> SnapshotList {
+        let mut list = SnapshotList::default();
+        for (id, record) in records {
+            match record {
+                Ok(record) => list.snapshots.push(Snapshot { id, record }),
+                Err(error) => list.problems.push(Problem::from_error(&kind.file(&id), error)),
+            }
+        }
+        list.snapshots.sort_by_key(|snapshot| (snapshot.record.time, snapshot.record.created, snapshot.id));
+        list.problems.sort();
+        list
+    }
 }
 
 impl SnapshotRecord {
@@ -135,7 +148,7 @@ impl SnapshotRecord {
     }
 }
 
-/// What a record is of: a snapshot, or a run that was cut off.
+/// What a record is of: a snapshot, one that was forgotten, or a run that was cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RecordKind {
     Snapshot,
@@ -167,16 +180,14 @@ impl RecordKind {
 
 /// Reads every snapshot; those that were read before from their copies in the folder `cache`, if there is one.
 pub(crate) fn read_snapshots(storage: &dyn Storage, sealer: &Sealer, cache: Option<&Path>) -> Result<SnapshotList> {
-    let mut list = SnapshotList::default();
-    for (id, record) in read_each(storage, sealer, RecordKind::Snapshot, Copies::open(cache))? {
-        match record {
-            Ok(record) => list.snapshots.push(Snapshot { id, record }),
-            Err(error) => list.problems.push(Problem::from_error(&RecordKind::Snapshot.file(&id), error)),
-        }
-    }
-    list.snapshots.sort_by_key(|snapshot| (snapshot.record.time, snapshot.record.created, snapshot.id));
-    list.problems.sort();
-    Ok(list)
+    let kind = RecordKind::Snapshot;
+    Ok(SnapshotList::of(read_each(storage, sealer, kind, Copies::open(cache))?, kind))
+}
+
+/// Reads every snapshot that was forgotten.
+pub(crate) fn read_trash(storage: &dyn Storage, sealer: &Sealer) -> Result<SnapshotList> {
+    let kind = RecordKind::Forgotten;
+    Ok(SnapshotList::of(read_records(storage, sealer, kind)?, kind))
 }
 
 /// Reads every record of a kind, each of which may be broken; not those that go meanwhile.

@@ -22,10 +22,11 @@ use crate::{
     parked::{Parked, delete_parked, parked_of},
     previous::{PreviousChunks, PreviousTree},
     reach::walk,
-    repository::{Core, index_cache, retire},
+    repository::{Core, index_cache},
     sealing::Unsealing,
     session::{Session, unix_seconds},
     snapshot::{RecordKind, Snapshot, SnapshotRecord, Source, read_snapshots},
+    trash::move_to_trash,
     tree::{self, ENTRY_MAX_LEN, TreeBuilder},
 };
 
@@ -324,7 +325,8 @@ impl SnapshotWriter {
         core.storage.sync_all()?;
         let snapshot = Snapshot { id, record };
         if let Err(error) = self.hold(&snapshot.record.root) {
-            retire(&core, &snapshot)?;
+            move_to_trash(&core, &snapshot.id)?;
+            core.storage.sync_all()?;
             return Err(error);
         }
         // One that stays behind is stale, and nobody minds.

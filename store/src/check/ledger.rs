@@ -175,8 +175,8 @@ impl Ledger {
         roots: HashSet<ChunkId>,
         segments: HashSet<FileHash>,
     ) {
-        let gone: Vec<FileHash> = self.packs().filter(|pack| !is_there(pack)).map(|pack| pack.name).collect();
-        gone.iter().for_each(|name| drop(self.packs.remove(name)));
+        let gone: HashSet<FileHash> = self.packs().filter(|pack| !is_there(pack)).map(|pack| pack.name).collect();
+        self.packs.retain(|name, _| !gone.contains(name));
         (self.roots, self.segments) = (roots, segments);
         self.write(|ledger, database| ledger.try_write(database, &gone));
     }
@@ -218,7 +218,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn try_write(&self, database: &Database, gone: &[FileHash]) -> Result<(), redb::Error> {
+    fn try_write(&self, database: &Database, gone: &HashSet<FileHash>) -> Result<(), redb::Error> {
         let transaction = database.begin_write()?;
         self.put_noted(&transaction)?;
         {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     error::{Error, Result},
     id::{ChunkId, SnapshotId},
+    pins::list_pins,
     repository::Core,
     snapshot::{RecordKind, Snapshot, SnapshotRecord, read_records, read_snapshots},
 };
@@ -14,6 +15,10 @@ pub(crate) struct Roots {
     /// Oldest first.
     pub(crate) snapshots: Vec<Snapshot>,
     parked: BTreeMap<SnapshotId, SnapshotRecord>,
+    /// Those that were pinned when they were just being forgotten: as needed as if they were not.
+    pinned: Vec<ChunkId>,
+    /// The other forgotten snapshots, with the roots of those that can be read.
+    pub(crate) forgotten: BTreeMap<SnapshotId, Option<ChunkId>>,
 }
 
 impl Roots {
@@ -24,18 +29,32 @@ impl Roots {
         if let Some(problem) = list.problems.into_iter().next() {
             return Err(Error::Damaged { file: problem.file, what: problem.what });
         }
-        let parked = read_records(&*core.storage, &core.sealer, RecordKind::Parked)?;
-        let parked = parked.into_iter().filter_map(|(id, record)| Some((id, record.ok()?))).collect();
-        Ok(Roots { snapshots: list.snapshots, parked })
+        let records = |kind| read_records(&*core.storage, &core.sealer, kind);
+        let parked =
+            records(RecordKind::Parked)?.into_iter().filter_map(|(id, record)| Some((id, record.ok()?))).collect();
+        let mut roots = Roots { snapshots: list.snapshots, parked, pinned: Vec::new(), forgotten: BTreeMap::new() };
+        // After the snapshots: what is forgotten meanwhile is found there, or here.
+        let forgotten = records(RecordKind::Forgotten)?;
+        let pins = list_pins(core)?;
+        for (id, record) in forgotten {
+            let root = record.ok().map(|record| record.root);
+            if pins.contains(&id) {
+                roots.pinned.extend(root);
+            } else if !roots.has(&id) {
+                roots.forgotten.insert(id, root);
+            }
+        }
+        Ok(roots)
     }
 
     pub(crate) fn len(&self) -> u64 {
-        (self.snapshots.len() + self.parked.len()) as u64
+        self.trees().count() as u64
     }
 
     /// The roots of all trees.
     pub(crate) fn trees(&self) -> impl Iterator<Item = ChunkId> {
-        self.snapshots.iter().map(|snapshot| &snapshot.record).chain(self.parked.values()).map(|record| record.root)
+        let records = self.snapshots.iter().map(|snapshot| &snapshot.record).chain(self.parked.values());
+        records.map(|record| record.root).chain(self.pinned.iter().copied())
     }
 
     /// The roots of the newest snapshot of each series.
@@ -45,7 +64,7 @@ impl Roots {
         newest.into_values()
     }
 
-    pub(crate) fn has(&self, id: &SnapshotId) -> bool {
+    fn has(&self, id: &SnapshotId) -> bool {
         self.parked.contains_key(id) || self.snapshots.iter().any(|snapshot| snapshot.id == *id)
     }
 
@@ -57,10 +76,4 @@ impl Roots {
         };
         ids(self).is_subset(&ids(others))
     }
-}
-
-/// The files in `trash/`, with the roots of the trees of those that can be read.
-pub(crate) fn read_trash(core: &Core) -> Result<BTreeMap<SnapshotId, Option<ChunkId>>> {
-    let records = read_records(&*core.storage, &core.sealer, RecordKind::Forgotten)?;
-    Ok(records.into_iter().map(|(id, record)| (id, record.ok().map(|record| record.root))).collect())
 }

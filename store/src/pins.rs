@@ -1,0 +1,160 @@
+//! Pins: what is not to be forgotten (SPEC §10).
+//!
+//! A pin is the name of its file. What the file holds only tells when, so that a damaged pin still pins.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Repository,
+    error::{Error, Problem, Result},
+    id::{FileHash, SnapshotId},
+    repository::Core,
+    seal::FileKind,
+    session::unix_seconds,
+};
+
+const PINS_FOLDER: &str = "pins";
+const PIN_MAX_LEN: usize = 4096;
+
+#[derive(Serialize, Deserialize)]
+struct Pin {
+    created: i64,
+}
+
+impl Repository {
+    /// The snapshots that are pinned; some may be there no more.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn pins(&self) -> Result<BTreeSet<SnapshotId>> {
+        list_pins(self.core())
+    }
+
+    /// Pins a snapshot: it cannot be forgotten until it is unpinned. One that is pinned stays so, and a damaged pin is made anew.
+    ///
+    /// # Errors
+    /// What the storage says, or [`Error::Unsupported`] if only a newer program may write here.
+    pub fn pin(&self, snapshot: &SnapshotId) -> Result<()> {
+        let core = self.core();
+        core.config.check_writable()?;
+        if read_pin(core, snapshot).is_ok() {
+            return Ok(());
+        }
+        let payload = serde_json::to_vec(&Pin { created: unix_seconds() }).expect("a pin is plain JSON");
+        core.storage.put_file(&pin_file(snapshot), &core.sealer.seal_payload(FileKind::Pin, &payload)?)?;
+        core.storage.sync_all()
+    }
+
+    /// Takes the pin of a snapshot away, if it has one.
+    ///
+    /// # Errors
+    /// As [`pin`](Repository::pin).
+    pub fn unpin(&self, snapshot: &SnapshotId) -> Result<()> {
+        let core = self.core();
+        core.config.check_writable()?;
+        core.storage.delete_file(&pin_file(snapshot))?;
+        core.storage.sync_all()
+    }
+}
+
+/// What is damaged among the pins. They pin all the same.
+///
+/// # Errors
+/// That the folder cannot be listed.
+pub(crate) fn check_pins(core: &Core) -> Result<Vec<Problem>> {
+    let pins = list_pins(core)?.into_iter();
+    let problem = |id: SnapshotId| match read_pin(core, &id) {
+        Err(error) if !error.is_missing_file() => Some(Problem::from_error(&pin_file(&id), error)),
+        _ => None,
+    };
+    Ok(pins.filter_map(problem).collect())
+}
+
+pub(crate) fn list_pins(core: &Core) -> Result<BTreeSet<SnapshotId>> {
+    let files = core.storage.list_folder(PINS_FOLDER)?;
+    Ok(files.into_iter().filter_map(|(name, _)| FileHash::from_hex(&name)).collect())
+}
+
+fn read_pin(core: &Core, snapshot: &SnapshotId) -> Result<Pin> {
+    let file = pin_file(snapshot);
+    let bytes = core.storage.read_whole(&file, PIN_MAX_LEN)?;
+    let payload = core.sealer.open_payload(FileKind::Pin, &bytes, &file)?;
+    serde_json::from_slice(&payload).map_err(|error| Error::damaged(file, format!("it is not a pin: {error}")))
+}
+
+fn pin_file(snapshot: &SnapshotId) -> String {
+    format!("{PINS_FOLDER}/{snapshot}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{MemoryStorage, Options, Storage};
+
+    fn new() -> (Arc<MemoryStorage>, Repository) {
+        let storage = Arc::new(MemoryStorage::default());
+        let (repository, _) = Repository::create(storage.clone(), None, &Options::default()).unwrap();
+        (storage, repository)
+    }
+
+    fn problems(repository: &Repository) -> Vec<String> {
+        check_pins(repository.core()).unwrap().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn pins_come_and_go_and_outlive_what_they_pin() {
+        let (storage, repository) = new();
+        let [one, other] = [FileHash::of(b"one"), FileHash::of(b"other")];
+        assert_eq!(repository.pins().unwrap(), BTreeSet::new());
+        for id in [one, other, one] {
+            repository.pin(&id).unwrap();
+        }
+        assert_eq!(repository.pins().unwrap(), BTreeSet::from([one, other]));
+        assert_eq!(problems(&repository), [""; 0], "that there is no such snapshot is none");
+        let before = storage.files().clone();
+        repository.pin(&one).unwrap();
+        assert_eq!(*storage.files(), before, "a pin that is whole is left");
+        repository.unpin(&one).unwrap();
+        repository.unpin(&one).unwrap();
+        assert_eq!(repository.pins().unwrap(), BTreeSet::from([other]));
+    }
+
+    #[test]
+    fn a_damaged_pin_still_pins_and_is_reported_until_it_is_made_anew() {
+        let (storage, repository) = new();
+        let id = FileHash::of(b"one");
+        repository.pin(&id).unwrap();
+        let (file, whole) = (pin_file(&id), storage.files().clone());
+        let damages: [fn(&mut Vec<u8>); 4] =
+            [|bytes| bytes[70] ^= 1, |bytes| bytes.truncate(40), Vec::clear, |bytes| bytes.resize(PIN_MAX_LEN + 1, 0)];
+        for damage in damages {
+            damage(storage.files().get_mut(&file).unwrap());
+            assert_eq!(repository.pins().unwrap(), BTreeSet::from([id]));
+            let found = problems(&repository);
+            assert!(found.len() == 1 && found[0].starts_with(&file), "{found:?}");
+            repository.pin(&id).unwrap();
+            assert_eq!(problems(&repository), [""; 0]);
+            *storage.files() = whole.clone();
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_as_something_else_is_no_pin_and_other_names_are_ignored() {
+        let (storage, repository) = new();
+        let core = repository.core();
+        let id = FileHash::of(b"one");
+        for (kind, payload) in [(FileKind::Session, &b"{\"created\":1}"[..]), (FileKind::Pin, b"{}")] {
+            storage.put(&pin_file(&id), &core.sealer.seal_payload(kind, payload).unwrap()).unwrap();
+            assert_eq!(problems(&repository).len(), 1, "{kind:?}");
+        }
+        repository.unpin(&id).unwrap();
+        for name in [".DS_Store".to_owned(), format!("{id}.tmp"), format!("ab/{id}")] {
+            storage.put(&format!("{PINS_FOLDER}/{name}"), b"").unwrap();
+        }
+        assert_eq!(repository.pins().unwrap(), BTreeSet::new());
+    }
+}
