@@ -18,7 +18,8 @@ use crate::{
     index::{INDEX_FOLDER, NAME_MISMATCH, Place, SegmentPack, list_packs},
     name::Name,
     pack::{Pack, chunk_id, pack_file},
-    repository::Repository,
+    parity,
+    repository::{Probe, Repository},
     snapshot::{RecordKind, SnapshotRecord, read_records, read_snapshots},
     storage::Storage,
     tree::{parse_item, read_node},
@@ -67,6 +68,9 @@ pub fn check(repository: &Repository, depth: Depth, on_event: OnEvent) -> Result
     let (chunks, problems) = repository.chunks()?;
     report.problems.extend(problems);
     let unreadable = check_packs(&chunks, depth, &mut report, on_event)?;
+    if repository.core().config.parity {
+        report.problems.extend(check_parity(storage, depth > Depth::Structure)?);
+    }
     let snapshots = read_snapshots(storage, &repository.core().sealer, None)?;
     report.problems.extend(snapshots.problems);
     let mut trees = Trees { chunks: &chunks, unreadable, whole: HashSet::new() };
@@ -91,7 +95,8 @@ pub fn check(repository: &Repository, depth: Depth, on_event: OnEvent) -> Result
 /// # Errors
 /// Only what makes checking impossible; everything else is in the report.
 pub fn check_packs_without_key(storage: &dyn Storage, on_event: OnEvent) -> Result<CheckReport> {
-    let mut report = CheckReport { problems: Repository::probe(storage)?.problems, ..CheckReport::default() };
+    let Probe { parity, problems, .. } = Repository::probe(storage)?;
+    let mut report = CheckReport { problems, ..CheckReport::default() };
     report.problems.extend(check_names(storage, INDEX_FOLDER)?);
     report.problems.extend(check_names(storage, RecordKind::Snapshot.folder())?);
     report.problems.extend(check_names(storage, RecordKind::Parked.folder())?);
@@ -104,10 +109,21 @@ pub fn check_packs_without_key(storage: &dyn Storage, on_event: OnEvent) -> Resu
         }
     })?;
     report.problems.extend(problems);
+    if parity {
+        report.problems.extend(check_parity(storage, true)?);
+    }
     report.packs = packs.len() as u64;
     report.bytes_read = packs.iter().map(|pack| pack.len).sum();
     report.problems.sort();
     Ok(report)
+}
+
+/// What is wrong with the sidecars of all packs and snapshots that are there.
+fn check_parity(storage: &dyn Storage, deep: bool) -> Result<Vec<Problem>> {
+    let snapshots = storage.list_folder(RecordKind::Snapshot.folder())?;
+    let snapshots = snapshots.iter().filter_map(|(name, _)| FileHash::from_hex(name));
+    let protected: Vec<FileHash> = list_packs(storage)?.into_keys().chain(snapshots).collect();
+    Ok(parity::check(storage, &protected, deep)?.into_iter().map(|(_, problem)| problem).collect())
 }
 
 /// The files of a folder whose bytes do not match their names.

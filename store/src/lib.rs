@@ -59,6 +59,7 @@ mod entry;
 mod index;
 mod keys;
 mod pack;
+mod parity;
 mod sealing;
 mod tree;
 
