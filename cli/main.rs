@@ -29,6 +29,7 @@ mod pair;
 mod password;
 mod phone;
 mod recovery_key;
+mod repair;
 mod report;
 mod restore;
 mod shell;
@@ -81,6 +82,7 @@ fn run(Arguments { global, command }: &Arguments, report: &Report) -> Result<Exi
         Command::Encryption(args) => encryption::run(args, report),
         Command::Unseal(args) => unseal::run(args, global, report),
         Command::Check(args) => check::run(args, global, report),
+        Command::Repair(args) => repair::run(args, global, report),
         Command::Key(args) => key::run(args, global, report),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
@@ -92,7 +94,7 @@ fn run(Arguments { global, command }: &Arguments, report: &Report) -> Result<Exi
 fn has_json(command: &Command) -> bool {
     match command {
         Command::Init(_) | Command::Import(_) | Command::Snapshots(_) | Command::Ls(_) => true,
-        Command::Export(_) | Command::Check(_) | Command::Key(_) => true,
+        Command::Export(_) | Command::Check(_) | Command::Repair(_) | Command::Key(_) => true,
         Command::Devices(_)
         | Command::Pair(_)
         | Command::Backup(_)

@@ -29,6 +29,7 @@
 // The repository and its snapshots.
 mod parked;
 mod remembered;
+mod repair;
 mod repository;
 mod session;
 mod slots;
@@ -102,6 +103,7 @@ pub use name::{Name, TreePath};
 pub use parked::Parked;
 pub use reader::{Prefix, SnapshotReader};
 pub use remembered::RememberedPassword;
+pub use repair::{Mended, RepairOptions, RepairReport, RepairStep, repair};
 pub use repository::{Options, Probe, Repository};
 pub use seal::Cipher;
 pub use sealing::Sealing;
