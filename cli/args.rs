@@ -389,21 +389,37 @@ pub struct Unseal {
 
 /// Verify the repository
 ///
-/// Without options: that all snapshots, trees and indexes are whole, and that every chunk they name is there.
+/// Without options: that all snapshots, trees and indexes are whole, and that every chunk they name is there. What earlier checks on this computer
+/// found whole is not looked at again while its files are there with their lengths; only options that read the data notice bits that rot.
+///
+/// Names the files of the repository that are damaged, and for every snapshot the files that have lost something by it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  heirloom check                 # seconds
-  heirloom check --packs         # compare every file with its name; needs no password
-  heirloom check --read-data     # decrypt and verify every byte
+  heirloom check                           # seconds
+  heirloom check --packs                   # compare every file with its name; needs no password
+  heirloom check --read-data               # decrypt and verify every byte
+  heirloom check --max-time 30m            # every night: what was verified longest ago, for half an hour
+  heirloom check --read-data-subset 5%     # the same by size; 10G does as well
+  heirloom check --read-data-subset 2/7    # the second of seven parts, the same on every computer
 
-Exit code 30 says that damage was found; each problem names its file of the repository.")]
+Exit code 30 says that damage was found. What comes out wrong is read again, past what the computer remembers: a problem that says
+\"read differently\" is one of cable, memory or controller, and the file is whole.")]
 pub struct Check {
     /// Verify that each file of the repository has the hash that is its name; needs no password
-    #[arg(long, conflicts_with = "read_data")]
+    #[arg(long, conflicts_with_all = ["read_data", "read_data_subset", "max_time", "full"])]
     pub packs: bool,
     /// Read, decrypt and verify every byte
     #[arg(long)]
     pub read_data: bool,
+    /// Verify a part of the bytes: 5% or 10G, those that were verified longest ago; or 2/7, the second of seven groups
+    #[arg(long, value_name = "PART", value_parser = crate::quantity::parse_subset)]
+    pub read_data_subset: Option<heirloom_store::Subset>,
+    /// Verify bytes, longest ago first, until so much time is over, such as 30m or 2h
+    #[arg(long, value_name = "TIME", value_parser = crate::quantity::parse_time)]
+    pub max_time: Option<std::time::Duration>,
+    /// Look at everything again, whatever earlier checks found
+    #[arg(long)]
+    pub full: bool,
 }
 
 /// Mend what is damaged in the repository
@@ -496,7 +512,7 @@ pub struct Demo {
     #[arg(long, value_name = "DIR", default_value = "heirloom-demo", value_hint = clap::ValueHint::DirPath)]
     pub dir: PathBuf,
     /// How much is on the phone, such as 60M or 2G
-    #[arg(long, value_name = "SIZE", default_value = "60M", value_parser = crate::demo::parse_size)]
+    #[arg(long, value_name = "SIZE", default_value = "60M", value_parser = crate::quantity::parse_size)]
     pub size: u64,
 }
 

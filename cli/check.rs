@@ -1,8 +1,8 @@
-//! `check`: verifies the repository, and names every file of it that is not whole.
+//! `check`: verifies the repository, and names every file of it that is not whole, and what snapshots have lost by it.
 
 use std::{ops::ControlFlow, time::Instant};
 
-use heirloom_store::{CheckReport, Depth};
+use heirloom_store::{Affected, CheckOptions, CheckReport, Depth, Subset, Verified};
 use serde::Serialize;
 
 use crate::{
@@ -10,28 +10,22 @@ use crate::{
     args::{Check, Global},
     failure::{Exit, Failure, Result},
     interrupt,
-    report::{Report, duration, of_many, printable, size},
+    report::{Report, count, duration, local_time, of_many, printable, rfc3339, size},
+    snapshots,
 };
 
 pub fn run(args: &Check, global: &Global, report: &Report) -> Result<Exit> {
     let started = Instant::now();
     let checked = if args.packs { check_files(global, report)? } else { check_content(args, global, report)? };
     if report.json {
-        let problems =
-            checked.problems.iter().map(|problem| ProblemRow { file: &problem.file, what: &problem.what }).collect();
-        let CheckReport { snapshots, packs, chunks, bytes_read, .. } = checked;
-        report.json(&Row { problems, snapshots, packs, chunks, bytes_read })?;
+        report.json(&Row::of(&checked))?;
     } else {
-        for problem in &checked.problems {
-            report.line(printable(&problem.to_string()))?;
-        }
-        let found = match checked.problems.len() {
-            0 => "no problems".to_owned(),
-            number => of_many(number as u64, "problem", "problems"),
-        };
+        print_problems(&checked, report)?;
+        let found = what_is_wrong(&checked);
         report.line(format_args!("{found}: {} in {}", what_was_read(&checked), duration(started.elapsed())))?;
+        print_verified(args, &checked, report)?;
     }
-    Ok(if checked.problems.is_empty() { Exit::Ok } else { Exit::Damage })
+    Ok(if checked.is_whole() { Exit::Ok } else { Exit::Damage })
 }
 
 /// Compares each file with its name, for which nobody needs a password.
@@ -47,14 +41,68 @@ fn check_files(global: &Global, report: &Report) -> Result<CheckReport> {
 fn check_content(args: &Check, global: &Global, report: &Report) -> Result<CheckReport> {
     let repository = access::open(global, report)?;
     interrupt::catch();
-    let depth = if args.read_data { Depth::ReadData } else { Depth::Structure };
+    let reads = args.read_data || is_partial(args);
+    let end = args.max_time.and_then(|time| Instant::now().checked_add(time));
+    let is_over = || end.is_some_and(|end| Instant::now() >= end);
+    let options = CheckOptions {
+        full: args.full,
+        subset: args.read_data_subset.unwrap_or(Subset::All),
+        is_over: &is_over,
+        ..CheckOptions::from(if reads { Depth::ReadData } else { Depth::Structure })
+    };
     let progress = report.progress("checking");
-    Ok(heirloom_store::check(&repository, depth, &|now| step(&progress, now))?)
+    Ok(heirloom_store::check(&repository, options, &|now| step(&progress, now))?)
+}
+
+/// Whether it reads no more than a part of the data.
+fn is_partial(args: &Check) -> bool {
+    args.read_data_subset.is_some() || args.max_time.is_some()
 }
 
 fn step(progress: &crate::report::Progress, now: heirloom_store::Progress) -> ControlFlow<()> {
     progress.update(now);
     if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+/// A line for each problem, and for each file that is lost.
+pub fn print_problems(checked: &CheckReport, report: &Report) -> Result<()> {
+    for problem in &checked.problems {
+        report.line(printable(&problem.to_string()))?;
+    }
+    checked.affected.iter().try_for_each(|affected| print_affected(affected, report))
+}
+
+/// A snapshot, and a line for each file and part that it has lost.
+fn print_affected(affected: &Affected, report: &Report) -> Result<()> {
+    let Affected { snapshot, files, lost_parts, more } = affected;
+    let what = match (files.len() as u64, lost_parts.len() as u64) {
+        (0, _) => "a part of it is lost".to_owned(),
+        (1, 0) if *more == 0 => "1 file is damaged".to_owned(),
+        (number, 0) => format!("{} files are damaged", count(number + more)),
+        (number, _) => format!("{}, and a part of it is lost", of_many(number, "damaged file", "damaged files")),
+    };
+    report.line(format_args!("{} ({}): {what}", snapshots::title(snapshot), snapshot.id.short()))?;
+    for file in files {
+        let (lost, length) = (size(file.lost_bytes), size(file.length));
+        report.line(format_args!("  {} has lost {lost} of {length}", printable(&file.name.to_string())))?;
+    }
+    for part in lost_parts {
+        let from = part.from.as_ref().map_or_else(String::new, |name| format!(" from {name} on"));
+        report.line(printable(&format!("  what it holds{from} cannot be told: {}", part.what)))?;
+    }
+    if *more > 0 { report.line(format_args!("  and {} more", count(*more))) } else { Ok(()) }
+}
+
+/// `no problems`, `2 problems, 1 snapshot has lost something`
+pub fn what_is_wrong(checked: &CheckReport) -> String {
+    let problems = match checked.problems.len() as u64 {
+        0 => "no problems".to_owned(),
+        number => of_many(number, "problem", "problems"),
+    };
+    match checked.affected.len() as u64 {
+        0 => problems,
+        number => format!("{problems}, {} something", of_many(number, "snapshot has lost", "snapshots have lost")),
+    }
 }
 
 /// `3 snapshots, 12 packs, 1 234 chunks, 61 MB read`; without what could not be counted without the password.
@@ -75,18 +123,131 @@ fn what_was_read(checked: &CheckReport) -> String {
     if parts.is_empty() { "nothing is kept yet".to_owned() } else { parts.join(", ") }
 }
 
+/// Says how much was ever verified, unless all of it was just now.
+fn print_verified(args: &Check, checked: &CheckReport, report: &Report) -> Result<()> {
+    match checked.verified {
+        Some(verified) if is_partial(args) || !args.read_data && verified.bytes > 0 => {
+            verified_line(&verified).map_or(Ok(()), |line| report.line(line))
+        }
+        None if is_partial(args) => {
+            report.note("what was read is not remembered: there is no cache folder, or another check is at work");
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `everything verified since 2026-05-03 14:30`, `62 % verified (1.2 of 2.0 TB), the oldest of it on 2026-05-03 14:30`
+fn verified_line(&Verified { bytes, of, since }: &Verified) -> Option<String> {
+    let since = local_time(since?);
+    Some(match bytes >= of {
+        true => format!("everything verified since {since}"),
+        false => {
+            let percent = (bytes as f64 / of as f64 * 100.0).floor();
+            format!("{percent} % verified ({} of {}), the oldest of it on {since}", size(bytes), size(of))
+        }
+    })
+}
+
 /// The result in JSON.
 #[derive(Serialize)]
-struct Row<'a> {
+pub struct Row<'a> {
     problems: Vec<ProblemRow<'a>>,
+    affected: Vec<AffectedRow<'a>>,
     snapshots: u64,
     packs: u64,
     chunks: u64,
     bytes_read: u64,
+    verified: Option<VerifiedRow>,
 }
 
 #[derive(Serialize)]
 struct ProblemRow<'a> {
     file: &'a str,
     what: &'a str,
+}
+
+#[derive(Serialize)]
+struct AffectedRow<'a> {
+    snapshot: snapshots::Row,
+    files: Vec<FileRow<'a>>,
+    lost_parts: Vec<PartRow<'a>>,
+    more: u64,
+}
+
+#[derive(Serialize)]
+struct FileRow<'a> {
+    domain: &'a str,
+    path: &'a str,
+    lost_bytes: u64,
+    bytes: u64,
+}
+
+/// Domain and path are null if the part is all of the snapshot.
+#[derive(Serialize)]
+struct PartRow<'a> {
+    from_domain: Option<&'a str>,
+    from_path: Option<&'a str>,
+    what: &'a str,
+}
+
+#[derive(Serialize)]
+struct VerifiedRow {
+    bytes: u64,
+    of_bytes: u64,
+    since: Option<String>,
+}
+
+impl<'a> Row<'a> {
+    pub fn of(checked: &'a CheckReport) -> Row<'a> {
+        let problem = |problem: &'a heirloom_store::Problem| ProblemRow { file: &problem.file, what: &problem.what };
+        let verified =
+            |Verified { bytes, of, since }| VerifiedRow { bytes, of_bytes: of, since: since.and_then(rfc3339) };
+        Row {
+            problems: checked.problems.iter().map(problem).collect(),
+            affected: checked.affected.iter().map(AffectedRow::of).collect(),
+            snapshots: checked.snapshots,
+            packs: checked.packs,
+            chunks: checked.chunks,
+            bytes_read: checked.bytes_read,
+            verified: checked.verified.map(verified),
+        }
+    }
+}
+
+impl<'a> AffectedRow<'a> {
+    fn of(affected: &'a Affected) -> AffectedRow<'a> {
+        let file = |file: &'a heirloom_store::LostFile| FileRow {
+            domain: file.name.domain(),
+            path: file.name.path(),
+            lost_bytes: file.lost_bytes,
+            bytes: file.length,
+        };
+        let part = |part: &'a heirloom_store::LostPart| PartRow {
+            from_domain: part.from.as_ref().map(|name| name.domain()),
+            from_path: part.from.as_ref().map(|name| name.path()),
+            what: &part.what,
+        };
+        AffectedRow {
+            snapshot: snapshots::Row::of(&affected.snapshot),
+            files: affected.files.iter().map(file).collect(),
+            lost_parts: affected.lost_parts.iter().map(part).collect(),
+            more: affected.more,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_verified_is_told_with_its_age() {
+        let line = |bytes, since| verified_line(&Verified { bytes, of: 2_000_000, since });
+        assert_eq!(line(0, None), None);
+        let all = line(2_000_000, Some(1_777_777_777)).unwrap();
+        assert!(all.starts_with("everything verified since 2026-05-0"), "{all}");
+        let part = line(1_999_999, Some(1_777_777_777)).unwrap();
+        assert!(part.starts_with("99 % verified (2.0 MB of 2.0 MB), the oldest of it on 2026-05-0"), "{part}");
+    }
 }

@@ -83,22 +83,6 @@ fn show(args: &Demo, report: &Report) -> Result<Exit> {
     }
 }
 
-/// Reads a number of bytes: `60M`, `2G`, `1500000`; powers of 1000, as sizes are written.
-pub fn parse_size(text: &str) -> std::result::Result<u64, String> {
-    let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits_end);
-    let factor = match unit.trim().to_ascii_uppercase().trim_end_matches('B') {
-        "" => 1.0,
-        "K" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        _ => return Err(format!("{unit:?} is no unit: use K, M, G or T")),
-    };
-    let number: f64 = number.parse().map_err(|_| "not a size such as 60M".to_owned())?;
-    Ok((number * factor) as u64)
-}
-
 fn simulated(bytes: u64) -> Result<Simulator> {
     let phone = SimulatedPhone::new(SEED, bytes).map_err(failed)?;
     Simulator::start(phone, heirloom_sim::Options::default()).map_err(failed)
@@ -239,16 +223,6 @@ impl Drop for Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_read_as_they_are_written() {
-        for (text, bytes) in [("60M", 60_000_000), ("1.5 GB", 1_500_000_000), ("17", 17), ("2k", 2000)] {
-            assert_eq!(parse_size(text), Ok(bytes));
-        }
-        for bad in ["", "M", "1.2.3M", "-5", "5 parsecs"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn streams_are_the_same_until_they_are_not() {

@@ -28,6 +28,7 @@ mod operation;
 mod pair;
 mod password;
 mod phone;
+mod quantity;
 mod recovery_key;
 mod repair;
 mod report;

@@ -8,9 +8,10 @@ use serde::Serialize;
 use crate::{
     access,
     args::{Global, Repair},
+    check,
     failure::{Exit, Result},
     interrupt,
-    report::{Report, count, duration, of_many, printable},
+    report::{Report, duration, of_many, printable},
 };
 
 pub fn run(args: &Repair, global: &Global, report: &Report) -> Result<Exit> {
@@ -28,29 +29,24 @@ pub fn run(args: &Repair, global: &Global, report: &Report) -> Result<Exit> {
     if report.json {
         let done = repaired.done.iter();
         let done = done.map(|mended| DoneRow { step: name_of(mended.step), file: &mended.file, what: &mended.what });
-        let problems = repaired.problems.iter();
-        let problems = problems.map(|problem| ProblemRow { file: &problem.file, what: &problem.what });
-        report.json(&Row { dry_run: args.dry_run, done: done.collect(), problems: problems.collect() })?;
+        report.json(&Row { dry_run: args.dry_run, done: done.collect(), left: check::Row::of(&repaired.left) })?;
     } else {
         for mended in &repaired.done {
             report.line(printable(&format!("{}: {}", mended.file, mended.what)))?;
         }
-        for problem in &repaired.problems {
-            report.line(printable(&format!("still: {problem}")))?;
+        if !repaired.left.is_whole() {
+            report.line("left:")?;
         }
+        check::print_problems(&repaired.left, report)?;
         let done = match (repaired.done.len() as u64, args.dry_run) {
             (0, _) => "nothing to mend".to_owned(),
             (number, false) => format!("{} done", of_many(number, "repair", "repairs")),
             (number, true) => format!("{} to be done", of_many(number, "repair", "repairs")),
         };
-        let left = match repaired.problems.len() as u64 {
-            0 => "no problems are left".to_owned(),
-            1 => "1 problem is left".to_owned(),
-            number => format!("{} problems are left", count(number)),
-        };
-        report.line(format_args!("{done}, {left}: {}", duration(started.elapsed())))?;
+        let left = check::what_is_wrong(&repaired.left);
+        report.line(format_args!("{done}, {left} left: {}", duration(started.elapsed())))?;
     }
-    Ok(if repaired.problems.is_empty() { Exit::Ok } else { Exit::Damage })
+    Ok(if repaired.left.is_whole() { Exit::Ok } else { Exit::Damage })
 }
 
 /// A step in JSON.
@@ -71,18 +67,12 @@ fn name_of(step: RepairStep) -> &'static str {
 struct Row<'a> {
     dry_run: bool,
     done: Vec<DoneRow<'a>>,
-    problems: Vec<ProblemRow<'a>>,
+    left: check::Row<'a>,
 }
 
 #[derive(Serialize)]
 struct DoneRow<'a> {
     step: &'static str,
-    file: &'a str,
-    what: &'a str,
-}
-
-#[derive(Serialize)]
-struct ProblemRow<'a> {
     file: &'a str,
     what: &'a str,
 }

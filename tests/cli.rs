@@ -18,6 +18,7 @@ use crate::support::{
 };
 
 const FAILED: i32 = 1;
+const CHECK_KEYS: [&str; 7] = ["affected", "bytes_read", "chunks", "packs", "problems", "snapshots", "verified"];
 const VERBS: [&str; 16] = [
     "init",
     "import",
@@ -529,6 +530,56 @@ fn a_repository_without_a_password_gets_one() {
 }
 
 #[test]
+fn files_of_snapshots_that_are_damaged_are_named() {
+    let home = Home::new();
+    SmallBackup::default().write(&home.path(UDID));
+    home.ok(&["import", UDID]);
+    assert_eq!(home.json(&["check"])["affected"], json!([]));
+    let holds_data = |pack: &String| fs::read(pack).unwrap()[9] == 1;
+    let pack = files_below(&home.path("repo/packs")).into_iter().find(holds_data).unwrap();
+    fs::remove_file(pack).unwrap();
+    let said = home.run(&["check"]);
+    assert_eq!(said.exit, 30, "{said:?}");
+    for words in [
+        "it is missing",
+        "Maria’s iPhone of 2024-05-03 12:00 (",
+        " files are damaged\n",
+        "  HomeDomain:Library/SMS/sms.db has lost 8 B of 8 B\n",
+        "1 problem, 1 snapshot has lost something: ",
+    ] {
+        assert!(said.stdout.contains(words), "{words}: {said:?}");
+    }
+    let found = home.json(&["check"]);
+    assert_eq!(keys(&found), CHECK_KEYS);
+    let affected = &found["affected"][0];
+    assert_eq!(keys(affected), ["files", "lost_parts", "more", "snapshot"]);
+    let sms = json!({ "domain": "HomeDomain", "path": "Library/SMS/sms.db", "lost_bytes": 8, "bytes": 8 });
+    assert!(affected["files"].as_array().unwrap().contains(&sms), "{found}");
+    assert_eq!(affected["snapshot"]["id"], home.json(&["snapshots"])[0]["id"]);
+}
+
+#[test]
+fn what_was_verified_and_when_is_told() {
+    let home = Home::new();
+    SmallBackup::default().write(&home.path(UDID));
+    home.ok(&["import", UDID]);
+    assert!(!home.ok(&["check"]).stdout.contains("verified"), "nothing was");
+    let packs = files_below(&home.path("repo/packs")).len() as u64;
+    assert_eq!(packs, 2);
+    let part = home.ok(&["check", "--read-data-subset", "1"]).stdout;
+    assert!(part.contains(" % verified (") && part.contains(", the oldest of it on "), "{part}");
+    let all = home.ok(&["check", "--max-time", "10h"]).stdout;
+    assert!(all.contains("\neverything verified since "), "{all}");
+    assert!(home.ok(&["check"]).stdout.contains("\neverything verified since "));
+    let verified = &home.json(&["check", "--full"])["verified"];
+    assert_eq!(verified["bytes"], verified["of_bytes"]);
+    assert!(verified["since"].as_str().unwrap().ends_with('Z'), "{verified}");
+    for args in [["--max-time", "soon"], ["--read-data-subset", "0"], ["--packs", "--full"]] {
+        assert_eq!(home.run(&[&["check"], &args[..]].concat()).exit, 2, "{args:?}");
+    }
+}
+
+#[test]
 fn damage_ends_with_30_and_is_named() {
     let home = Home::new();
     SmallBackup::default().write(&home.path(UDID));
@@ -648,7 +699,7 @@ fn every_result_has_a_shape_in_json() {
     let exported = home.json(&["export", "latest", "--to", "out"]);
     assert_eq!(keys(&exported), ["bytes", "files", "missing_files", "path", "problems", "skipped_files", "snapshot"]);
     assert_eq!(exported["path"], json!(format!("out/{UDID}")));
-    assert_eq!(keys(&home.json(&["check"])), ["bytes_read", "chunks", "packs", "problems", "snapshots"]);
+    assert_eq!(keys(&home.json(&["check"])), CHECK_KEYS);
 
     let said = home.run(&["--json", "ls", "nobody"]);
     let error: Value = serde_json::from_str(&said.stderr).unwrap();

@@ -159,6 +159,7 @@ impl Story {
         let torn = wreck.torn.iter().map(String::as_str).filter(|name| lasting(name) || parked(name));
         let torn: BTreeSet<&str> = torn.collect();
         assert_eq!(found, torn, "{context}: {:?}", report.problems);
+        assert_eq!(report.affected, [], "{context}");
         report.chunks
     }
 }

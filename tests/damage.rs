@@ -11,8 +11,8 @@ use std::{
 };
 
 use heirloom_store::{
-    Cipher, Depth, Details, Entry, Error, Kind, MemoryStorage, Name, Options, Prefix, Problem, RecoveryKey, Repository,
-    Snapshot, SnapshotEditor, Source, Unlock, check_packs_without_key,
+    CheckReport, Cipher, Depth, Details, Entry, Error, Kind, MemoryStorage, Name, Options, Prefix, Problem,
+    RecoveryKey, Repository, Snapshot, SnapshotEditor, Source, Unlock, check_packs_without_key,
 };
 
 use crate::support::{
@@ -148,7 +148,7 @@ impl Story {
     /// What comes of `files`, in which `target` is damaged, when the phone is backed up as it was in run `next`.
     fn outcome(&self, target: &str, files: &Files, next: usize) -> String {
         let storage = storage_of(files);
-        let keyless = named(target, &check_packs_without_key(&*storage, &go_on).unwrap().problems);
+        let keyless = noticed(target, &check_packs_without_key(&*storage, &go_on).unwrap());
         let repository = Repository::open(storage.clone(), Unlock::Open, None).unwrap();
         let [structure, packs, data] =
             [Depth::Structure, Depth::Packs, Depth::ReadData].map(|depth| check_named(&repository, target, depth));
@@ -232,7 +232,14 @@ fn what_is_new(before: &Files, after: &Files) -> BTreeMap<&'static str, String> 
 
 /// Which files a check names.
 fn check_named(repository: &Repository, target: &str, depth: Depth) -> String {
-    check_all(repository, depth).map_or_else(|error| kind_of(&error).into(), |report| named(target, &report.problems))
+    check_all(repository, depth).map_or_else(|error| kind_of(&error).into(), |report| noticed(target, &report))
+}
+
+/// The same of what a check found.
+fn noticed(target: &str, report: &CheckReport) -> String {
+    let lost = report.affected.iter().map(|affected| format!("snapshots/{}", affected.snapshot.id));
+    let lost = lost.map(|file| Problem { file, what: "it has lost something".to_owned() });
+    named(target, &report.problems.iter().cloned().chain(lost).collect::<Vec<_>>())
 }
 
 /// `F` for the damaged file, `S` for a snapshot that has lost something by it, `K` for slots that do not fit to a config.

@@ -10,8 +10,8 @@ use std::{
 };
 
 use heirloom_store::{
-    Cipher, Depth, Details, Entry, Kind, MemoryStorage, Name, Options, Prefix, RepairOptions, RepairReport, RepairStep,
-    Repository, Snapshot, Source, Storage, Unlock, repair,
+    Affected, Cipher, Depth, Details, Entry, Kind, MemoryStorage, Name, Options, Prefix, RepairOptions, RepairReport,
+    RepairStep, Repository, Snapshot, Source, Storage, Unlock, repair,
 };
 
 use crate::support::{
@@ -114,8 +114,10 @@ impl Story {
             };
             let _ = write!(state, "{how_much:<6}");
         }
-        let problems = check_all(&repository, Depth::ReadData).unwrap().problems;
-        let folders: BTreeSet<&str> = problems.iter().map(|problem| problem.file.split('/').next().unwrap()).collect();
+        let found = check_all(&repository, Depth::ReadData).unwrap();
+        let mut folders: BTreeSet<&str> =
+            found.problems.iter().map(|problem| problem.file.split('/').next().unwrap()).collect();
+        folders.extend(found.affected.first().map(|_| "lost"));
         let found =
             if folders.is_empty() { "clean".to_owned() } else { folders.into_iter().collect::<Vec<_>>().join(" ") };
         state + &found
@@ -129,11 +131,12 @@ impl Story {
         let after = storage.files().clone();
         assert!(self.readable(&after).is_superset(&before), "{context}: something is readable no more");
         assert_nothing_gone(files, &after, context);
-        let problems = check_all(&open(&after), Depth::ReadData).unwrap().problems;
-        assert_eq!(report.problems, problems, "{context}: the report is not what a check says");
+        let found = check_all(&open(&after), Depth::ReadData).unwrap();
+        let said = (&report.left.problems, &report.left.affected);
+        assert_eq!(said, (&found.problems, &found.affected), "{context}: the report is not what a check says");
         let again = repair(&open_in(storage.clone()), &RepairOptions { from, ..Default::default() }, &go_on).unwrap();
         assert_eq!(again.done, [], "{context}: it is not done");
-        assert_eq!(again.problems, problems, "{context}");
+        assert_eq!((again.left.problems, again.left.affected), (found.problems, found.affected), "{context}");
         assert!(*storage.files() == after, "{context}: nothing was said to be done");
         (after, report)
     }
@@ -346,11 +349,11 @@ fn marking_keeps_every_good_byte() {
         let files = story.damaged(target, damage);
         let storage = storage_of(&files);
         let report = repair(&open_in(storage.clone()), &mark, &go_on).unwrap();
-        assert_eq!(report.problems, [], "{context}");
+        assert_eq!((report.left.problems, report.left.affected), (Vec::new(), Vec::new()), "{context}");
         let after = storage.files().clone();
         assert_nothing_gone(&files, &after, &context);
         let repository = open(&after);
-        assert_eq!(check_all(&repository, Depth::ReadData).unwrap().problems, [], "{context}");
+        assert!(check_all(&repository, Depth::ReadData).unwrap().is_whole(), "{context}");
         let before = story.readable(&files);
         let snapshots = repository.snapshots().unwrap().snapshots;
         assert_eq!(snapshots.iter().map(|snapshot| snapshot.record.time).collect::<Vec<_>>(), [1, 2], "{context}");
@@ -394,7 +397,7 @@ fn marking_keeps_every_good_byte() {
         }
         assert!(lost_files > 0, "{context}: nothing was lost");
         let again = repair(&open_in(storage.clone()), &mark, &go_on).unwrap();
-        assert_eq!((again.done, again.problems), (Vec::new(), Vec::new()), "{context}");
+        assert_eq!((again.done, again.left.problems), (Vec::new(), Vec::new()), "{context}");
         assert!(*storage.files() == after, "{context}");
     }
 }
@@ -419,7 +422,11 @@ fn a_dry_run_says_the_same_and_changes_nothing() {
                 let is_foretold = |(step, _): &(RepairStep, String)| *step != RepairStep::Parity;
                 let foretold = |report| files_of(report).into_iter().filter(is_foretold).collect::<Vec<_>>();
                 assert_eq!(foretold(&dry), foretold(&wet), "{target}, {damage:?}");
-                assert_eq!(dry.problems, wet.problems, "{target}, {damage:?}");
+                assert_eq!(
+                    (dry.left.problems, dry.left.affected.len()),
+                    (wet.left.problems, wet.left.affected.len()),
+                    "{target}, {damage:?}"
+                );
             }
         }
     }
@@ -440,7 +447,11 @@ fn a_repair_that_stops_anywhere_and_is_done_again_comes_to_the_same() {
             damages.iter().for_each(|(target, damage)| damage.apply(&mut files, &story.targets[target]));
             for mark_lost in [false, true] {
                 let options = RepairOptions { mark_lost, ..Default::default() };
-                let finish = |storage: Arc<dyn Storage>| repair(&open_in(storage), &options, &go_on).unwrap().problems;
+                let finish = |storage: Arc<dyn Storage>| {
+                    let report = repair(&open_in(storage), &options, &go_on).unwrap();
+                    let of = |affected: Affected| (affected.snapshot.record.time, affected.files, affected.lost_parts);
+                    (report.left.problems, report.left.affected.into_iter().map(of).collect::<Vec<_>>())
+                };
                 let disk = Arc::new(FaultyStorage::new(&files, Fault::None));
                 let problems = finish(disk.clone());
                 let state = |files: &Files| if mark_lost { snapshots_of(files) } else { story.state(files) };

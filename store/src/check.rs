@@ -1,32 +1,55 @@
 //! Whether everything is there and as it was written.
+//!
+//! A check looks at small files, at packs, and at trees. Small files are read each time. Of packs and trees a *ledger* in the cache folder
+//! remembers what was whole, and what follows from that is not looked at again:
+//!
+//! - A pack whose directory was read well is not opened again while a file of its name and length is listed. So trusted is that what lies in
+//!   it stays what it was: that bits of it rot is for [`Depth::Packs`] and [`Depth::ReadData`] to find, which always read.
+//! - A tree that was whole is whole as long as all of these hold: every pack that the ledger knows is listed with its length; every segment that counts
+//!   lists their chunks as their directories do, which is compared once for each segment; and this check has found nothing that cannot be read. Of
+//!   another tree only the nodes are read that it does not share with a whole tree of its series. If any of it does not hold, every tree is
+//!   walked.
+//!
+//! So with the ledger a check of the structure finds all that it finds without, but for changed bytes inside of packs that keep their length.
+//! [`CheckOptions::full`] does without.
+//!
+//! Others may be at work. What a snapshot names was written before it, so snapshots are listed before segments and packs; and what was listed
+//! and is gone when it is read is no damage if nothing names it when all is listed again.
 
-use std::{
-    collections::HashSet,
-    ops::ControlFlow,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::{collections::HashSet, ops::ControlFlow};
 
-use rayon::prelude::*;
+mod ledger;
+mod packs;
+mod reads;
+mod trees;
+
+#[cfg(test)]
+mod tests;
 
 use crate::{
     Progress,
     chunks::ChunkReader,
-    content::for_each_chunk,
-    entry::{Content, Entry, Kind},
-    error::{Error, Problem, Result},
+    error::{Problem, Result},
     id::{ChunkId, FileHash},
-    index::{INDEX_FOLDER, NAME_MISMATCH, Place, SegmentPack, list_packs},
+    index::{INDEX_FOLDER, Index, NAME_MISMATCH, SegmentPack, list_packs, segment::Segment},
     name::Name,
-    pack::{Pack, chunk_id, pack_file},
     parity,
+    remembered::PASSWORDS_FOLDER,
     repository::{Probe, Repository},
-    snapshot::{RecordKind, SnapshotRecord, read_records, read_snapshots},
+    session::unix_seconds,
+    snapshot::{RecordKind, Snapshot, SnapshotRecord, read_records, read_snapshots},
     storage::Storage,
-    tree::{parse_item, read_node},
 };
+use ledger::Ledger;
+pub(crate) use packs::Unreadable;
+use reads::Verdict;
+use trees::{Losses, Trees};
 
-/// Problems with the files of one snapshot beyond this are only counted.
-const NAMED_FILES_MAX: u64 = 100;
+/// Folders of small files that are named by their hash. Each of their files is read whole in every check, with or without the key.
+const SMALL_FILES: [&str; 4] =
+    [INDEX_FOLDER, RecordKind::Snapshot.folder(), RecordKind::Parked.folder(), PASSWORDS_FOLDER];
+/// How often something is listed again because what was listed is gone.
+const TRIES: u32 = 3;
 
 /// How far a check goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,83 +62,293 @@ pub enum Depth {
     ReadData,
 }
 
+/// Of which packs more than the directory is read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Subset {
+    /// All of them.
+    All,
+    /// So many bytes of packs, and what is left of the last of them; those that were verified longest ago.
+    Bytes(u64),
+    /// The same as a part of all bytes, from 0 to 1.
+    Share(f64),
+    /// Those that fall into one of `of` groups, by their names: another computer tells the same. `number` is from 1 to `of`.
+    Group {
+        /// Which group.
+        number: u64,
+        /// How many there are.
+        of: u64,
+    },
+}
+
+/// What a check does.
+#[derive(Clone, Copy)]
+pub struct CheckOptions<'a> {
+    /// How far it goes.
+    pub depth: Depth,
+    /// Whether it believes nothing of what earlier checks found.
+    pub full: bool,
+    /// What it reads, if `depth` is more than [`Depth::Structure`]: what was verified longest ago comes first.
+    pub subset: Subset,
+    /// Whether time is over: no other pack is read from then on, all else is done to its end. Asked before each pack.
+    pub is_over: &'a (dyn Fn() -> bool + Sync),
+    /// What the clock shows, in seconds since 1970, for the ledger.
+    pub now: i64,
+}
+
+impl From<Depth> for CheckOptions<'_> {
+    fn from(depth: Depth) -> Self {
+        CheckOptions { depth, full: false, subset: Subset::All, is_over: &|| false, now: unix_seconds() }
+    }
+}
+
 /// What a check found.
 #[derive(Debug, Default)]
 pub struct CheckReport {
-    /// What is wrong, by file.
+    /// What is wrong with files of the repository.
     pub problems: Vec<Problem>,
+    /// What that means for snapshots, by time, oldest first: those that have lost something.
+    pub affected: Vec<Affected>,
     /// Snapshots that could be read.
     pub snapshots: u64,
-    /// Packs that were looked at.
+    /// Packs that are there.
     pub packs: u64,
     /// Chunks in them.
     pub chunks: u64,
     /// Bytes of packs that were read whole.
     pub bytes_read: u64,
+    /// How much of the repository was ever verified byte by byte, if there is a ledger that knows.
+    pub verified: Option<Verified>,
 }
 
-/// What is called while work goes on; `Break` ends it with [`Error::Interrupted`].
+impl CheckReport {
+    /// Whether nothing is wrong.
+    pub fn is_whole(&self) -> bool {
+        self.problems.is_empty() && self.affected.is_empty()
+    }
+}
+
+/// A snapshot that has lost something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Affected {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// Files of which not all bytes can be read, by name.
+    pub files: Vec<LostFile>,
+    /// Parts of the tree that cannot be read: of what they held nothing is known.
+    pub lost_parts: Vec<LostPart>,
+    /// How many more files and parts there are than the first hundred, which are named.
+    pub more: u64,
+}
+
+/// A file of which not all bytes can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostFile {
+    /// Its name.
+    pub name: Name,
+    /// How many bytes cannot be read; of a sealed file, of its plaintext.
+    pub lost_bytes: u64,
+    /// How many it has.
+    pub length: u64,
+}
+
+/// A part of a tree that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostPart {
+    /// The first name in it; `None` if it is the whole tree, or begins with what is no name.
+    pub from: Option<Name>,
+    /// Why it cannot be read.
+    pub what: String,
+}
+
+/// How much of a repository was verified byte by byte, at any time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Bytes of packs that were verified.
+    pub bytes: u64,
+    /// Bytes of all packs.
+    pub of: u64,
+    /// When that was of which it is longest ago, seconds since 1970.
+    pub since: Option<i64>,
+}
+
+/// What is called while work goes on; `Break` ends it with [`Error::Interrupted`](crate::Error::Interrupted).
 pub type OnEvent<'a> = &'a (dyn Fn(Progress) -> ControlFlow<()> + Sync);
 
-/// Checks a repository.
+/// Checks a repository, to a [`Depth`] or by [`CheckOptions`].
 ///
 /// # Errors
 /// Only what makes checking impossible; everything else is in the report.
-pub fn check(repository: &Repository, depth: Depth, on_event: OnEvent) -> Result<CheckReport> {
-    let storage = &*repository.core().storage;
-    let mut report = CheckReport { problems: repository.problems().to_vec(), ..CheckReport::default() };
-    report.problems.extend(check_names(storage, INDEX_FOLDER)?);
-    let (chunks, problems) = repository.chunks()?;
-    report.problems.extend(problems);
-    let unreadable = check_packs(&chunks, depth, &mut report, on_event)?;
-    if repository.core().config.parity {
-        report.problems.extend(check_parity(storage, depth > Depth::Structure)?);
-    }
-    let snapshots = read_snapshots(storage, &repository.core().sealer, None)?;
-    report.problems.extend(snapshots.problems);
-    let mut trees = Trees { chunks: &chunks, unreadable, whole: HashSet::new() };
-    for snapshot in &snapshots.snapshots {
-        report.snapshots += 1;
-        report.problems.extend(trees.check(&RecordKind::Snapshot.file(&snapshot.id), &snapshot.record)?);
-    }
-    for (id, record) in read_records(storage, &repository.core().sealer, RecordKind::Parked)? {
-        let file = RecordKind::Parked.file(&id);
-        match record {
-            Ok(record) => report.problems.extend(trees.check(&file, &record)?),
-            Err(error) => report.problems.push(Problem::from_error(&file, error)),
-        }
-    }
-    report.problems.sort();
-    report.problems.dedup();
-    Ok(report)
+pub fn check<'a>(
+    repository: &Repository,
+    options: impl Into<CheckOptions<'a>>,
+    on_event: OnEvent,
+) -> Result<CheckReport> {
+    survey(repository, &options.into(), on_event).map(|(report, ..)| report)
 }
 
-/// Checks that packs, segments and snapshots match their names, which takes no password.
+/// Checks that packs and small files match their names, which takes no password.
 ///
 /// # Errors
 /// Only what makes checking impossible; everything else is in the report.
 pub fn check_packs_without_key(storage: &dyn Storage, on_event: OnEvent) -> Result<CheckReport> {
     let Probe { parity, problems, .. } = Repository::probe(storage)?;
     let mut report = CheckReport { problems, ..CheckReport::default() };
-    report.problems.extend(check_names(storage, INDEX_FOLDER)?);
-    report.problems.extend(check_names(storage, RecordKind::Snapshot.folder())?);
-    report.problems.extend(check_names(storage, RecordKind::Parked.folder())?);
-    let packs: Vec<SegmentPack> =
-        list_packs(storage)?.into_iter().map(|(name, len)| SegmentPack { name, len }).collect();
-    let problems = each_pack(&packs, on_event, |pack| {
-        match read_pack(storage, pack).and_then(|bytes| check_name(pack, &bytes)) {
-            Ok(()) => Vec::new(),
-            Err(error) => vec![Problem::from_error(&pack_file(&pack.name), error)],
-        }
-    })?;
-    report.problems.extend(problems);
+    report.problems.extend(check_small_files(storage)?);
     if parity {
         report.problems.extend(check_parity(storage, true)?);
     }
-    report.packs = packs.len() as u64;
-    report.bytes_read = packs.iter().map(|pack| pack.len).sum();
+    let packs: Vec<SegmentPack> =
+        list_packs(storage)?.into_iter().map(|(name, len)| SegmentPack { name, len }).collect();
+    packs::check_names(storage, &packs, &mut report, on_event)?;
     report.problems.sort();
     Ok(report)
+}
+
+/// A check, with the chunks as it found them and what of them cannot be read: for those who mend.
+pub(crate) fn survey(
+    repository: &Repository,
+    options: &CheckOptions,
+    on_event: OnEvent,
+) -> Result<(CheckReport, ChunkReader, Unreadable)> {
+    let core = repository.core();
+    let storage = &*core.storage;
+    let mut ledger = Ledger::open(repository.cache_dir());
+    let mut report = CheckReport { problems: repository.problems().to_vec(), ..CheckReport::default() };
+    report.problems.extend(check_small_files(storage)?);
+    if core.config.parity {
+        report.problems.extend(check_parity(storage, options.depth > Depth::Structure)?);
+    }
+    // Before the index: what these name was written before them.
+    let records = Records::read(repository)?;
+    let (chunks, of_index) = settled_index(repository)?;
+    let is_expected = !options.full && ledger.packs().all(|pack| is_listed(&chunks, &pack));
+    if !is_expected {
+        ledger.distrust();
+    }
+    let (unreadable, is_gone) = packs::check_packs(&chunks, options, &mut ledger, &mut report, on_event)?;
+    let mut view = View { repository, chunks, of_index, unreadable, is_settled: true };
+    if is_gone {
+        view.renew()?;
+    }
+    let (segments, is_trusted) = check_segments(&mut view, &mut ledger, is_expected, &mut report.problems)?;
+    let known = if is_trusted { ledger.roots().clone() } else { HashSet::new() };
+    let whole = check_trees(&mut view, &records, &known, &mut report)?;
+
+    let View { chunks, of_index, unreadable, is_settled, .. } = view;
+    let roots = records.roots().filter(|root| is_settled && whole.contains(root)).collect();
+    report.snapshots = records.snapshots.len() as u64;
+    report.problems.extend(records.problems.into_iter().chain(of_index).map(|problem| confirmed(storage, problem)));
+    report.problems.sort();
+    report.problems.dedup();
+    report.verified = ledger.is_kept().then(|| verified(&chunks, &ledger));
+    ledger.save(|pack| is_listed(&chunks, pack), roots, segments);
+    Ok((report, chunks, unreadable))
+}
+
+/// The chunks, as far as they are known.
+struct View<'r> {
+    repository: &'r Repository,
+    chunks: ChunkReader,
+    /// What is wrong with the index.
+    of_index: Vec<Problem>,
+    unreadable: Unreadable,
+    /// Whether the index was never read anew, so that all of the packs that it names were looked at.
+    is_settled: bool,
+}
+
+impl View<'_> {
+    /// Lists segments and packs again, because one that was listed is gone.
+    fn renew(&mut self) -> Result<()> {
+        (self.chunks, self.of_index) = settled_index(self.repository)?;
+        self.is_settled = false;
+        Ok(())
+    }
+}
+
+/// Compares what is new of segments with their packs, and gives the segments that are right and whether what the ledger knows of trees holds,
+/// `is_expected` being whether all of its packs are there.
+fn check_segments(
+    view: &mut View,
+    ledger: &mut Ledger,
+    is_expected: bool,
+    problems: &mut Vec<Problem>,
+) -> Result<(HashSet<FileHash>, bool)> {
+    let View { chunks, unreadable, is_settled, .. } = view;
+    let is_new = |ledger: &Ledger, segment: &Segment| !ledger.knows_segment(&segment.name);
+    let wrong = packs::check_segments(chunks, ledger, unreadable, problems, is_new)?;
+    let was_whole = is_expected && *is_settled && wrong.is_empty() && unreadable.is_empty();
+    unreadable.add_deltas(chunks, |segment| !was_whole || is_new(ledger, segment))?;
+    let index = chunks.index();
+    let listed = index.segments().filter(|(segment, _)| !Index::is_unlisted(segment)).map(|(segment, _)| segment.name);
+    Ok((listed.filter(|name| !wrong.contains(name)).collect(), was_whole && unreadable.is_empty()))
+}
+
+/// Tells what snapshots and parked runs have lost, where trees with one of the roots `known` have lost nothing, and gives all nodes below
+/// which nothing is lost.
+fn check_trees(
+    view: &mut View,
+    records: &Records,
+    known: &HashSet<ChunkId>,
+    report: &mut CheckReport,
+) -> Result<HashSet<ChunkId>> {
+    let mut whole = known.clone();
+    for (at, snapshot) in records.snapshots.iter().enumerate() {
+        let beside = nearest_of(known, &snapshot.record.series, &records.snapshots, at);
+        let file = RecordKind::Snapshot.file(&snapshot.id);
+        let losses = losses_of(view, &file, &snapshot.record.root, beside, &mut whole, &mut report.problems)?;
+        report.affected.extend(losses.map(|Losses { files, lost_parts, more }| Affected {
+            snapshot: snapshot.clone(),
+            files,
+            lost_parts,
+            more,
+        }));
+    }
+    for (file, record) in &records.parked {
+        let beside = nearest_of(known, &record.series, &records.snapshots, records.snapshots.len());
+        let losses = losses_of(view, file, &record.root, beside, &mut whole, &mut report.problems)?;
+        let what = |losses: Losses| format!("it has lost {} files or parts of its tree", losses.count());
+        report.problems.extend(losses.map(|losses| Problem::new(file, what(losses))));
+    }
+    Ok(whole)
+}
+
+/// What the tree of the record in `file` has lost, if anything; nothing if the record is gone by now.
+fn losses_of(
+    view: &mut View,
+    file: &str,
+    root: &ChunkId,
+    beside: Option<ChunkId>,
+    whole: &mut HashSet<ChunkId>,
+    problems: &mut Vec<Problem>,
+) -> Result<Option<Losses>> {
+    let mut tries = TRIES;
+    let losses = loop {
+        let mut trees = Trees { chunks: &view.chunks, unreadable: &view.unreadable, whole, problems };
+        match trees.check(root, beside.as_ref()) {
+            Err(error) if error.is_missing_file() && tries > 0 => tries -= 1,
+            other => break other?,
+        }
+        view.renew()?;
+    };
+    let is_told = !losses.is_empty() && is_there(&*view.repository.core().storage, file)?;
+    Ok(is_told.then_some(losses))
+}
+
+/// The small files that are not what their names say.
+fn check_small_files(storage: &dyn Storage) -> Result<Vec<Problem>> {
+    let mut problems = Vec::new();
+    for folder in SMALL_FILES {
+        for (name, len) in storage.list_folder(folder)? {
+            let Some(hash) = FileHash::from_hex(&name) else { continue };
+            let file = format!("{folder}/{name}");
+            match Verdict::of_file(storage, &file, &hash, len) {
+                Ok(verdict) => problems.extend(verdict.problem(&file)),
+                Err(error) if error.is_missing_file() => {}
+                Err(error) => problems.push(Problem::from_error(&file, error)),
+            }
+        }
+    }
+    Ok(problems)
 }
 
 /// What is wrong with the sidecars of all packs and snapshots that are there.
@@ -126,251 +359,96 @@ fn check_parity(storage: &dyn Storage, deep: bool) -> Result<Vec<Problem>> {
     Ok(parity::check(storage, &protected, deep)?.into_iter().map(|(_, problem)| problem).collect())
 }
 
-/// The files of a folder whose bytes do not match their names.
-fn check_names(storage: &dyn Storage, folder: &str) -> Result<Vec<Problem>> {
-    let mut problems = Vec::new();
-    for (name, len) in storage.list_folder(folder)? {
-        let Some(hash) = FileHash::from_hex(&name) else { continue };
-        let file = format!("{folder}/{name}");
-        match storage.hash(&file, len) {
-            Ok(found) if found == hash => {}
-            Ok(_) => problems.push(Problem::new(file, NAME_MISMATCH)),
-            Err(error) if error.is_missing_file() => {}
-            Err(error) => problems.push(Problem::from_error(&file, error)),
-        }
-    }
-    Ok(problems)
+/// What holds chunks.
+struct Records {
+    snapshots: Vec<Snapshot>,
+    /// By file.
+    parked: Vec<(String, SnapshotRecord)>,
+    problems: Vec<Problem>,
 }
 
-/// Looks at every pack, and returns what cannot be read.
-fn check_packs(chunks: &ChunkReader, depth: Depth, report: &mut CheckReport, on_event: OnEvent) -> Result<Unreadable> {
-    let packs: Vec<SegmentPack> = chunks.index().packs().collect();
-    let chunk_count = AtomicU64::new(0);
-    let findings = each_pack(&packs, on_event, |pack| match check_pack(chunks, depth, pack) {
-        Ok((count, findings)) => {
-            chunk_count.fetch_add(count as u64, Ordering::Relaxed);
-            findings
-        }
-        Err(error) => vec![Finding { pack: pack.name, lost: Lost::Pack, error }],
-    })?;
-    report.packs = packs.len() as u64;
-    report.chunks = chunk_count.into_inner();
-    if depth > Depth::Structure {
-        report.bytes_read = packs.iter().map(|pack| pack.len).sum();
-    }
-    let mut unreadable = Unreadable::default();
-    for Finding { pack, lost, error } in findings {
-        match lost {
-            Lost::Pack => unreadable.packs.insert(pack),
-            Lost::Name => unreadable.misnamed.insert(pack),
-            Lost::Chunk(ordinal) => unreadable.chunks.insert((pack, ordinal)),
-        };
-        report.problems.push(Problem::from_error(&pack_file(&pack), error));
-    }
-    Ok(unreadable)
-}
-
-/// What cannot be read, or must be looked at twice.
-#[derive(Default)]
-struct Unreadable {
-    packs: HashSet<FileHash>,
-    /// By pack and ordinal.
-    chunks: HashSet<(FileHash, u16)>,
-    /// Packs that are not what their names say: even their directories may be others than those of the index.
-    misnamed: HashSet<FileHash>,
-}
-
-/// Something wrong with a pack.
-struct Finding {
-    pack: FileHash,
-    lost: Lost,
-    error: Error,
-}
-
-/// What cannot be relied on.
-enum Lost {
-    Pack,
-    /// Its name is not its bytes', but it may still hold whole chunks: those are judged one by one.
-    Name,
-    /// The chunk of this ordinal.
-    Chunk(u16),
-}
-
-fn check_pack(chunks: &ChunkReader, depth: Depth, pack: &SegmentPack) -> Result<(usize, Vec<Finding>)> {
-    let core = &chunks.core;
-    let open = Pack::open(&*core.storage, &core.sealer, &pack.name, pack.len)?;
-    let mut findings = Vec::new();
-    if depth >= Depth::Packs {
-        let bytes = read_pack(&*core.storage, pack)?;
-        let misnamed = check_name(pack, &bytes);
-        // Which chunks of a pack that is not what it was are lost is worth a look at any depth.
-        if depth == Depth::ReadData || misnamed.is_err() {
-            findings.extend(check_chunks(chunks, &open, pack.name, &bytes));
-        }
-        findings.extend(misnamed.err().map(|error| Finding { pack: pack.name, lost: Lost::Name, error }));
-    }
-    Ok((open.directory.chunks.len(), findings))
-}
-
-fn read_pack(storage: &dyn Storage, pack: &SegmentPack) -> Result<Vec<u8>> {
-    let file = pack_file(&pack.name);
-    let len = usize::try_from(pack.len).ok().filter(|&len| len < 1 << 31);
-    storage.read_exactly(&file, 0, len.ok_or_else(|| Error::damaged(&file, "it is too long"))?)
-}
-
-fn check_name(pack: &SegmentPack, bytes: &[u8]) -> Result<()> {
-    let is_named = FileHash::of(bytes) == pack.name;
-    if is_named { Ok(()) } else { Err(Error::damaged(pack_file(&pack.name), NAME_MISMATCH)) }
-}
-
-/// Decodes every frame of a pack, and checks the id of every chunk.
-fn check_chunks(chunks: &ChunkReader, pack: &Pack, name: FileHash, bytes: &[u8]) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut ordinals = 0u16..;
-    for (number, inside) in pack.directory.chunks.chunk_by(|a, b| a.frame == b.frame).enumerate() {
-        let frame = &pack.directory.frames[number];
-        let sealed = bytes[frame.offset as usize..][..frame.sealed_len].to_vec();
-        let decoded = chunks.decode(pack, number as u32, sealed);
-        for (chunk, ordinal) in inside.iter().zip(&mut ordinals) {
-            let whole = decoded.as_ref().map(|frame_bytes| {
-                let plaintext = &frame_bytes[chunk.offset as usize..][..chunk.len as usize];
-                chunk_id(&chunks.core.keys.id, frame.kind, plaintext) == chunk.id
-            });
-            let what = match whole {
-                Ok(true) => continue,
-                Ok(false) => format!("chunk {ordinal} is not what its id says"),
-                Err(error) => format!("chunk {ordinal} cannot be read: {error}"),
-            };
-            findings.push(Finding { pack: name, lost: Lost::Chunk(ordinal), error: Error::damaged(&pack.file, what) });
-        }
-    }
-    findings
-}
-
-/// Calls `look` for every pack on all cores, and gathers what it finds.
-fn each_pack<F: Send>(
-    packs: &[SegmentPack],
-    on_event: OnEvent,
-    look: impl Fn(&SegmentPack) -> Vec<F> + Sync,
-) -> Result<Vec<F>> {
-    let (files_done, bytes_done) = (AtomicU64::new(0), AtomicU64::new(0));
-    let (files_total, bytes_total) = (packs.len() as u64, packs.iter().map(|pack| pack.len).sum());
-    let found: Vec<Vec<F>> = packs
-        .par_iter()
-        .map(|pack| {
-            let found = look(pack);
-            let files_done = files_done.fetch_add(1, Ordering::Relaxed) + 1;
-            let bytes_done = bytes_done.fetch_add(pack.len, Ordering::Relaxed) + pack.len;
-            match on_event(Progress { files_done, files_total, bytes_done, bytes_total }) {
-                ControlFlow::Continue(()) => Ok(found),
-                ControlFlow::Break(()) => Err(Error::Interrupted),
-            }
-        })
-        .collect::<Result<_>>()?;
-    Ok(found.into_iter().flatten().collect())
-}
-
-/// Walks trees, nodes that are shared by snapshots once.
-struct Trees<'a> {
-    chunks: &'a ChunkReader,
-    unreadable: Unreadable,
-    /// Nodes below which nothing is wrong.
-    whole: HashSet<ChunkId>,
-}
-
-impl Trees<'_> {
-    /// What is wrong with the tree of the record in `file`.
-    fn check(&mut self, file: &str, record: &SnapshotRecord) -> Result<Vec<Problem>> {
-        let (mut problems, mut more) = (Vec::new(), 0u64);
-        let mut note = |what: String| {
-            if (problems.len() as u64) < NAMED_FILES_MAX {
-                problems.push(Problem::new(file, what));
-            } else {
-                more += 1;
-            }
-        };
-        self.check_node(&record.root, None, &mut note)?;
-        if more > 0 {
-            problems.push(Problem::new(file, format!("{more} more of its files are damaged")));
-        }
-        Ok(problems)
-    }
-
-    /// Whether all below the node is whole.
-    fn check_node(&mut self, id: &ChunkId, above: Option<(u8, &[u8])>, note: &mut dyn FnMut(String)) -> Result<bool> {
-        if self.whole.contains(id) {
-            return Ok(true);
-        }
-        let node = match read_node(self.chunks, id, above) {
-            Ok(node) => node,
-            Err(error @ Error::Storage { .. }) => return Err(error),
-            Err(error) => {
-                let from = above.map_or_else(String::new, |(_, key)| format!(" from {}", name_of(key)));
-                note(format!("a part of its tree{from} on is lost: {error}"));
-                return Ok(false);
-            }
-        };
-        let mut whole = true;
-        for at in 0..node.len() {
-            whole &= if node.level > 0 {
-                self.check_node(&node.child(at), Some((node.level - 1, node.key(at))), note)?
-            } else {
-                self.check_entry(node.key(at), node.value(at), note)?
-            };
-        }
-        if whole {
-            self.whole.insert(*id);
-        }
-        Ok(whole)
-    }
-
-    fn check_entry(&self, key: &[u8], value: &[u8], note: &mut dyn FnMut(String)) -> Result<bool> {
-        let (name, entry) = match parse_item(key, value) {
-            Ok(item) => item,
-            Err(error) => {
-                note(error.to_string());
-                return Ok(false);
-            }
-        };
-        let Entry { kind: Kind::File, content: Some(content), .. } = &entry else { return Ok(true) };
-        match self.lost_bytes(content) {
-            Ok(0) => Ok(true),
-            Ok(lost) => {
-                note(format!("{name} has lost {lost} of {} bytes", content.length));
-                Ok(false)
-            }
-            Err(error @ Error::Storage { .. }) => Err(error),
-            Err(error) => {
-                note(format!("{name} is lost: {error}"));
-                Ok(false)
+impl Records {
+    fn read(repository: &Repository) -> Result<Records> {
+        let core = repository.core();
+        let list = read_snapshots(&*core.storage, &core.sealer, None)?;
+        let mut records = Records { snapshots: list.snapshots, parked: Vec::new(), problems: list.problems };
+        for (id, record) in read_records(&*core.storage, &core.sealer, RecordKind::Parked)? {
+            let file = RecordKind::Parked.file(&id);
+            match record {
+                Ok(record) => records.parked.push((file, record)),
+                Err(error) => records.problems.push(Problem::from_error(&file, error)),
             }
         }
+        Ok(records)
     }
 
-    /// How many bytes of a content lie in no pack that can be read.
-    fn lost_bytes(&self, content: &Content) -> Result<u64> {
-        let mut lost = 0;
-        for_each_chunk(self.chunks, content, &mut |chunk| {
-            let places = self.chunks.places(&chunk.id)?;
-            let readable = places.iter().any(|place| self.is_readable(&chunk.id, place));
-            lost += if readable { 0 } else { chunk.len };
-            Ok(())
-        })?;
-        Ok(lost)
-    }
-
-    fn is_readable(&self, id: &ChunkId, Place { pack, ordinal }: &Place) -> bool {
-        let Unreadable { packs, chunks, misnamed } = &self.unreadable;
-        let is_there = || {
-            let open = self.chunks.pack(pack);
-            open.is_ok_and(|open| open.directory.chunks.get(usize::from(*ordinal)).is_some_and(|chunk| chunk.id == *id))
-        };
-        !packs.contains(&pack.name)
-            && !chunks.contains(&(pack.name, *ordinal))
-            && (!misnamed.contains(&pack.name) || is_there())
+    fn roots(&self) -> impl Iterator<Item = ChunkId> {
+        let parked = self.parked.iter().map(|(_, record)| record.root);
+        self.snapshots.iter().map(|snapshot| snapshot.record.root).chain(parked)
     }
 }
 
-fn name_of(key: &[u8]) -> String {
-    Name::from_key(key).map_or_else(|_| String::from_utf8_lossy(key).into_owned(), |name| name.to_string())
+/// The chunks and what is wrong with the index, once two readings of it agree: somebody may be replacing segments and packs, and what one
+/// reading misses is there in the next.
+fn settled_index(repository: &Repository) -> Result<(ChunkReader, Vec<Problem>)> {
+    let mut before: Option<Vec<Problem>> = None;
+    let mut tries = TRIES;
+    loop {
+        tries -= 1;
+        match repository.chunks() {
+            Ok((chunks, mut problems)) => {
+                problems.sort();
+                if problems.is_empty() || tries == 0 || before.as_ref() == Some(&problems) {
+                    return Ok((chunks, problems));
+                }
+                before = Some(problems);
+            }
+            Err(error) if error.is_missing_file() && tries > 0 => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A problem of a small file by its name, unless the file is whole when it is read again.
+fn confirmed(storage: &dyn Storage, problem: Problem) -> Problem {
+    let name = problem.file.rsplit('/').next().and_then(FileHash::from_hex);
+    let Some(name) = name.filter(|_| problem.what == NAME_MISMATCH) else { return problem };
+    let Some((folder, digits)) = problem.file.split_once('/') else { return problem };
+    let listed = storage.list_folder(folder).unwrap_or_default();
+    let is_whole = |len| storage.hash_anew(&problem.file, len).is_ok_and(|found| found == name);
+    match listed.into_iter().find(|(listed, _)| listed == digits) {
+        Some((_, len)) if is_whole(len) => Problem::new(problem.file, reads::READ_DIFFERENTLY),
+        _ => problem,
+    }
+}
+
+fn is_listed(chunks: &ChunkReader, pack: &SegmentPack) -> bool {
+    chunks.index().pack_len(&pack.name) == Some(pack.len)
+}
+
+fn is_there(storage: &dyn Storage, file: &str) -> Result<bool> {
+    match storage.read_exactly(file, 0, 0) {
+        Err(error) if error.is_missing_file() => Ok(false),
+        Err(error) if !error.is_damage() => Err(error),
+        _ => Ok(true),
+    }
+}
+
+/// The one of the roots `known` that is nearest to snapshot number `at` in a series.
+fn nearest_of(known: &HashSet<ChunkId>, series: &str, snapshots: &[Snapshot], at: usize) -> Option<ChunkId> {
+    let is_fit = |other: &&Snapshot| other.record.series == *series && known.contains(&other.record.root);
+    let before = snapshots[..at].iter().rev().find(is_fit);
+    before.or_else(|| snapshots[at..].iter().find(is_fit)).map(|other| other.record.root)
+}
+
+fn verified(chunks: &ChunkReader, ledger: &Ledger) -> Verified {
+    let mut verified = Verified::default();
+    for pack in chunks.index().packs() {
+        verified.of += pack.len;
+        if let Some(at) = ledger.pack(&pack).map(|record| record.data_at).filter(|at| *at != 0) {
+            verified.bytes += pack.len;
+            verified.since = Some(verified.since.map_or(at, |since| since.min(at)));
+        }
+    }
+    verified
 }

@@ -88,16 +88,26 @@ fn for_each_list_of(
     expected_level: Option<u8>,
     each: &mut dyn FnMut(ChunkId, &[ChunkRef]) -> Result<()>,
 ) -> Result<()> {
+    let (level, items) = read_list(source, &list, expected_level)?;
+    match level.checked_sub(1) {
+        None => each(list.id, &items),
+        Some(below) => items.into_iter().try_for_each(|item| for_each_list_of(source, item, Some(below), each)),
+    }
+}
+
+/// The level and the items of a list, which must be at `expected_level` if that is known from above.
+pub(crate) fn read_list(
+    source: &impl ChunkSource,
+    list: &ChunkRef,
+    expected_level: Option<u8>,
+) -> Result<(u8, Vec<ChunkRef>)> {
     let damaged = |what| Error::damaged(format!("chunk list {}", list.id), what);
     let (level, items) = parse_list(&source.chunk(&list.id, ChunkKind::List)?).map_err(damaged)?;
     let sum = items.iter().try_fold(0u64, |sum, item| sum.checked_add(item.len));
     if expected_level.is_some_and(|expected| expected != level) || sum != Some(list.len) {
         return Err(damaged("it is not the list that was named"));
     }
-    match level.checked_sub(1) {
-        None => each(list.id, &items),
-        Some(below) => items.into_iter().try_for_each(|item| for_each_list_of(source, item, Some(below), each)),
-    }
+    Ok((level, items))
 }
 
 pub(crate) fn parse_list(bytes: &[u8]) -> Result<(u8, Vec<ChunkRef>), &'static str> {

@@ -135,7 +135,7 @@ fn pass_lost<'w>(source: &impl ChunkSource, mut one: &'w mut Walk, mut other: &'
 
 /// A place in a tree: before an entry, or before a node that has not been entered.
 #[derive(Default)]
-struct Walk {
+pub(crate) struct Walk {
     /// The path from the root, with the item of each node at which, or in which, the walk is. No item is past its node's end.
     path: Vec<(Node, usize)>,
 }
@@ -151,6 +151,29 @@ struct Here<'w> {
 }
 
 impl Walk {
+    /// Before all of the tree of `root`; behind it, if that cannot be read.
+    pub(crate) fn new(source: &impl ChunkSource, root: &ChunkId) -> Walk {
+        let mut walk = Walk::default();
+        if let Ok(root) = read_node(source, root, None) {
+            walk.push(root);
+        }
+        walk
+    }
+
+    /// Whether the tree has the node `id` of `level` where its first key is `key`. Keys are to be asked for in order.
+    pub(crate) fn shares(&mut self, source: &impl ChunkSource, level: u8, key: &[u8], id: &ChunkId) -> bool {
+        self.pass_before(source, Some(key));
+        while let Some(here) = self.here().filter(|here| here.key == key && here.height > level) {
+            if here.height == level + 1 && here.value == id.as_bytes() {
+                return true;
+            }
+            if here.height == level + 1 || self.enter(source).is_err() {
+                break;
+            }
+        }
+        false
+    }
+
     fn here(&self) -> Option<Here<'_>> {
         self.path.last().map(|(node, at)| Here { key: node.key(*at), height: node.level, value: node.value(*at) })
     }

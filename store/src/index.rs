@@ -28,6 +28,8 @@ use segment::Segment;
 pub(crate) const INDEX_FOLDER: &str = "index";
 /// What is wrong with a file whose bytes are not those that it is named by.
 pub(crate) const NAME_MISMATCH: &str = "its bytes do not match its name";
+/// The name of the segment that lies in no file.
+const UNLISTED: FileHash = FileHash([0; 32]);
 /// Segments are merged when eight of them have about the same size, but not beyond this.
 const MERGED_MAX_ENTRIES: u64 = 1 << 20;
 const TIER_FACTOR_BITS: u32 = 3;
@@ -88,7 +90,7 @@ impl Index {
             }
         }
         if !builder.is_empty() {
-            let segment = Segment::from_payload(FileHash([0; 32]), builder.payload(), None)?;
+            let segment = Segment::from_payload(UNLISTED, builder.payload(), None)?;
             self.unlisted = Some(self.open_segment(segment));
         }
         Ok(())
@@ -128,6 +130,16 @@ impl Index {
 
     fn all_segments(&self) -> impl Iterator<Item = &OpenSegment> {
         self.segments.iter().chain(&self.unlisted)
+    }
+
+    /// The segments that count, the packs that none names as one whose name is zeros; and whether each pack of its table is there.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = (&Segment, &[bool])> {
+        self.all_segments().map(|open| (&open.segment, open.present.as_slice()))
+    }
+
+    /// Whether a segment is that of the packs that none names.
+    pub(crate) fn is_unlisted(segment: &Segment) -> bool {
+        segment.name == UNLISTED
     }
 
     /// Every place where `id` lies, in packs that are there.
@@ -196,6 +208,11 @@ impl Index {
             builder.add_segment(segment, |pack| self.packs.get(&pack.name) == Some(&pack.len))?;
         }
         Ok(stale.into_iter().map(|open| open.segment.name).collect())
+    }
+
+    /// The length of a pack that is there.
+    pub(crate) fn pack_len(&self, name: &FileHash) -> Option<u64> {
+        self.packs.get(name).copied()
     }
 
     /// What the next segment must hold beside new packs: those that no segment names.

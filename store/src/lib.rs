@@ -90,7 +90,10 @@ pub mod stages;
 #[doc(hidden)]
 pub mod generated;
 
-pub use check::{CheckReport, Depth, OnEvent, check, check_packs_without_key};
+pub use check::{
+    Affected, CheckOptions, CheckReport, Depth, LostFile, LostPart, OnEvent, Subset, Verified, check,
+    check_packs_without_key,
+};
 pub use diff::{Change, Diff};
 pub use editor::{Naming, SnapshotEditor, Stat};
 pub use entry::{Content, Entry, Kind, PhoneMetadata};

@@ -72,6 +72,7 @@ mod tests {
 
     fn problems(repository: &Repository) -> Vec<String> {
         let report = check(repository, Depth::ReadData, &|_| std::ops::ControlFlow::Continue(())).unwrap();
+        assert_eq!(report.affected, []);
         report.problems.iter().map(ToString::to_string).collect()
     }
 

@@ -14,7 +14,7 @@ use crate::{
     session::unix_seconds,
 };
 
-const PASSWORDS_FOLDER: &str = "passwords";
+pub(crate) const PASSWORDS_FOLDER: &str = "passwords";
 
 /// A password that is remembered.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,10 +4,7 @@
 //! suspect is moved to `lost+found/`, nothing is deleted, and packs are durable before the segment that names them, that before a snapshot. So a repair may
 //! be cut off anywhere, and done again.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 mod aside;
 mod mark;
@@ -16,9 +13,9 @@ mod records;
 mod refill;
 
 use crate::{
-    check::{Depth, OnEvent, check},
+    check::{CheckOptions, CheckReport, Depth, OnEvent, check},
     config::{CONFIG_FILE, TEXT_MAX_LEN, checked_line, with_check_line},
-    error::{Error, Problem, Result},
+    error::{Error, Result},
     id::FileHash,
     index::list_packs,
     keys::slot_copies,
@@ -47,8 +44,8 @@ pub struct RepairOptions<'a> {
 pub struct RepairReport {
     /// What was done, in this order.
     pub done: Vec<Mended>,
-    /// What is still wrong, as a check tells it.
-    pub problems: Vec<Problem>,
+    /// What is still wrong and lost, as a check tells it.
+    pub left: CheckReport,
 }
 
 /// Something that a repair did.
@@ -94,7 +91,11 @@ pub fn repair(repository: &Repository, options: &RepairOptions, on_event: OnEven
     } else {
         storage
     };
-    let repository = repository.again(storage)?;
+    // What is only tried must not be remembered.
+    let scratch = options.dry_run.then(tempfile::tempdir).transpose();
+    let scratch = scratch.map_err(|source| Error::Storage { action: "try", name: "a repair".into(), source })?;
+    let cache_dir = scratch.as_ref().map_or(repository.cache_dir(), |scratch| Some(scratch.path()));
+    let repository = repository.again(storage, cache_dir)?;
     Repair::new(&repository, options.from, on_event)?.run(options.mark_lost)
 }
 
@@ -123,18 +124,18 @@ impl<'r> Repair<'r> {
         self.mend_segments()?;
         self.mend_packs()?;
         self.mend_records()?;
-        let mut problems = self.check()?;
-        if self.refill(&self.damaged_snapshots(&problems)?)? {
-            problems = self.check()?;
+        let mut found = self.check()?;
+        if self.refill(&snapshots_of(&found))? {
+            found = self.check()?;
         }
         if mark_lost {
-            self.mark_lost(&self.damaged_snapshots(&problems)?)?;
-            self.set_damaged_parked_aside(&problems)?;
+            self.mark_lost(&snapshots_of(&found))?;
+            self.set_damaged_parked_aside(&found.problems)?;
         }
         self.mend_parity()?;
         self.storage.sync_all()?;
-        problems = self.check()?;
-        Ok(RepairReport { done: self.done, problems })
+        let left = self.check()?;
+        Ok(RepairReport { done: self.done, left })
     }
 
     fn say(&mut self, step: RepairStep, file: impl Into<String>, what: impl Into<String>) {
@@ -151,17 +152,13 @@ impl<'r> Repair<'r> {
     }
 
     /// What is wrong now.
-    fn check(&self) -> Result<Vec<Problem>> {
-        let now = self.repository.again(self.core.storage.clone())?;
-        Ok(check(&now, Depth::Structure, self.on_event)?.problems)
+    fn check(&self) -> Result<CheckReport> {
+        check(&self.now()?, CheckOptions { full: true, ..Depth::Structure.into() }, self.on_event)
     }
 
-    /// The snapshots that a check has found something to be missing of.
-    fn damaged_snapshots(&self, problems: &[Problem]) -> Result<Vec<Snapshot>> {
-        let files: HashSet<&str> = problems.iter().map(|problem| problem.file.as_str()).collect();
-        let mut snapshots = self.repository.snapshots()?.snapshots;
-        snapshots.retain(|snapshot| files.contains(&*RecordKind::Snapshot.file(&snapshot.id)));
-        Ok(snapshots)
+    /// The repository as it is now.
+    fn now(&self) -> Result<Repository> {
+        self.repository.again(self.core.storage.clone(), self.repository.cache_dir())
     }
 
     /// `config` from the slot that opened the repository, and each slot's copies from each other.
@@ -212,4 +209,9 @@ impl<'r> Repair<'r> {
         }
         Ok(())
     }
+}
+
+/// The snapshots that a check has found to have lost something.
+fn snapshots_of(found: &CheckReport) -> Vec<Snapshot> {
+    found.affected.iter().map(|affected| affected.snapshot.clone()).collect()
 }

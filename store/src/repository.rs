@@ -208,11 +208,11 @@ impl Repository {
     }
 
     /// This repository as it is now, in `storage`, with nothing remembered of what was found damaged.
-    pub(crate) fn again(&self, storage: Arc<dyn Storage>) -> Result<Repository> {
+    pub(crate) fn again(&self, storage: Arc<dyn Storage>, cache_dir: Option<&Path>) -> Result<Repository> {
         let Unopened { slots, problems, .. } = Unopened::read(&*storage, true)?;
         let (config, secret) = (self.core.config.clone(), self.secret.clone());
         let again = Repository::with(storage, config, secret, self.opened_by.clone(), None, problems);
-        Ok(Repository { cache_dir: self.cache_dir.clone(), needs_password: needs_password(&slots), ..again })
+        Ok(Repository { cache_dir: cache_dir.map(Path::to_owned), needs_password: needs_password(&slots), ..again })
     }
 
     /// Whether it opens with a password or a recovery key alone, so that not everybody who has it can read it.

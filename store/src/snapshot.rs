@@ -156,7 +156,7 @@ pub(crate) enum RecordKind {
 }
 
 impl RecordKind {
-    pub(crate) fn folder(self) -> &'static str {
+    pub(crate) const fn folder(self) -> &'static str {
         match self {
             RecordKind::Snapshot => "snapshots",
             RecordKind::Parked => "parked",

@@ -1,4 +1,4 @@
-//! The boundary to the disk: six operations that every disk, share and bucket has (SPEC §2).
+//! The boundary to the disk: a few operations that every disk, share and bucket has (SPEC §2).
 //!
 //! A name is a relative path with `/` between its parts, made by this library alone. What a test wants a disk to do wrong, it
 //! does in an implementation of [`Storage`].
@@ -26,6 +26,12 @@ pub trait Storage: Send + Sync {
 
     /// Reads `len` bytes from `offset`; fewer where the file ends before. `NotFound` if there is no such file.
     fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>>;
+
+    /// The same from the medium itself, past what the system remembers of it, where that can be asked for. For one who does not believe
+    /// what [`read`](Storage::read) gave; what is remembered is then what this gave.
+    fn read_anew(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.read(name, offset, len)
+    }
 
     /// All files below `folder`, with their lengths, in no order; names are relative to `folder`. A missing folder is empty.
     fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>>;
@@ -58,15 +64,12 @@ impl dyn Storage + '_ {
 
     /// Exactly `len` bytes from `offset`.
     pub(crate) fn read_exactly(&self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
-        let bytes = self.read(name, offset, len).map_err(storage_error("read", name))?;
-        if bytes.len() == len {
-            Ok(bytes)
-        } else {
-            Err(Error::damaged(
-                name,
-                format!("it ends at {}, before {}", offset + bytes.len() as u64, offset + len as u64),
-            ))
-        }
+        exactly(self.read(name, offset, len), name, offset, len)
+    }
+
+    /// The same by [`read_anew`](Storage::read_anew).
+    pub(crate) fn read_exactly_anew(&self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
+        exactly(self.read_anew(name, offset, len), name, offset, len)
     }
 
     /// The whole file, if it is at most `limit` bytes long.
@@ -81,12 +84,12 @@ impl dyn Storage + '_ {
 
     /// The name that the first `len` bytes of a file have.
     pub(crate) fn hash(&self, name: &str, len: u64) -> Result<FileHash> {
-        const PART_LEN: u64 = 4 << 20;
-        let mut hasher = blake3::Hasher::new();
-        for offset in (0..len).step_by(PART_LEN as usize) {
-            hasher.update(&self.read_exactly(name, offset, PART_LEN.min(len - offset) as usize)?);
-        }
-        Ok(FileHash(*hasher.finalize().as_bytes()))
+        hash_of(len, |offset, len| self.read_exactly(name, offset, len))
+    }
+
+    /// The same by [`read_anew`](Storage::read_anew).
+    pub(crate) fn hash_anew(&self, name: &str, len: u64) -> Result<FileHash> {
+        hash_of(len, |offset, len| self.read_exactly_anew(name, offset, len))
     }
 
     pub(crate) fn list_folder(&self, folder: &str) -> Result<Vec<(String, u64)>> {
@@ -104,6 +107,23 @@ impl dyn Storage + '_ {
     pub(crate) fn free_space(&self) -> Result<Option<u64>> {
         self.free_bytes().map_err(storage_error("measure", "the free room"))
     }
+}
+
+fn exactly(read: io::Result<Vec<u8>>, name: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
+    let bytes = read.map_err(storage_error("read", name))?;
+    if bytes.len() == len {
+        return Ok(bytes);
+    }
+    Err(Error::damaged(name, format!("it ends at {}, before {}", offset + bytes.len() as u64, offset + len as u64)))
+}
+
+fn hash_of(len: u64, read: impl Fn(u64, usize) -> Result<Vec<u8>>) -> Result<FileHash> {
+    const PART_LEN: u64 = 4 << 20;
+    let mut hasher = blake3::Hasher::new();
+    for offset in (0..len).step_by(PART_LEN as usize) {
+        hasher.update(&read(offset, PART_LEN.min(len - offset) as usize)?);
+    }
+    Ok(FileHash(*hasher.finalize().as_bytes()))
 }
 
 fn storage_error<'a>(action: &'static str, name: &'a str) -> impl FnOnce(io::Error) -> Error + 'a {
@@ -125,6 +145,8 @@ mod tests {
         assert_eq!(storage.read("packs/ab/abcd", 3, 4).unwrap(), b"3456");
         assert_eq!(storage.read("packs/ab/abcd", 8, 10).unwrap(), b"89");
         assert_eq!(storage.read("packs/ab/abcd", 100, 10).unwrap(), b"");
+        assert_eq!(storage.read_anew("packs/ab/abcd", 3, 4).unwrap(), b"3456");
+        assert_eq!(storage.read_anew("packs/ab/none", 0, 4).unwrap_err().kind(), io::ErrorKind::NotFound);
         let mut listed = storage.list("packs").unwrap();
         listed.sort();
         assert_eq!(listed, [("ab/abcd".to_owned(), 10), ("cd/cdef".to_owned(), 0)]);

@@ -810,7 +810,7 @@ fn read_repository(name: &str, look: impl Fn(&Value, &Repository)) {
         let repository = Repository::open(Arc::new(LocalStorage::new(&copy)), unlock, Some(&cache)).unwrap();
         let expected = list(&file, "snapshots");
         let report = check(&repository, Depth::ReadData, &|_| ControlFlow::Continue(())).unwrap();
-        assert_eq!((report.problems, report.snapshots), (Vec::new(), expected.len() as u64));
+        assert_eq!((report.problems, report.affected, report.snapshots), (vec![], vec![], expected.len() as u64));
         let found = repository.snapshots().unwrap();
         assert_eq!((found.problems.len(), found.snapshots.len()), (0, expected.len()));
         assert_eq!(found.snapshots.last().unwrap().id.to_string(), text(&file, "latest"));

@@ -347,6 +347,13 @@ impl Segment {
         self.filter.may_contain(id)
     }
 
+    /// Whether [`find`](Segment::find) is led to the entry `number`, whose id is `id`, if all ids ascend.
+    pub(crate) fn lets_find(&self, number: u64, id: &ChunkId) -> bool {
+        let begins_block = number.is_multiple_of(BLOCK_ENTRIES as u64);
+        let fence = self.fences.get(number as usize / BLOCK_ENTRIES);
+        self.may_contain(id) && (!begins_block || fence.is_some_and(|fence| id.as_bytes().starts_with(fence)))
+    }
+
     /// Calls `each` for every entry of `id`.
     pub(crate) fn find(&self, id: &ChunkId, each: &mut dyn FnMut(SegmentEntry)) -> Result<()> {
         if !self.may_contain(id) {

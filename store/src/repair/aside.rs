@@ -81,13 +81,13 @@ pub(super) fn read_whole(storage: &dyn Storage, file: &str, name: &FileHash) -> 
     storage.read(file, 0, FILE_MAX_LEN).ok().filter(|bytes| FileHash::of(bytes) == *name)
 }
 
-/// Whether the `len` bytes of a file are what its name says. A disk or a cable may err: what is not is read again.
+/// Whether the `len` bytes of a file are what its name says. Memory or a cable may err: what is not is read again, from the medium.
 ///
 /// # Errors
 /// What the storage says, unless it is that these very bytes cannot be read.
 pub(super) fn has_name(storage: &dyn Storage, file: &str, len: u64, name: &FileHash) -> Result<bool> {
-    for _ in 0..2 {
-        match storage.hash(file, len) {
+    for hash in [<dyn Storage>::hash, <dyn Storage>::hash_anew] {
+        match hash(storage, file, len) {
             Ok(found) if found == *name => return Ok(true),
             Ok(_) => {}
             Err(error) if error.is_damage() || error.is_missing_file() || is_bad_sector(&error) => {}

@@ -24,7 +24,7 @@ impl Repair<'_> {
     /// Writes a snapshot in the place of each of `damaged`, and moves those to `lost+found/`.
     pub(super) fn mark_lost(&mut self, damaged: &[Snapshot]) -> Result<()> {
         for snapshot in damaged {
-            let now = self.repository.again(self.core.storage.clone())?;
+            let now = self.now()?;
             let file = RecordKind::Snapshot.file(&snapshot.id);
             let what = match Marking::begin(&now, snapshot)?.finish(snapshot)? {
                 Some((new, lost_files)) => {

@@ -44,7 +44,7 @@ impl Repair<'_> {
 
     /// Of a clone: chunk by chunk.
     fn refill_chunks(&mut self, clone: &Repository, damaged: &[Snapshot]) -> Result<bool> {
-        let now = self.repository.again(self.core.storage.clone())?;
+        let now = self.now()?;
         let chunks = Arc::new(now.chunks()?.0);
         let (there, _) = clone.chunks()?;
         let both = Both { here: &chunks, there: &there, found: RefCell::default() };
@@ -84,7 +84,7 @@ impl Repair<'_> {
 
     /// Of another repository: file by file, each cut as it was.
     fn refill_files(&mut self, other: &Repository, damaged: &[Snapshot]) -> Result<bool> {
-        let now = self.repository.again(self.core.storage.clone())?;
+        let now = self.now()?;
         let mut lost: HashMap<[u8; 32], (Content, String)> = HashMap::new();
         for snapshot in damaged {
             let reader = now.read(snapshot)?;

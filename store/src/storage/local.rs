@@ -130,13 +130,13 @@ impl Storage for LocalStorage {
     }
 
     fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        let mut file = retry(|| File::open(self.path(name)))?;
-        let available = file.metadata()?.len().saturating_sub(offset);
-        file.seek(SeekFrom::Start(offset))?;
-        let len = (len as u64).min(available);
-        let mut bytes = Vec::with_capacity(len as usize);
-        file.take(len).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        read_part(retry(|| File::open(self.path(name)))?, offset, len)
+    }
+
+    fn read_anew(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let file = retry(|| File::open(self.path(name)))?;
+        forget_pages(&file);
+        read_part(file, offset, len)
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
@@ -191,6 +191,24 @@ impl Storage for LocalStorage {
         retry(|| fs4::available_space(existing)).map(Some)
     }
 }
+
+fn read_part(mut file: File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    let available = file.metadata()?.len().saturating_sub(offset);
+    file.seek(SeekFrom::Start(offset))?;
+    let len = (len as u64).min(available);
+    let mut bytes = Vec::with_capacity(len as usize);
+    file.take(len).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Asks the system to forget what it holds of a file in memory. It may not listen.
+#[cfg(target_os = "linux")]
+fn forget_pages(file: &File) {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn forget_pages(_file: &File) {}
 
 fn rename_into_place(temporary: &Path, path: &Path) -> io::Result<()> {
     match retry(|| fs::rename(temporary, path)) {

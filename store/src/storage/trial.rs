@@ -74,6 +74,13 @@ impl Storage for TrialStorage {
         }
     }
 
+    fn read_anew(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        match self.place(name) {
+            Place::Below(name) => self.below.read_anew(&name, offset, len),
+            _ => self.read(name, offset, len),
+        }
+    }
+
     fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
         let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let mut files: BTreeMap<String, u64> = self.below.list(folder)?.into_iter().collect();

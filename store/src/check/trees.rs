@@ -1,0 +1,169 @@
+//! The walk over trees: which files of a snapshot have lost what.
+
+use std::collections::HashSet;
+
+use super::{
+    LostFile, LostPart,
+    packs::Unreadable,
+    reads::{READ_DIFFERENTLY, refresh_chunk, thrice},
+};
+use crate::{
+    chunks::ChunkReader,
+    content::read_list,
+    diff::Walk,
+    entry::{ChunkRef, Chunks, Content, Entry, Kind},
+    error::{Problem, Result},
+    id::ChunkId,
+    name::Name,
+    pack::pack_file,
+    tree::{parse_item, read_node},
+};
+
+/// Losses of one snapshot beyond this are only counted.
+const NAMED_MAX: usize = 100;
+
+/// Walks trees, nodes that are shared by snapshots once.
+pub(super) struct Trees<'a> {
+    pub(super) chunks: &'a ChunkReader,
+    pub(super) unreadable: &'a Unreadable,
+    /// Nodes below which nothing is wrong.
+    pub(super) whole: &'a mut HashSet<ChunkId>,
+    /// What is wrong with files of the repository, met on the way.
+    pub(super) problems: &'a mut Vec<Problem>,
+}
+
+/// What a tree has lost: as [`Affected`](super::Affected) has it.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    pub(super) files: Vec<LostFile>,
+    pub(super) lost_parts: Vec<LostPart>,
+    pub(super) more: u64,
+}
+
+/// One tree on the way.
+struct Tree<'b> {
+    /// A place in a tree that is whole.
+    beside: Walk,
+    losses: &'b mut Losses,
+}
+
+impl Trees<'_> {
+    /// What the tree of `root` has lost. Nodes that it shares with the tree of `beside`, which is whole, are not read.
+    pub(super) fn check(&mut self, root: &ChunkId, beside: Option<&ChunkId>) -> Result<Losses> {
+        let mut losses = Losses::default();
+        let beside = beside.map_or_else(Walk::default, |beside| Walk::new(self.chunks, beside));
+        self.check_node(root, None, &mut Tree { beside, losses: &mut losses })?;
+        Ok(losses)
+    }
+
+    /// Whether all below the node is whole.
+    fn check_node(&mut self, id: &ChunkId, above: Option<(u8, &[u8])>, tree: &mut Tree) -> Result<bool> {
+        let is_shared = |(level, key)| tree.beside.shares(self.chunks, level, key, id);
+        if self.whole.contains(id) || above.is_some_and(is_shared) {
+            return Ok(true);
+        }
+        let chunks = self.chunks;
+        let node = match thrice(|| read_node(chunks, id, above), || refresh_chunk(chunks, id)) {
+            Ok((node, is_unsteady)) => {
+                if is_unsteady {
+                    self.problems.extend(self.read_differently(id)?);
+                }
+                node
+            }
+            Err(error) if !error.is_damage() => return Err(error),
+            Err(error) => {
+                let from = above.and_then(|(_, key)| Name::from_key(key).ok());
+                tree.losses.add_part(from, error.to_string());
+                return Ok(false);
+            }
+        };
+        let mut whole = true;
+        for at in 0..node.len() {
+            whole &= if node.level > 0 {
+                self.check_node(&node.child(at), Some((node.level - 1, node.key(at))), tree)?
+            } else {
+                self.check_entry(node.key(at), node.value(at), tree.losses)?
+            };
+        }
+        if whole {
+            self.whole.insert(*id);
+        }
+        Ok(whole)
+    }
+
+    fn check_entry(&self, key: &[u8], value: &[u8], losses: &mut Losses) -> Result<bool> {
+        let (name, entry) = match parse_item(key, value) {
+            Ok(item) => item,
+            Err(error) => {
+                losses.add_part(Name::from_key(key).ok(), error.to_string());
+                return Ok(false);
+            }
+        };
+        let Entry { kind: Kind::File, content: Some(content), .. } = &entry else { return Ok(true) };
+        let lost_bytes = self.lost_bytes(content)?;
+        if lost_bytes > 0 {
+            losses.add_file(LostFile { name, lost_bytes, length: content.length });
+        }
+        Ok(lost_bytes == 0)
+    }
+
+    /// How many bytes of a content lie in no pack that can be read.
+    fn lost_bytes(&self, content: &Content) -> Result<u64> {
+        match &content.chunks {
+            Chunks::Inline(chunks) => self.lost_of(chunks),
+            Chunks::List(id) => self.lost_in_list(&ChunkRef { id: *id, len: content.plaintext_len() }, None),
+        }
+    }
+
+    /// The same of what is below a list. Of a list that is lost itself, all is.
+    fn lost_in_list(&self, list: &ChunkRef, level: Option<u8>) -> Result<u64> {
+        let read = thrice(|| read_list(self.chunks, list, level), || refresh_chunk(self.chunks, &list.id));
+        let (level, items) = match read {
+            Ok((list, _)) => list,
+            Err(error) if error.is_damage() => return Ok(list.len.max(1)),
+            Err(error) => return Err(error),
+        };
+        match level.checked_sub(1) {
+            None => self.lost_of(&items),
+            Some(below) => items.iter().try_fold(0, |lost, item| Ok(lost + self.lost_in_list(item, Some(below))?)),
+        }
+    }
+
+    fn lost_of(&self, chunks: &[ChunkRef]) -> Result<u64> {
+        let mut lost = 0;
+        for chunk in chunks {
+            if !self.unreadable.is_readable(self.chunks, &chunk.id)? {
+                lost += chunk.len;
+            }
+        }
+        Ok(lost)
+    }
+
+    /// The problem of the pack that holds a chunk that came out right when it was read again.
+    fn read_differently(&self, id: &ChunkId) -> Result<Option<Problem>> {
+        let place = self.chunks.places(id)?.first().copied();
+        Ok(place.map(|place| Problem::new(pack_file(&place.pack.name), READ_DIFFERENTLY)))
+    }
+}
+
+impl Losses {
+    pub(super) fn is_empty(&self) -> bool {
+        self.count() == 0
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        (self.files.len() + self.lost_parts.len()) as u64 + self.more
+    }
+
+    fn add_file(&mut self, file: LostFile) {
+        if self.has_room() { self.files.push(file) } else { self.more += 1 }
+    }
+
+    fn add_part(&mut self, from: Option<Name>, what: String) {
+        if self.has_room() { self.lost_parts.push(LostPart { from, what }) } else { self.more += 1 }
+    }
+
+    fn has_room(&self) -> bool {
+        self.files.len() + self.lost_parts.len() < NAMED_MAX
+    }
+}
