@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use heirloom_store::{Error as StoreError, LocalStorage, RecoveryKey, Repository, Storage, Unlock};
+use heirloom_store::{Error as StoreError, LocalStorage, Probe, RecoveryKey, Repository, Storage, Unlock};
 
 use crate::{
     args::Global,
@@ -39,21 +39,41 @@ pub fn storage(path: &Path) -> Arc<dyn Storage> {
 
 /// Opens the repository that was given, with a password if it needs one.
 pub fn open(global: &Global, report: &Report) -> Result<Repository> {
+    open_at(repository_path(global)?, Password::REPOSITORY, Repository::probe, Repository::open, report)
+}
+
+/// The same of a repository that may have lost even its config.
+pub fn open_damaged(global: &Global, report: &Report) -> Result<Repository> {
     let path = repository_path(global)?;
+    open_at(path, Password::REPOSITORY, Repository::probe_damaged, Repository::open_damaged, report)
+}
+
+/// Opens another repository, from which things are taken.
+pub fn open_from(path: &Path, report: &Report) -> Result<Repository> {
+    open_at(path, Password::FROM, Repository::probe, Repository::open, report)
+}
+
+fn open_at(
+    path: &Path,
+    password: Password,
+    probe: fn(&dyn Storage) -> std::result::Result<Probe, StoreError>,
+    open: fn(Arc<dyn Storage>, Unlock, Option<&Path>) -> Opened,
+    report: &Report,
+) -> Result<Repository> {
     let storage = storage(path);
-    let probe = Repository::probe(&*storage).map_err(|error| Failure::from(error).about(path.display()))?;
+    let probe = probe(&*storage).map_err(|error| Failure::from(error).about(path.display()))?;
     for problem in &probe.problems {
         report.warn(problem);
     }
-    let unlock = |unlock: Unlock| Repository::open(storage.clone(), unlock, cache_dir().as_deref());
+    let unlock = |unlock: Unlock| open(storage.clone(), unlock, cache_dir().as_deref());
     let opened = if !probe.needs_password {
         unlock(Unlock::Open)
-    } else if let Some(password) = Password::REPOSITORY.given()? {
+    } else if let Some(password) = password.given()? {
         unlock_with(&password, &unlock)
     } else if can_ask() {
-        ask_and_unlock(path, report, &unlock)?
+        ask_and_unlock(path, password, report, &unlock)?
     } else {
-        Err(StoreError::PasswordNeeded)
+        return Err(password.wanted(&format!("{} needs its password", path.display())));
     };
     let repository = opened.map_err(|error| Failure::from(error).about(path.display()))?;
     report.detail(format_args!("opened repository {} in {}", repository.id(), path.display()));
@@ -85,8 +105,13 @@ fn unlock_with(password: &str, unlock: &dyn Fn(Unlock) -> Opened) -> Opened {
     }
 }
 
-fn ask_and_unlock(path: &Path, report: &Report, unlock: &dyn Fn(Unlock) -> Opened) -> Result<Opened> {
-    let ask = || Password::REPOSITORY.ask(&format!("Password of {}: ", path.display()));
+fn ask_and_unlock(
+    path: &Path,
+    password: Password,
+    report: &Report,
+    unlock: &dyn Fn(Unlock) -> Opened,
+) -> Result<Opened> {
+    let ask = || password.ask(&format!("Password of {}: ", path.display()));
     for _ in 1..TRIES_AT_THE_PROMPT {
         match unlock_with(&ask()?, unlock) {
             Err(StoreError::WrongPassword) => report.warn("that is not the password"),

@@ -102,6 +102,7 @@ pub enum Command {
     Unpin(Unpin),
     Prune(Prune),
     Check(Check),
+    Repair(Repair),
     Key(Key),
     #[cfg(feature = "demo")]
     Demo(Demo),
@@ -125,6 +126,9 @@ pub struct Init {
     /// How to encrypt; chacha20-poly1305 is faster on machines without AES hardware, such as an older Raspberry Pi
     #[arg(long, value_enum, default_value_t = CipherName::Aes256Gcm)]
     pub cipher: CipherName,
+    /// Write no parity; with it a repository takes 5 % more, and `heirloom repair` mends what a disk has lost of it
+    #[arg(long)]
+    pub no_parity: bool,
     /// Do not ask for words of the recovery key to see that it was written down
     #[arg(long)]
     pub no_verify: bool,
@@ -562,6 +566,32 @@ pub struct Check {
     /// Look at everything again, whatever earlier checks found
     #[arg(long)]
     pub full: bool,
+}
+
+/// Mend what is damaged in the repository
+///
+/// Reads every pack. What is damaged or missing is made anew from parity, or taken from another repository; what is left of the rest is saved, and the index
+/// names what is there. Nothing is deleted: what is of no more use is moved to `lost+found` in the repository. What is still lost then is named, file by file, and the next backup
+/// stores it again if the phone still has it.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  heirloom repair --dry-run               # says what it would do
+  heirloom repair
+  heirloom repair --from /mnt/other/phones
+  heirloom repair --mark-lost             # when nothing else helps: snapshots become whole again, with holes
+
+The password of the other repository is the first that is set of HEIRLOOM_FROM_PASSWORD, HEIRLOOM_FROM_PASSWORD_FILE
+and HEIRLOOM_FROM_PASSWORD_COMMAND; otherwise it is asked for. Exit code 30 says that something is still damaged.")]
+pub struct Repair {
+    /// Another repository that may hold what is lost: a copy of this one's folder, or one with the same backups
+    #[arg(long, value_name = "REPO", value_hint = clap::ValueHint::DirPath)]
+    pub from: Option<PathBuf>,
+    /// Replace snapshots that stay incomplete by ones with zeros for what is lost; their warnings name each file
+    #[arg(long)]
+    pub mark_lost: bool,
+    /// Change nothing, and say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// List and change what opens the repository

@@ -104,6 +104,10 @@ fn base_of(repository: &Repository, series: &str, report: &Report) -> Result<Opt
     list.problems.iter().for_each(|problem| report.warn(problem));
     let Some(newest) = list.newest_of(series) else { return Ok(None) };
     let record = &newest.record;
+    if record.lost_files > 0 {
+        report.note("the newest snapshot has lost files: the phone sends everything");
+        return Ok(None);
+    }
     if record.source == Source::Import && record.warning_count > 0 {
         report.note("the newest snapshot was imported incomplete: the phone sends everything");
         return Ok(None);

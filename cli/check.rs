@@ -67,7 +67,8 @@ fn step(progress: &crate::report::Progress, now: heirloom_store::Progress) -> Co
     if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
-fn print_problems(checked: &CheckReport, report: &Report) -> Result<()> {
+/// A line for each problem, and for each file that is lost.
+pub fn print_problems(checked: &CheckReport, report: &Report) -> Result<()> {
     for problem in &checked.problems {
         report.line(printable(&problem.to_string()))?;
     }
@@ -96,7 +97,7 @@ fn print_affected(affected: &Affected, report: &Report) -> Result<()> {
 }
 
 /// `no problems`, `2 problems, 1 snapshot has lost something`
-fn what_is_wrong(checked: &CheckReport) -> String {
+pub fn what_is_wrong(checked: &CheckReport) -> String {
     let problems = match checked.problems.len() as u64 {
         0 => "no problems".to_owned(),
         number => of_many(number, "problem", "problems"),
@@ -153,7 +154,7 @@ fn verified_line(&Verified { bytes, of, since }: &Verified) -> Option<String> {
 
 /// The result in JSON.
 #[derive(Serialize)]
-struct Row<'a> {
+pub struct Row<'a> {
     problems: Vec<ProblemRow<'a>>,
     affected: Vec<AffectedRow<'a>>,
     snapshots: u64,
@@ -201,7 +202,7 @@ struct VerifiedRow {
 }
 
 impl<'a> Row<'a> {
-    fn of(checked: &'a CheckReport, pins: &BTreeSet<SnapshotId>) -> Row<'a> {
+    pub fn of(checked: &'a CheckReport, pins: &BTreeSet<SnapshotId>) -> Row<'a> {
         let problem = |problem: &'a heirloom_store::Problem| ProblemRow { file: &problem.file, what: &problem.what };
         let verified =
             |Verified { bytes, of, since }| VerifiedRow { bytes, of_bytes: of, since: since.and_then(rfc3339) };

@@ -33,6 +33,7 @@ mod pin;
 mod prune;
 mod quantity;
 mod recovery_key;
+mod repair;
 mod report;
 mod restore;
 mod retention;
@@ -92,6 +93,7 @@ fn run(Arguments { global, command }: &Arguments, report: &Report) -> Result<Exi
         Command::Unpin(args) => pin::unpin(args, global, report),
         Command::Prune(args) => prune::run(args, global, report),
         Command::Check(args) => check::run(args, global, report),
+        Command::Repair(args) => repair::run(args, global, report),
         Command::Key(args) => key::run(args, global, report),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
@@ -103,7 +105,7 @@ fn run(Arguments { global, command }: &Arguments, report: &Report) -> Result<Exi
 fn has_json(command: &Command) -> bool {
     match command {
         Command::Init(_) | Command::Import(_) | Command::Snapshots(_) | Command::Ls(_) => true,
-        Command::Export(_) | Command::Prune(_) | Command::Check(_) | Command::Key(_) => true,
+        Command::Export(_) | Command::Check(_) | Command::Repair(_) | Command::Prune(_) | Command::Key(_) => true,
         Command::Forget(_) | Command::Undelete(_) | Command::Pin(_) | Command::Unpin(_) => true,
         Command::Devices(_)
         | Command::Pair(_)

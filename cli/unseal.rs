@@ -106,6 +106,7 @@ fn convert(repository: &Repository, old: &Snapshot, options: unlocking::Options,
         device: record.device.clone(),
         warnings: record.warnings.clone(),
         warning_count: record.warning_count,
+        lost_files: record.lost_files,
         // One that was cut off between the new record and the old one's end is found again.
         skip_if_same: true,
         ..Details::new(record.time, record.source)

@@ -20,7 +20,7 @@ use crate::support::{
 };
 
 const SERIES: &str = "00008101-001A2B3C4D5E6F78";
-const OPTIONS: Options = Options { cipher: heirloom_store::Cipher::Aes256Gcm, pack_bytes: 64 << 10 };
+const OPTIONS: Options = Options { cipher: heirloom_store::Cipher::Aes256Gcm, pack_bytes: 64 << 10, parity: false };
 
 /// A new repository, the phone that is backed up into it, and what an undisturbed run stores.
 struct Story {

@@ -22,7 +22,7 @@ use crate::support::{
 };
 
 const SERIES: &str = "00008101-001A2B3C4D5E6F78";
-const OPTIONS: Options = Options { cipher: Cipher::Aes256Gcm, pack_bytes: 64 << 10 };
+const OPTIONS: Options = Options { cipher: Cipher::Aes256Gcm, pack_bytes: 64 << 10, parity: false };
 /// So many that most trees have several nodes.
 const DIRECTORIES: usize = 100;
 const TRAILER_LEN: usize = 12;

@@ -14,6 +14,9 @@ mod prune;
 // What every kind of damage to every kind of file does: a table.
 mod damage;
 
+// What a repair brings back of it: another table.
+mod repair;
+
 // What the program says, how it ends, how snapshots are named.
 mod cli;
 

@@ -17,7 +17,7 @@ use crate::support::{
     go_on, noise, place,
 };
 
-const OPTIONS: Options = Options { cipher: Cipher::Aes256Gcm, pack_bytes: 64 << 10 };
+const OPTIONS: Options = Options { cipher: Cipher::Aes256Gcm, pack_bytes: 64 << 10, parity: false };
 const SERIES: [&str; 2] = ["00008101-001A2B3C4D5E6F78", "00008030-000A1D0C3E38802E"];
 const BLOCK: usize = 64 << 10;
 

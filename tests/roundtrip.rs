@@ -22,7 +22,7 @@ use crate::support::{
 
 const SERIES: &str = "00008101-001A2B3C4D5E6F78";
 /// So small that a snapshot has several packs.
-const OPTIONS: Options = Options { cipher: Cipher::Aes256Gcm, pack_bytes: 64 << 10 };
+const OPTIONS: Options = Options { cipher: Cipher::Aes256Gcm, pack_bytes: 64 << 10, parity: false };
 
 /// Bytes of a file, small to show and to shrink. Those of one seed have much in common.
 #[derive(Debug, Clone)]

@@ -34,9 +34,10 @@ use crate::{
     index::{INDEX_FOLDER, Index, NAME_MISMATCH, SegmentPack, list_packs, segment::Segment},
     mark::MARKS_FOLDER,
     name::Name,
+    parity,
     pins::check_pins,
     remembered::PASSWORDS_FOLDER,
-    repository::Repository,
+    repository::{Probe, Repository},
     session::unix_seconds,
     snapshot::{RecordKind, Snapshot, SnapshotRecord, read_records, read_snapshots},
     storage::Storage,
@@ -198,8 +199,12 @@ pub fn check<'a>(
 /// # Errors
 /// Only what makes checking impossible; everything else is in the report.
 pub fn check_packs_without_key(storage: &dyn Storage, on_event: OnEvent) -> Result<CheckReport> {
-    let mut report = CheckReport { problems: Repository::probe(storage)?.problems, ..CheckReport::default() };
+    let Probe { parity, problems, .. } = Repository::probe(storage)?;
+    let mut report = CheckReport { problems, ..CheckReport::default() };
     report.problems.extend(check_small_files(storage)?);
+    if parity {
+        report.problems.extend(check_parity(storage, true)?);
+    }
     let packs: Vec<SegmentPack> =
         list_packs(storage)?.into_iter().map(|(name, len)| SegmentPack { name, len }).collect();
     packs::check_names(storage, &packs, &mut report, on_event)?;
@@ -219,6 +224,9 @@ pub(crate) fn survey(
     let mut report = CheckReport { problems: repository.problems().to_vec(), ..CheckReport::default() };
     report.problems.extend(check_small_files(storage)?);
     report.problems.extend(check_pins(core)?);
+    if core.config.parity {
+        report.problems.extend(check_parity(storage, options.depth > Depth::Structure)?);
+    }
     // Before the index: what these name was written before them.
     let records = Records::read(repository)?;
     let (chunks, of_index) = settled_index(repository)?;
@@ -352,6 +360,14 @@ fn check_small_files(storage: &dyn Storage) -> Result<Vec<Problem>> {
         }
     }
     Ok(problems)
+}
+
+/// What is wrong with the sidecars of all packs and snapshots that are there.
+fn check_parity(storage: &dyn Storage, deep: bool) -> Result<Vec<Problem>> {
+    let snapshots = storage.list_folder(RecordKind::Snapshot.folder())?;
+    let snapshots = snapshots.iter().filter_map(|(name, _)| FileHash::from_hex(name));
+    let protected: Vec<FileHash> = list_packs(storage)?.into_keys().chain(snapshots).collect();
+    Ok(parity::check(storage, &protected, deep)?.into_iter().map(|(_, problem)| problem).collect())
 }
 
 /// What holds chunks.

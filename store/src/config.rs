@@ -26,11 +26,16 @@ pub(crate) struct Config {
     pub(crate) read_needs: Vec<String>,
     #[serde(default)]
     pub(crate) write_needs: Vec<String>,
+    /// Whether packs and snapshots get parity.
+    #[serde(default)]
+    pub(crate) parity: bool,
 }
 
 impl Config {
+    /// One without parity.
     pub(crate) fn new(id: RepositoryId, cipher: Cipher, pack_bytes: u32, created: i64) -> Config {
-        Config { heirloom: FORMAT, id, cipher, created, pack_bytes, read_needs: Vec::new(), write_needs: Vec::new() }
+        let (read_needs, write_needs) = (Vec::new(), Vec::new());
+        Config { heirloom: FORMAT, id, cipher, created, pack_bytes, read_needs, write_needs, parity: false }
     }
 
     /// The first line of `config`, as it is also kept in each slot.

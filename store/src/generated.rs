@@ -157,11 +157,7 @@ pub fn generate(
         generator.segment.append(generator.ingest.take_written(0).unwrap_or_default());
         generator.write_segment()?;
         root = Some(new_root);
-        previous = Some(record(shape, snapshot, new_root, previous).write(
-            &*core.storage,
-            &core.sealer,
-            RecordKind::Snapshot,
-        )?);
+        previous = Some(record(shape, snapshot, new_root, previous).write(core, RecordKind::Snapshot)?);
         on_snapshot(snapshot);
     }
     core.storage.sync_all()
@@ -272,6 +268,7 @@ fn record(shape: &Shape, snapshot: u64, root: ChunkId, previous: Option<FileHash
         sealed: false,
         device: about.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         warnings: details.warnings,
+        lost_files: 0,
         warning_count: 0,
         program: crate::PROGRAM.to_owned(),
     }

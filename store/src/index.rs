@@ -262,6 +262,44 @@ impl Index {
         self.packs.iter().map(|(&name, &len)| SegmentPack { name, len })
     }
 
+    /// The packs that segments name, there or not, with the lengths that they say.
+    pub(crate) fn named_packs(&self) -> HashMap<FileHash, u64> {
+        self.segments.iter().flat_map(|open| &open.segment.packs).map(|pack| (pack.name, pack.len)).collect()
+    }
+
+    /// Calls `each` for every delta in a pack that is there: with the pack, and the id of the delta's base.
+    pub(crate) fn for_each_delta(&self, each: &mut dyn FnMut(&SegmentPack, &ChunkId) -> Result<()>) -> Result<()> {
+        for OpenSegment { segment, presence } in self.all_segments() {
+            let is_there = |pack: u32| presence.get(pack as usize).is_some_and(|&presence| presence != Presence::Absent);
+            let (mut deltas, mut outcome) = (segment.deltas.iter().peekable(), Ok(()));
+            segment.for_each(&mut |number, entry| {
+                let base = deltas.next_if(|(delta, _)| *delta == number).map(|(_, base)| base);
+                if let Some(base) = base.filter(|_| outcome.is_ok() && is_there(entry.pack)) {
+                    outcome = each(&segment.packs[entry.pack as usize], base);
+                }
+            })?;
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// Counts packs as gone.
+    pub(crate) fn drop_packs(&mut self, gone: &HashSet<FileHash>) {
+        self.packs.retain(|name, _| !gone.contains(name));
+        let segments = std::mem::take(&mut self.segments);
+        self.segments = segments.into_iter().map(|open| self.open_segment(open.segment)).collect();
+        self.unlisted = self.unlisted.take().map(|open| self.open_segment(open.segment));
+    }
+
+    /// Takes out the segments that name packs which are gone, and adds to `builder` what is left of them, so that it replaces them. Gives their names.
+    pub(crate) fn take_stale(&mut self, builder: &mut SegmentBuilder) -> Result<Vec<FileHash>> {
+        let stale: Vec<OpenSegment> = self.segments.extract_if(.., |open| open.presence.contains(&Presence::Absent)).collect();
+        for OpenSegment { segment, .. } in &stale {
+            builder.add_segment(segment, |pack| self.packs.get(&pack.name) == Some(&pack.len))?;
+        }
+        Ok(stale.into_iter().map(|open| open.segment.name).collect())
+    }
+
     /// The length of a pack that is there.
     pub(crate) fn pack_len(&self, name: &FileHash) -> Option<u64> {
         self.packs.get(name).copied()
@@ -472,13 +510,17 @@ fn drop_other_copies(cache: &Path, segments: &[Segment]) {
 
 /// All files in `packs/` that are named as packs, with their lengths.
 pub(crate) fn list_packs(storage: &dyn Storage) -> Result<HashMap<FileHash, u64>> {
-    let files = storage.list_folder(PACKS_FOLDER)?;
-    let pack = |(name, len): (String, u64)| {
+    list_by_digits(storage, PACKS_FOLDER)
+}
+
+/// The files of a folder that lie in folders of the first two digits of their names, with their lengths.
+pub(crate) fn list_by_digits(storage: &dyn Storage, folder: &str) -> Result<HashMap<FileHash, u64>> {
+    let named = |(name, len): (String, u64)| {
         let (folder, digits) = name.split_once('/')?;
         let hash = FileHash::from_hex(digits)?;
         (folder == &digits[..2]).then_some((hash, len))
     };
-    Ok(files.into_iter().filter_map(pack).collect())
+    Ok(storage.list_folder(folder)?.into_iter().filter_map(named).collect())
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::{
     id::{ChunkId, FileHash},
     index::{SegmentBuilder, SegmentPack},
     pack::{Base, ChunkKind, Directory, NewFrame, Pack, PackBuilder, pack_file},
+    parity,
     repository::Core,
     seal::FileKind,
 };
@@ -313,7 +314,11 @@ impl Shared {
     fn write_pack(&self, pack: PackBuilder) -> Result<()> {
         let Some((bytes, directory)) = pack.finish() else { return Ok(()) };
         let pack = SegmentPack { name: FileHash::of(&bytes), len: bytes.len() as u64 };
-        self.core.storage.put_file(&pack_file(&pack.name), &bytes)?;
+        let core = &self.core;
+        core.storage.put_file(&pack_file(&pack.name), &bytes)?;
+        if core.config.parity {
+            parity::write(&*core.storage, &core.config.id, &pack.name, &bytes)?;
+        }
         self.note_written(pack, &directory);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The repository's secret, the keys that follow from it, and the slots that hold it (SPEC §4).
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use serde::{Deserialize, Serialize};
@@ -320,6 +320,22 @@ pub(crate) fn read_slots(storage: &dyn Storage) -> Result<(Vec<Slot>, Vec<Proble
         }
     }
     Ok((slots, problems))
+}
+
+/// The two files of every slot, as far as they are named as such; each with its text if it is whole.
+pub(crate) fn slot_copies(storage: &dyn Storage) -> Result<Vec<[(String, Option<Vec<u8>>); 2]>> {
+    let names = storage.list_folder(KEYS_FOLDER)?.into_iter().map(|(name, _)| name).filter(|name| is_slot_name(name));
+    let slots: BTreeSet<String> = names.map(|name| name[..16].to_owned()).collect();
+    let copy = |slot: &str, number: u8| -> Result<(String, Option<Vec<u8>>)> {
+        let file = format!("{KEYS_FOLDER}/{slot}-{number}");
+        match read_slot(storage, &file) {
+            Ok(read) if read.slot == slot => Ok((file.clone(), Some(storage.read_whole(&file, TEXT_MAX_LEN)?))),
+            Ok(_) => Ok((file, None)),
+            Err(error) if error.is_damage() || error.is_missing_file() => Ok((file, None)),
+            Err(error) => Err(error),
+        }
+    };
+    slots.iter().map(|slot| Ok([copy(slot, 1)?, copy(slot, 2)?])).collect()
 }
 
 fn read_slot(storage: &dyn Storage, file: &str) -> Result<Slot> {

@@ -30,6 +30,7 @@
 mod parked;
 mod pins;
 mod remembered;
+mod repair;
 mod repository;
 mod session;
 mod slots;
@@ -67,6 +68,7 @@ mod index;
 mod keys;
 mod mark;
 mod pack;
+mod parity;
 mod sealing;
 mod tree;
 
@@ -113,6 +115,7 @@ pub use parked::Parked;
 pub use prune::{PruneOptions, PruneOutcome, PrunePlan};
 pub use reader::{Prefix, SnapshotReader};
 pub use remembered::RememberedPassword;
+pub use repair::{Mended, RepairOptions, RepairReport, RepairStep, repair};
 pub use repository::{Options, Probe, Repository};
 pub use seal::Cipher;
 pub use sealing::Sealing;

@@ -269,7 +269,17 @@ pub(crate) struct Pack {
 impl Pack {
     /// Reads the header and the directory of the pack `name`, which is `len` bytes long.
     pub(crate) fn open(storage: &dyn Storage, sealer: &Sealer, name: &FileHash, len: u64) -> Result<Pack> {
-        let file = pack_file(name);
+        Pack::open_at(storage, sealer, pack_file(name), name, len)
+    }
+
+    /// The same of a pack that lies elsewhere.
+    pub(crate) fn open_at(
+        storage: &dyn Storage,
+        sealer: &Sealer,
+        file: String,
+        name: &FileHash,
+        len: u64,
+    ) -> Result<Pack> {
         if len > PACK_MAX_LEN || len < (HEADER_LEN + TAG_LEN + TRAILER_LEN) as u64 {
             return Err(Error::damaged(file, format!("no pack is {len} bytes long")));
         }

@@ -15,13 +15,13 @@ use crate::{
     editor::SnapshotEditor,
     error::{Error, Problem, Result},
     id::{FileHash, RepositoryId},
-    index::Index,
+    index::{Index, list_packs},
     keys::{KEYS_FOLDER, Keys, RecoveryKey, Secret, Slot, SlotKind, Unlock, read_slots},
     parked::{Parked, parked_of},
     reader::SnapshotReader,
     seal::{Cipher, Sealer},
     session::unix_seconds,
-    snapshot::{Snapshot, SnapshotList, read_snapshots},
+    snapshot::{RecordKind, Snapshot, SnapshotList, read_snapshots},
     snapshot_folder::SnapshotFolder,
     storage::Storage,
     writer::SnapshotWriter,
@@ -37,11 +37,13 @@ pub struct Options {
     pub cipher: Cipher,
     /// Bytes at which a pack is closed. A few packs are in memory at a time.
     pub pack_bytes: u32,
+    /// Whether packs and snapshots get parity, a twentieth of their length, that mends bad sectors.
+    pub parity: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { cipher: Cipher::default(), pack_bytes: DEFAULT_PACK_BYTES }
+        Options { cipher: Cipher::default(), pack_bytes: DEFAULT_PACK_BYTES, parity: true }
     }
 }
 
@@ -52,8 +54,17 @@ pub struct Probe {
     pub id: RepositoryId,
     /// Whether it can only be opened with a password or recovery key.
     pub needs_password: bool,
+    /// Whether its packs and snapshots have parity.
+    pub parity: bool,
     /// What is damaged among `config` and `keys/`.
     pub problems: Vec<Problem>,
+}
+
+impl Probe {
+    fn of(Unopened { config, slots, problems }: Unopened) -> Result<Probe> {
+        let needs_password = needs_password(&slots);
+        Ok(Probe { id: config.id, needs_password, parity: config.parity, problems })
+    }
 }
 
 /// A repository, open.
@@ -92,7 +103,7 @@ impl Repository {
         delete_leftover_slots(&*storage)?;
         let id = RepositoryId(random().map_err(Error::Random)?);
         let pack_bytes = options.pack_bytes.clamp(1, PACK_BYTES_MAX);
-        let config = Config::new(id, options.cipher, pack_bytes, unix_seconds());
+        let config = Config { parity: options.parity, ..Config::new(id, options.cipher, pack_bytes, unix_seconds()) };
         let secret = Secret::random()?;
         let recovery = password.map(|_| RecoveryKey::random()).transpose()?;
         let slot = |unlock| Slot::new(unlock, &secret, config.cipher, config.to_line());
@@ -113,9 +124,15 @@ impl Repository {
     /// # Errors
     /// [`Error::NoRepository`], or why neither `config` nor a slot can be read.
     pub fn probe(storage: &dyn Storage) -> Result<Probe> {
-        let Unopened { config, slots, problems } = Unopened::read(storage)?;
-        let needs_password = needs_password(&slots);
-        Ok(Probe { id: config.id, needs_password, problems })
+        Probe::of(Unopened::read(storage, false)?)
+    }
+
+    /// The same of a repository that has lost even its `config`, as far as it can be told from what else lies there.
+    ///
+    /// # Errors
+    /// As [`probe`](Repository::probe).
+    pub fn probe_damaged(storage: &dyn Storage) -> Result<Probe> {
+        Probe::of(Unopened::read(storage, true)?)
     }
 
     /// Opens a repository. What is read often is kept in a folder of `cache_dir`, which can be deleted at any time.
@@ -124,7 +141,25 @@ impl Repository {
     /// [`Error::NoRepository`], [`Error::WrongPassword`], [`Error::PasswordNeeded`], [`Error::Unsupported`], or
     /// [`Error::Damaged`] if no slot is left.
     pub fn open(storage: Arc<dyn Storage>, unlock: Unlock, cache_dir: Option<&Path>) -> Result<Repository> {
-        let Unopened { config, slots, problems } = Unopened::read(&*storage)?;
+        let unopened = Unopened::read(&*storage, false)?;
+        Repository::open_by(storage, unopened, unlock, cache_dir)
+    }
+
+    /// The same of a repository that has lost even its `config`, to be [repaired](crate::repair): a slot has a copy.
+    ///
+    /// # Errors
+    /// As [`open`](Repository::open).
+    pub fn open_damaged(storage: Arc<dyn Storage>, unlock: Unlock, cache_dir: Option<&Path>) -> Result<Repository> {
+        let unopened = Unopened::read(&*storage, true)?;
+        Repository::open_by(storage, unopened, unlock, cache_dir)
+    }
+
+    fn open_by(
+        storage: Arc<dyn Storage>,
+        Unopened { config, slots, problems }: Unopened,
+        unlock: Unlock,
+        cache_dir: Option<&Path>,
+    ) -> Result<Repository> {
         let has_slot = slots.iter().any(|slot| slot.kind() == unlock.kind());
         let broken = problems.iter().find(|problem| problem.file.starts_with(KEYS_FOLDER));
         let mut failure = match (unlock, broken) {
@@ -169,6 +204,14 @@ impl Repository {
         let chunker = Chunker::new(&keys.chunker);
         let core = Arc::new(Core { storage, config, keys, sealer, chunker, distrusted: Mutex::default() });
         Repository { core, cache_dir, problems, needs_password: true, secret, opened_by }
+    }
+
+    /// This repository as it is now, in `storage`, with nothing remembered of what was found damaged.
+    pub(crate) fn again(&self, storage: Arc<dyn Storage>, cache_dir: Option<&Path>) -> Result<Repository> {
+        let Unopened { slots, problems, .. } = Unopened::read(&*storage, true)?;
+        let (config, secret) = (self.core.config.clone(), self.secret.clone());
+        let again = Repository::with(storage, config, secret, self.opened_by.clone(), None, problems);
+        Ok(Repository { cache_dir: cache_dir.map(Path::to_owned), needs_password: needs_password(&slots), ..again })
     }
 
     /// Whether it opens with a password or a recovery key alone, so that not everybody who has it can read it.
@@ -317,9 +360,15 @@ struct Unopened {
 }
 
 impl Unopened {
-    fn read(storage: &dyn Storage) -> Result<Unopened> {
+    /// A config that is missing is damaged, if that `may_be_lost` and there is something that needs it.
+    fn read(storage: &dyn Storage, may_be_lost: bool) -> Result<Unopened> {
         let text = match storage.read_whole(CONFIG_FILE, TEXT_MAX_LEN) {
-            Err(Error::Storage { source, .. }) if is_missing(&source) => return Err(Error::NoRepository),
+            Err(Error::Storage { source, .. }) if is_missing(&source) => {
+                if !(may_be_lost && holds_anything(storage)?) {
+                    return Err(Error::NoRepository);
+                }
+                Err(Error::damaged(CONFIG_FILE, "it is missing"))
+            }
             other => other,
         };
         let (slots, mut problems) = read_slots(storage)?;
@@ -336,6 +385,11 @@ impl Unopened {
         problems.extend(others.iter().map(|slot| Problem::new(slot.file(1), "it was made for another config")));
         Ok(Unopened { config, slots, problems })
     }
+}
+
+/// Whether there are packs or snapshots, as an interrupted `create` leaves none.
+fn holds_anything(storage: &dyn Storage) -> Result<bool> {
+    Ok(!list_packs(storage)?.is_empty() || !storage.list_folder(RecordKind::Snapshot.folder())?.is_empty())
 }
 
 fn is_missing(error: &std::io::Error) -> bool {

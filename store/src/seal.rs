@@ -108,6 +108,7 @@ pub(crate) enum FileKind {
     Snapshot = 4,
     Session = 5,
     Mark = 6,
+    Parity = 7,
     Parked = 8,
     Password = 9,
     Pin = 10,
@@ -128,19 +129,9 @@ impl Sealer {
     /// A header with a fresh salt, and its file's key.
     pub(crate) fn begin(&self, kind: FileKind) -> Result<([u8; HEADER_LEN], FrameKey)> {
         let salt = random().map_err(Error::Random)?;
-        let header = self.header(kind, &salt);
+        let header = header(kind, &self.repository, &salt);
         let key = self.key(&header);
         Ok((header, key))
-    }
-
-    fn header(&self, kind: FileKind, salt: &[u8; 32]) -> [u8; HEADER_LEN] {
-        let mut header = [0; HEADER_LEN];
-        header[..8].copy_from_slice(MAGIC);
-        header[8] = VERSION;
-        header[9] = kind as u8;
-        header[16..32].copy_from_slice(self.repository.as_bytes());
-        header[32..].copy_from_slice(salt);
-        header
     }
 
     fn key(&self, header: &[u8; HEADER_LEN]) -> FrameKey {
@@ -196,6 +187,26 @@ impl Sealer {
         }
         Ok(payload)
     }
+}
+
+/// How a file of `kind` begins. What is not sealed has something else than a salt.
+pub(crate) fn header(kind: FileKind, repository: &RepositoryId, salt: &[u8; 32]) -> [u8; HEADER_LEN] {
+    let mut header = [0; HEADER_LEN];
+    header[..8].copy_from_slice(MAGIC);
+    header[8] = VERSION;
+    header[9] = kind as u8;
+    header[16..32].copy_from_slice(repository.as_bytes());
+    header[32..].copy_from_slice(salt);
+    header
+}
+
+/// Whether a file that begins with `bytes` is one of `kind`, of whatever repository.
+pub(crate) fn is_header_of(bytes: &[u8], kind: FileKind) -> bool {
+    bytes.len() >= HEADER_LEN
+        && &bytes[..8] == MAGIC
+        && bytes[8] == VERSION
+        && bytes[9] == kind as u8
+        && bytes[10..16] == [0; 6]
 }
 
 pub(crate) fn seal_blocks(header: &[u8; HEADER_LEN], key: &FrameKey, payload: &[u8]) -> Vec<u8> {

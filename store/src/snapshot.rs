@@ -10,6 +10,8 @@ use crate::{
     error::{Error, Problem, Result},
     id::{ChunkId, FileHash, SnapshotId},
     index::read_named_bytes,
+    parity,
+    repository::Core,
     seal::{FileKind, Sealer},
     storage::Storage,
 };
@@ -65,9 +67,16 @@ pub struct SnapshotRecord {
     /// How many there were.
     #[serde(default)]
     pub warning_count: u64,
+    /// How many of its files are not what they were, because the repository lost something and a repair marked it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost_files: u64,
     /// Name and version of the writer.
     #[serde(default)]
     pub program: String,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Where a snapshot came from.
@@ -119,17 +128,21 @@ impl SnapshotList {
 }
 
 impl SnapshotRecord {
-    /// Writes it into the folder of its kind.
-    pub(crate) fn write(&mut self, storage: &dyn Storage, sealer: &Sealer, kind: RecordKind) -> Result<SnapshotId> {
+    /// Writes it into the folder of its kind, and parity of a snapshot's if the repository has that.
+    pub(crate) fn write(&mut self, core: &Core, kind: RecordKind) -> Result<SnapshotId> {
         self.warnings.truncate(WARNINGS_MAX);
         self.warnings.iter_mut().for_each(|warning| warning.truncate(warning.floor_char_boundary(WARNING_MAX_LEN)));
         let payload = serde_json::to_vec(self).expect("a record is plain JSON");
         if payload.len() > PAYLOAD_MAX_LEN {
             return Err(Error::Failed("what is known of the device takes more than 1 MiB".into()));
         }
-        let bytes = sealer.seal_payload(kind.file_kind(), &payload)?;
+        let bytes = core.sealer.seal_payload(kind.file_kind(), &payload)?;
         let id = FileHash::of(&bytes);
-        storage.put_file(&kind.file(&id), &bytes)?;
+        core.storage.put_file(&kind.file(&id), &bytes)?;
+        if kind == RecordKind::Snapshot && core.config.parity {
+            // The snapshot is there. That it has no parity is for a check to say, and for a repair to mend.
+            let _ = parity::write(&*core.storage, &core.config.id, &id, &bytes);
+        }
         Ok(id)
     }
 

@@ -7,9 +7,11 @@ use std::io;
 
 mod local;
 mod memory;
+mod trial;
 
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
+pub(crate) use trial::TrialStorage;
 
 use crate::{
     error::{Error, Result},
@@ -162,6 +164,9 @@ mod tests {
     #[test]
     fn every_storage_conforms() {
         conforms(&MemoryStorage::default());
+        let below = std::sync::Arc::new(MemoryStorage::default());
+        conforms(&TrialStorage::new(below.clone()).unwrap());
+        assert!(below.files().is_empty(), "what is tried changes nothing");
         let dir = tempfile::tempdir().unwrap();
         conforms(&LocalStorage::new(dir.path()));
         assert_eq!(MemoryStorage::default().free_bytes().unwrap(), None);

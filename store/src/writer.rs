@@ -70,6 +70,8 @@ pub struct Details {
     pub warnings: Vec<String>,
     /// How many there were.
     pub warning_count: u64,
+    /// See [`SnapshotRecord::lost_files`].
+    pub lost_files: u64,
     /// Whether to make no snapshot if the series has one of the same time with the same files.
     pub skip_if_same: bool,
 }
@@ -84,6 +86,7 @@ impl Details {
             device: BTreeMap::new(),
             warnings: Vec::new(),
             warning_count: 0,
+            lost_files: 0,
             skip_if_same: false,
         }
     }
@@ -305,6 +308,11 @@ impl SnapshotWriter {
         Ok(())
     }
 
+    /// Puts an entry of another tree into the snapshot as it stood there.
+    pub(crate) fn put_as_it_is(&mut self, key: &[u8], entry: &[u8]) {
+        self.entries.push(key, entry);
+    }
+
     /// Makes everything durable, and then the snapshot.
     ///
     /// # Errors
@@ -321,7 +329,7 @@ impl SnapshotWriter {
         }
         self.hold(&record.root)?;
         let core = self.chunks.core.clone();
-        let id = record.write(&*core.storage, &core.sealer, RecordKind::Snapshot)?;
+        let id = record.write(&core, RecordKind::Snapshot)?;
         core.storage.sync_all()?;
         let snapshot = Snapshot { id, record };
         if let Err(error) = self.hold(&snapshot.record.root) {
@@ -361,7 +369,7 @@ impl SnapshotWriter {
         let mut record = self.finish(Details::new(unix_seconds(), Source::Device), newest_created)?;
         self.hold(&record.root)?;
         let core = &self.chunks.core;
-        let id = record.write(&*core.storage, &core.sealer, RecordKind::Parked)?;
+        let id = record.write(core, RecordKind::Parked)?;
         core.storage.sync_all()?;
         let _ = delete_parked(core, &self.series, Some(&id));
         Ok(Parked { id, record })
@@ -395,6 +403,7 @@ impl SnapshotWriter {
             device: details.device,
             warnings: details.warnings,
             warning_count: details.warning_count,
+            lost_files: details.lost_files,
             program: crate::PROGRAM.to_owned(),
         })
     }
@@ -424,7 +433,7 @@ impl SnapshotWriter {
     }
 
     /// The id of a chunk, which is on its way into a pack if the repository does not hold it. Only then `previous` is asked for the version before it.
-    fn put_chunk(
+    pub(crate) fn put_chunk(
         &mut self,
         kind: ChunkKind,
         plaintext: &[u8],

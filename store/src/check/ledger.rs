@@ -158,7 +158,7 @@ impl Ledger {
     pub(super) fn distrust(&mut self) {
         self.roots.clear();
         self.segments.clear();
-        self.write(|ledger, database| ledger.try_write(database, &[]));
+        self.write(|ledger, database| ledger.try_write(database, &HashSet::new()));
     }
 
     /// Writes down what was noted of packs.

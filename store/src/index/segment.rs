@@ -78,7 +78,7 @@ pub(crate) struct SegmentBuilder {
 
 impl SegmentBuilder {
     pub(crate) fn is_empty(&self) -> bool {
-        self.packs.is_empty()
+        self.packs.is_empty() && self.superseded.is_empty()
     }
 
     pub(crate) fn entry_count(&self) -> usize {

@@ -14,6 +14,7 @@ use crate::{
     id::{FileHash, SnapshotId},
     mark::{self, Mark},
     pack::pack_file,
+    parity,
     repository::{Core, index_cache},
     snapshot::RecordKind,
 };
@@ -53,6 +54,7 @@ impl Sweep<'_> {
 
     fn delete_trash(&self, outcome: &mut PruneOutcome) -> Result<()> {
         for id in self.trash {
+            parity::delete(&*self.core.storage, id)?;
             self.core.storage.delete_file(&RecordKind::Forgotten.file(id))?;
             outcome.trash += 1;
         }
@@ -66,6 +68,7 @@ impl Sweep<'_> {
         on_event: OnEvent,
     ) -> Result<()> {
         for (done, pack) in (1..).zip(self.packs) {
+            parity::delete(&*self.core.storage, pack)?;
             self.core.storage.delete_file(&pack_file(pack))?;
             outcome.deleted_packs += u64::from(there.contains_key(pack));
             outcome.deleted_bytes += there.get(pack).unwrap_or(&0);

@@ -1,0 +1,104 @@
+//! `lost+found/`: where what is suspect goes, under the path that it had.
+
+use std::collections::BTreeSet;
+
+use super::Repair;
+use crate::{
+    error::{Error, Result},
+    id::FileHash,
+    storage::Storage,
+};
+
+const ASIDE_FOLDER: &str = "lost+found";
+/// No file is longer that is read here.
+const FILE_MAX_LEN: usize = (1 << 31) - 1;
+
+/// What lies there.
+pub(super) struct Aside {
+    names: BTreeSet<String>,
+}
+
+impl Aside {
+    pub(super) fn list(storage: &dyn Storage) -> Result<Aside> {
+        let names = storage.list_folder(ASIDE_FOLDER)?.into_iter().map(|(name, _)| name).collect();
+        Ok(Aside { names })
+    }
+
+    /// What lies there of a file, which may have been moved there more than once.
+    pub(super) fn of(&self, file: &str) -> Vec<String> {
+        let is_of = |name: &&String| {
+            let suffix = name.strip_prefix(file);
+            suffix.is_some_and(|suffix| suffix.is_empty() || suffix.starts_with('.'))
+        };
+        self.names.iter().filter(is_of).map(|name| format!("{ASIDE_FOLDER}/{name}")).collect()
+    }
+
+    /// A name that nothing has there.
+    fn take_name(&mut self, file: &str) -> String {
+        let names = std::iter::once(file.to_owned()).chain((1..).map(|number| format!("{file}.{number}")));
+        let name = names.into_iter().find(|name| !self.names.contains(name)).expect("there are endlessly many");
+        self.names.insert(name.clone());
+        format!("{ASIDE_FOLDER}/{name}")
+    }
+}
+
+impl Repair<'_> {
+    /// Where a file may lie, whole or in part.
+    pub(super) fn remains(&self, file: &str) -> Vec<String> {
+        std::iter::once(file.to_owned()).chain(self.aside.of(file)).collect()
+    }
+
+    /// Moves a file aside; gives false if there is none.
+    pub(super) fn set_aside(&mut self, file: &str) -> Result<bool> {
+        let aside = self.aside.take_name(file);
+        match self.storage.rename(file, &aside) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(Error::Storage { action: "move aside", name: file.to_owned(), source }),
+        }
+    }
+
+    /// Puts `bytes` in the place of a file that is damaged or missing. What was there is aside before that, so that nothing is worse if this is cut off.
+    pub(super) fn replace(&mut self, file: &str, bytes: &[u8]) -> Result<()> {
+        match self.storage.read(file, 0, FILE_MAX_LEN) {
+            Ok(damaged) if self.is_aside(file, &damaged) => {}
+            Ok(damaged) => self.storage.put_file(&self.aside.take_name(file), &damaged)?,
+            // Of what cannot be read no copy can be made.
+            Err(_) => drop(self.set_aside(file)?),
+        }
+        self.storage.put_file(file, bytes)
+    }
+
+    /// Whether there is a copy aside: a repair that was cut off has made one.
+    fn is_aside(&self, file: &str, bytes: &[u8]) -> bool {
+        let copy = |aside: &String| self.storage.read(aside, 0, bytes.len() + 1);
+        self.aside.of(file).iter().any(|aside| copy(aside).is_ok_and(|copy| copy == bytes))
+    }
+}
+
+/// The bytes of a file, if it has its name.
+pub(super) fn read_whole(storage: &dyn Storage, file: &str, name: &FileHash) -> Option<Vec<u8>> {
+    storage.read(file, 0, FILE_MAX_LEN).ok().filter(|bytes| FileHash::of(bytes) == *name)
+}
+
+/// Whether the `len` bytes of a file are what its name says. Memory or a cable may err: what is not is read again, from the medium.
+///
+/// # Errors
+/// What the storage says, unless it is that these very bytes cannot be read.
+pub(super) fn has_name(storage: &dyn Storage, file: &str, len: u64, name: &FileHash) -> Result<bool> {
+    for hash in [<dyn Storage>::hash, <dyn Storage>::hash_anew] {
+        match hash(storage, file, len) {
+            Ok(found) if found == *name => return Ok(true),
+            Ok(_) => {}
+            Err(error) if error.is_damage() || error.is_missing_file() || is_bad_sector(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+/// What systems call a sector that cannot be read: EIO, or ERROR_CRC and ERROR_IO_DEVICE.
+fn is_bad_sector(error: &Error) -> bool {
+    let codes: &[i32] = if cfg!(windows) { &[23, 1117] } else { &[5] };
+    matches!(error, Error::Storage { source, .. } if source.raw_os_error().is_some_and(|code| codes.contains(&code)))
+}

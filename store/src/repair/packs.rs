@@ -1,0 +1,243 @@
+//! Packs that are damaged or missing, and the index of what is there.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use rayon::prelude::*;
+
+use super::{Repair, RepairStep, aside};
+use crate::{
+    Progress,
+    chunks::ChunkReader,
+    error::{Error, Result},
+    id::{ChunkId, FileHash},
+    index::{INDEX_FOLDER, SegmentBuilder, list_packs},
+    ingest::{Ingest, NewChunk},
+    pack::{Pack, chunk_id, pack_file},
+    parity,
+    repository::index_cache,
+};
+
+/// A pack that is not what its name says, or not there.
+struct Broken {
+    name: FileHash,
+    /// As a segment says, or else as it lies there.
+    len: u64,
+}
+
+impl Repair<'_> {
+    /// Segments that are damaged: from a clone, or aside. What they named is read from the packs.
+    pub(super) fn mend_segments(&mut self) -> Result<()> {
+        for (name, len) in self.storage.list_folder(INDEX_FOLDER)? {
+            let Some(hash) = FileHash::from_hex(&name) else { continue };
+            let file = format!("{INDEX_FOLDER}/{name}");
+            if aside::has_name(self.storage, &file, len, &hash)? {
+                continue;
+            }
+            if let Some(bytes) = self.clone_storage().and_then(|clone| aside::read_whole(clone, &file, &hash)) {
+                self.replace(&file, &bytes)?;
+                self.say(RepairStep::Index, file, "taken from the other repository");
+            } else if self.set_aside(&file)? {
+                self.say(RepairStep::Index, file, "moved to lost+found");
+            }
+        }
+        self.storage.sync_all()
+    }
+
+    /// Brings packs back, saves what can be read of the others, and has the index name what is there.
+    pub(super) fn mend_packs(&mut self) -> Result<()> {
+        let (index, _) = self.core.load_index(self.repository.cache_dir())?;
+        let broken = self.broken_packs(&index.named_packs())?;
+        drop(index);
+        let mut lost = Vec::new();
+        for pack in broken {
+            if !self.restore_pack(&pack)? {
+                lost.push(pack);
+            }
+        }
+        self.storage.sync_all()?;
+        let lost = self.salvage(lost)?;
+        for pack in &lost {
+            let file = pack_file(&pack.name);
+            let was_there = self.set_aside(&file)?;
+            self.set_aside(&parity::parity_file(&pack.name))?;
+            let what = if was_there { "moved to lost+found" } else { "it is lost" };
+            self.say(RepairStep::Packs, file, what);
+        }
+        self.storage.sync_all()
+    }
+
+    /// Reads every pack, and gives those that do not have their names, and those that only a segment names.
+    fn broken_packs(&self, named: &HashMap<FileHash, u64>) -> Result<Vec<Broken>> {
+        let listed: Vec<(FileHash, u64)> = list_packs(self.storage)?.into_iter().collect();
+        let (files_done, bytes_done) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (files_total, bytes_total) = (listed.len() as u64, listed.iter().map(|(_, len)| len).sum());
+        let is_whole = |(name, len): &(FileHash, u64)| {
+            let is_whole = aside::has_name(self.storage, &pack_file(name), *len, name)?;
+            let files_done = files_done.fetch_add(1, Ordering::Relaxed) + 1;
+            let bytes_done = bytes_done.fetch_add(*len, Ordering::Relaxed) + len;
+            match (self.on_event)(Progress { files_done, files_total, bytes_done, bytes_total }) {
+                ControlFlow::Continue(()) => Ok(is_whole),
+                ControlFlow::Break(()) => Err(Error::Interrupted),
+            }
+        };
+        let verdicts: Vec<bool> = listed.par_iter().map(is_whole).collect::<Result<_>>()?;
+        let is_listed: HashSet<FileHash> = listed.iter().map(|(name, _)| *name).collect();
+        let missing =
+            named.iter().filter(|(name, _)| !is_listed.contains(name)).map(|(&name, &len)| Broken { name, len });
+        let damaged = listed.into_iter().zip(verdicts).filter(|(_, is_whole)| !is_whole);
+        let damaged = damaged.map(|((name, len), _)| Broken { name, len: named.get(&name).copied().unwrap_or(len) });
+        let mut broken: Vec<Broken> = damaged.chain(missing).collect();
+        broken.sort_by_key(|pack| pack.name);
+        Ok(broken)
+    }
+
+    /// Puts a pack back, if its bytes are to be had.
+    fn restore_pack(&mut self, pack: &Broken) -> Result<bool> {
+        let Broken { name, len } = pack;
+        let file = pack_file(name);
+        let Some((bytes, what)) = self.bytes_of(&file, name, *len) else { return Ok(false) };
+        self.replace(&file, &bytes)?;
+        self.say(RepairStep::Packs, file, what);
+        Ok(true)
+    }
+
+    /// The bytes of a file that is damaged or missing, and where they are from. It had `len` bytes, as far as that is known.
+    pub(super) fn bytes_of(&self, file: &str, name: &FileHash, len: u64) -> Option<(Vec<u8>, &'static str)> {
+        let remains = self.remains(file);
+        let cut = |file: &String| self.storage.read_exactly(file, 0, usize::try_from(len).ok()?).ok();
+        let is_whole = |bytes: &Vec<u8>| FileHash::of(bytes) == *name;
+        if let Some(bytes) = remains.iter().filter(|_| len < 1 << 31).filter_map(cut).find(is_whole) {
+            return Some((bytes, "cut to its length"));
+        }
+        if let Some(bytes) = parity::restore(self.storage, name, &remains) {
+            return Some((bytes, "restored from its parity"));
+        }
+        let bytes = self.clone_storage().and_then(|clone| aside::read_whole(clone, file, name))?;
+        Some((bytes, "taken from the other repository"))
+    }
+
+    /// Writes what can be read of packs that are lost, and nowhere else, into new packs, and a segment that names what is there and nothing else. A pack that
+    /// holds a delta of what is lost becomes one of them: what is left in the index can be read. Gives all of them.
+    fn salvage(&mut self, mut lost: Vec<Broken>) -> Result<Vec<Broken>> {
+        let (index, _) = self.core.load_index(self.repository.cache_dir())?;
+        let chunks = Arc::new(ChunkReader::new(self.core.clone(), index));
+        let mut salvage = Salvage {
+            ingest: Ingest::new(&chunks),
+            chunks: chunks.clone(),
+            lost: lost.iter().map(|pack| pack.name).collect(),
+            saved: HashSet::new(),
+        };
+        let mut done = 0;
+        loop {
+            for pack in &lost[done..] {
+                self.save_from(pack, &mut salvage)?;
+            }
+            done = lost.len();
+            let more = salvage.dead_deltas()?;
+            if more.is_empty() {
+                break;
+            }
+            salvage.lost.extend(more.iter().map(|pack| pack.name));
+            lost.extend(more);
+        }
+        let Salvage { mut ingest, lost: gone, .. } = salvage;
+        let (written, _) = ingest.finish()?;
+        self.storage.sync_all()?;
+        self.write_index(&chunks, &gone, written)?;
+        Ok(lost)
+    }
+
+    fn save_from(&mut self, pack: &Broken, salvage: &mut Salvage) -> Result<()> {
+        let (file, before) = (pack_file(&pack.name), salvage.saved.len());
+        for remains in self.remains(&file) {
+            salvage.save(remains, pack)?;
+        }
+        let count = salvage.saved.len() - before;
+        if count > 0 {
+            self.say(RepairStep::Packs, file, format!("{count} of its chunks are in new packs"));
+        }
+        Ok(())
+    }
+
+    /// Has a segment name the packs that none names, those that were `written`, and what is there of those that segments with packs that are `gone` name.
+    fn write_index(&mut self, chunks: &ChunkReader, gone: &HashSet<FileHash>, written: SegmentBuilder) -> Result<()> {
+        let mut index = chunks.index_mut();
+        index.drop_packs(gone);
+        let mut segment = index.begin_segment()?;
+        let unlisted = segment.packs().len();
+        segment.append(written);
+        for name in index.take_stale(&mut segment)? {
+            let file = format!("{INDEX_FOLDER}/{name}");
+            self.say(RepairStep::Index, file, "another segment stands in its place, without the packs that are lost");
+        }
+        if unlisted > 0 {
+            self.say(RepairStep::Index, INDEX_FOLDER, format!("a segment names {unlisted} packs that none named"));
+        }
+        let cache = index_cache(self.repository.cache_dir());
+        index.write_segment(self.storage, &self.core.sealer, cache.as_deref(), segment)?;
+        self.storage.sync_all()
+    }
+}
+
+/// What is saved of packs that are lost.
+struct Salvage {
+    chunks: Arc<ChunkReader>,
+    ingest: Ingest,
+    lost: HashSet<FileHash>,
+    saved: HashSet<ChunkId>,
+}
+
+impl Salvage {
+    /// Saves the chunks of a pack that can be read from `file`.
+    fn save(&mut self, file: String, Broken { name, len }: &Broken) -> Result<()> {
+        let core = self.chunks.core.clone();
+        let Ok(pack) = Pack::open_at(&*core.storage, &core.sealer, file, name, *len) else { return Ok(()) };
+        for (number, inside) in (0u32..).zip(pack.directory.chunks.chunk_by(|a, b| a.frame == b.frame)) {
+            let mut wanted = Vec::new();
+            for chunk in inside {
+                if !self.is_held(&chunk.id)? {
+                    wanted.push(chunk);
+                }
+            }
+            if wanted.is_empty() {
+                continue;
+            }
+            let sealed = pack.read_frame(&*core.storage, number);
+            let Ok(frame) = sealed.and_then(|sealed| self.chunks.decode(&pack, number, sealed)) else { continue };
+            let kind = pack.directory.frames[number as usize].kind;
+            for chunk in wanted {
+                let plaintext = &frame[chunk.offset as usize..][..chunk.len as usize];
+                if chunk_id(&core.keys.id, kind, plaintext) == chunk.id && self.saved.insert(chunk.id) {
+                    let plaintext = plaintext.to_vec();
+                    self.ingest.add(NewChunk { id: chunk.id, kind, plaintext, previous: None })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The packs that stay, but hold a delta whose base does not.
+    fn dead_deltas(&self) -> Result<Vec<Broken>> {
+        let (mut dead, index) = (BTreeMap::new(), self.chunks.index());
+        index.for_each_delta(&mut |pack, base| {
+            if !self.lost.contains(&pack.name) && !dead.contains_key(&pack.name) && !self.is_held(base)? {
+                dead.insert(pack.name, pack.len);
+            }
+            Ok(())
+        })?;
+        Ok(dead.into_iter().map(|(name, len)| Broken { name, len }).collect())
+    }
+
+    /// Whether a chunk was saved, or lies in a pack that stays.
+    fn is_held(&self, id: &ChunkId) -> Result<bool> {
+        let stays = || Ok(self.chunks.places(id)?.iter().any(|place| !self.lost.contains(&place.pack.name)));
+        if self.saved.contains(id) { Ok(true) } else { stays() }
+    }
+}
