@@ -143,13 +143,12 @@ fn take_in(
     }
     let (warning_count, recorded) = warnings.finish();
     let details = Details {
-        time,
-        source: Source::Import,
         encrypted: backup.is_encrypted,
         device: backup.device,
         warnings: recorded,
         warning_count,
         skip_if_same: !options.force,
+        ..Details::new(time, Source::Import)
     };
     let damage = writer.problems().to_vec();
     let (snapshot, stats) = writer.commit(details)?;

@@ -88,15 +88,72 @@ fn for_each_list_of(
     expected_level: Option<u8>,
     each: &mut dyn FnMut(ChunkId, &[ChunkRef]) -> Result<()>,
 ) -> Result<()> {
+    let (level, items) = read_list(source, list, expected_level)?;
+    match level.checked_sub(1) {
+        None => each(list.id, &items),
+        Some(below) => items.into_iter().try_for_each(|item| for_each_list_of(source, item, Some(below), each)),
+    }
+}
+
+/// The level and the items of `list`, which must be of the level that the list above it tells.
+fn read_list(source: &impl ChunkSource, list: ChunkRef, expected_level: Option<u8>) -> Result<(u8, Vec<ChunkRef>)> {
     let damaged = |what| Error::damaged(format!("chunk list {}", list.id), what);
     let (level, items) = parse_list(&source.chunk(&list.id, ChunkKind::List)?).map_err(damaged)?;
     let sum = items.iter().try_fold(0u64, |sum, item| sum.checked_add(item.len));
     if expected_level.is_some_and(|expected| expected != level) || sum != Some(list.len) {
         return Err(damaged("it is not the list that was named"));
     }
-    match level.checked_sub(1) {
-        None => each(list.id, &items),
-        Some(below) => items.into_iter().try_for_each(|item| for_each_list_of(source, item, Some(below), each)),
+    Ok((level, items))
+}
+
+/// The data chunks of a content in order, each list read when it is reached. After an error nothing comes.
+pub(crate) struct ChunkRefs<'s, S> {
+    source: &'s S,
+    /// The list on top, until it is read.
+    top: Option<ChunkRef>,
+    /// What is left of each list on the way down, with its level.
+    rest: Vec<(u8, std::vec::IntoIter<ChunkRef>)>,
+}
+
+impl<'s, S: ChunkSource> ChunkRefs<'s, S> {
+    pub(crate) fn of(source: &'s S, content: &Content) -> ChunkRefs<'s, S> {
+        match &content.chunks {
+            Chunks::Inline(chunks) => ChunkRefs { source, top: None, rest: vec![(0, chunks.clone().into_iter())] },
+            Chunks::List(id) => {
+                let top = Some(ChunkRef { id: *id, len: content.plaintext_len() });
+                ChunkRefs { source, top, rest: Vec::new() }
+            }
+        }
+    }
+
+    fn enter(&mut self, list: ChunkRef, expected_level: Option<u8>) -> Result<()> {
+        let (level, items) = read_list(self.source, list, expected_level)?;
+        self.rest.push((level, items.into_iter()));
+        Ok(())
+    }
+}
+
+impl<S: ChunkSource> Iterator for ChunkRefs<'_, S> {
+    type Item = Result<ChunkRef>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut entered = self.top.take().map_or(Ok(()), |top| self.enter(top, None));
+        loop {
+            if let Err(error) = entered {
+                self.rest.clear();
+                return Some(Err(error));
+            }
+            let (level, items) = self.rest.last_mut()?;
+            let level = *level;
+            entered = match (items.next(), level.checked_sub(1)) {
+                (Some(chunk), None) => return Some(Ok(chunk)),
+                (Some(list), Some(below)) => self.enter(list, Some(below)),
+                (None, _) => {
+                    self.rest.pop();
+                    Ok(())
+                }
+            };
+        }
     }
 }
 
@@ -151,9 +208,11 @@ mod tests {
             })
             .unwrap();
             assert_eq!(read, chunks);
+            assert_eq!(ChunkRefs::of(&lists, &content).collect::<Result<Vec<_>>>().unwrap(), chunks);
             if count > 32 {
                 let longer = Content { length: length + 1, ..content };
                 assert!(for_each_chunk(&lists, &longer, &mut |_| Ok(())).is_err());
+                assert_eq!(ChunkRefs::of(&lists, &longer).filter(Result::is_err).count(), 1);
             }
         }
     }

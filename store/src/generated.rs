@@ -274,6 +274,8 @@ fn record(shape: &Shape, snapshot: u64, root: ChunkId, previous: Option<FileHash
         warnings: details.warnings,
         warning_count: 0,
         program: crate::PROGRAM.to_owned(),
+        origin: None,
+        lost_files: 0,
     }
 }
 

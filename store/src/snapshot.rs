@@ -68,6 +68,16 @@ pub struct SnapshotRecord {
     /// Name and version of the writer.
     #[serde(default)]
     pub program: String,
+    /// Of a copy, which snapshot of which repository it is of: `<repository id>/<snapshot id>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// How many of its files a copy lacks because they were damaged where it was copied from.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost_files: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Where a snapshot came from.

@@ -7,9 +7,11 @@ use std::io;
 
 mod local;
 mod memory;
+mod trial;
 
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
+pub use trial::{Finding, Fitness, try_out};
 
 use crate::{
     error::{Error, Result},

@@ -22,7 +22,7 @@ use crate::{
     parked::{Parked, delete_parked, parked_of},
     previous::{PreviousChunks, PreviousTree},
     repository::{Core, index_cache},
-    sealing::Unsealing,
+    sealing::{Rebuilt, Unsealing},
     session::{Session, unix_seconds},
     snapshot::{RecordKind, Snapshot, SnapshotRecord, Source, read_snapshots},
     tree::{self, ENTRY_MAX_LEN, TreeBuilder},
@@ -70,6 +70,10 @@ pub struct Details {
     pub warning_count: u64,
     /// Whether to make no snapshot if the series has one of the same time with the same files.
     pub skip_if_same: bool,
+    /// See [`SnapshotRecord::origin`].
+    pub origin: Option<String>,
+    /// See [`SnapshotRecord::lost_files`].
+    pub lost_files: u64,
 }
 
 impl Details {
@@ -83,6 +87,8 @@ impl Details {
             warnings: Vec::new(),
             warning_count: 0,
             skip_if_same: false,
+            origin: None,
+            lost_files: 0,
         }
     }
 }
@@ -167,11 +173,24 @@ impl SnapshotWriter {
         self.store_by_name(name, |writer, previous| writer.store_sealed_after(previous, ciphertext, key))
     }
 
-    fn store_by_name(
+    /// Stores `plaintext`, what is kept of the content `of` in another repository, and proves that it gives the same bytes in the backup folder.
+    ///
+    /// # Errors
+    /// As [`store`](SnapshotWriter::store); [`Error::WrongContent`] if it gives others, after which the writer is as before.
+    pub(crate) fn store_copy(&mut self, name: &Name, of: &Content, plaintext: &mut dyn Read) -> Result<Content> {
+        let mut rebuilt = Rebuilt::of(of);
+        let Stored { rule, chunks, .. } = self.store_by_name(Some(name), |writer, previous| {
+            writer.store_chunks(previous, plaintext, &mut |chunk| rebuilt.update(chunk))
+        })?;
+        rebuilt.verify(of)?;
+        Ok(Content { hash: of.hash, length: of.length, sealing: of.sealing.clone(), rule, chunks })
+    }
+
+    fn store_by_name<T>(
         &mut self,
         name: Option<&Name>,
-        store: impl FnOnce(&mut SnapshotWriter, Previous) -> Result<Content>,
-    ) -> Result<Content> {
+        store: impl FnOnce(&mut SnapshotWriter, Previous) -> Result<T>,
+    ) -> Result<T> {
         let mut tree = std::mem::take(&mut self.previous_tree);
         let stored = store(self, &mut |chunks| tree.content(chunks, name?.key()));
         self.previous_tree = tree;
@@ -302,6 +321,11 @@ impl SnapshotWriter {
         Ok(())
     }
 
+    /// Puts an entry as it stands in another tree of this repository.
+    pub(crate) fn put_as_it_is(&mut self, key: &[u8], entry: &[u8]) {
+        self.entries.push(key, entry);
+    }
+
     /// Makes everything durable, and then the snapshot.
     ///
     /// # Errors
@@ -368,6 +392,8 @@ impl SnapshotWriter {
             warnings: details.warnings,
             warning_count: details.warning_count,
             program: crate::PROGRAM.to_owned(),
+            origin: details.origin,
+            lost_files: details.lost_files,
         })
     }
 
