@@ -23,6 +23,10 @@ pub fn repository_path(global: &Global) -> Result<&Path> {
         Failure::new(Exit::Usage, "it was not said which repository")
             .hint("give --repo PATH, or set HEIRLOOM_REPOSITORY")
     })?;
+    as_folder(path)
+}
+
+fn as_folder(path: &Path) -> Result<&Path> {
     match path.to_str().and_then(|text| text.split_once("://")) {
         Some((scheme, _)) => {
             Err(Failure::new(Exit::Usage, format!("{scheme}: repositories are folders"))
@@ -39,23 +43,35 @@ pub fn storage(path: &Path) -> Arc<dyn Storage> {
 
 /// Opens the repository that was given, with a password if it needs one.
 pub fn open(global: &Global, report: &Report) -> Result<Repository> {
-    let path = repository_path(global)?;
-    let storage = storage(path);
-    let probe = Repository::probe(&*storage).map_err(|error| Failure::from(error).about(path.display()))?;
+    open_at(repository_path(global)?, Password::REPOSITORY, report)
+}
+
+/// Opens the repository at `path`, by `password` if it needs one.
+pub fn open_at(path: &Path, password: Password, report: &Report) -> Result<Repository> {
+    let storage = storage(as_folder(path)?);
+    let failed = |error: StoreError| match error {
+        StoreError::NoRepository => {
+            Failure::from(error).hint(format!("create one with `heirloom --repo {} init`", path.display()))
+        }
+        StoreError::PasswordNeeded => password.wanted(&error.to_string()),
+        error => Failure::from(error),
+    };
+    let failed = |error| failed(error).about(path.display());
+    let probe = Repository::probe(&*storage).map_err(failed)?;
     for problem in &probe.problems {
         report.warn(problem);
     }
     let unlock = |unlock: Unlock| Repository::open(storage.clone(), unlock, cache_dir().as_deref());
     let opened = if !probe.needs_password {
         unlock(Unlock::Open)
-    } else if let Some(password) = Password::REPOSITORY.given()? {
+    } else if let Some(password) = password.given()? {
         unlock_with(&password, &unlock)
     } else if can_ask() {
-        ask_and_unlock(path, report, &unlock)?
+        ask_and_unlock(path, password, report, &unlock)?
     } else {
         Err(StoreError::PasswordNeeded)
     };
-    let repository = opened.map_err(|error| Failure::from(error).about(path.display()))?;
+    let repository = opened.map_err(failed)?;
     report.detail(format_args!("opened repository {} in {}", repository.id(), path.display()));
     Ok(repository)
 }
@@ -85,8 +101,13 @@ fn unlock_with(password: &str, unlock: &dyn Fn(Unlock) -> Opened) -> Opened {
     }
 }
 
-fn ask_and_unlock(path: &Path, report: &Report, unlock: &dyn Fn(Unlock) -> Opened) -> Result<Opened> {
-    let ask = || Password::REPOSITORY.ask(&format!("Password of {}: ", path.display()));
+fn ask_and_unlock(
+    path: &Path,
+    password: Password,
+    report: &Report,
+    unlock: &dyn Fn(Unlock) -> Opened,
+) -> Result<Opened> {
+    let ask = || password.ask(&format!("Password of {}: ", path.display()));
     for _ in 1..TRIES_AT_THE_PROMPT {
         match unlock_with(&ask()?, unlock) {
             Err(StoreError::WrongPassword) => report.warn("that is not the password"),

@@ -134,7 +134,8 @@ fn device_name(snapshot: &Snapshot) -> &str {
     snapshot.record.device.get("name").unwrap_or(&snapshot.record.series)
 }
 
-fn is_of(snapshot: &Snapshot, device: &str) -> bool {
+/// Whether a snapshot is of the device that is meant by a UDID or name.
+pub fn is_of(snapshot: &Snapshot, device: &str) -> bool {
     let record = &snapshot.record;
     snapshot_spec::is_device(device, &record.series, record.device.get("name").map(String::as_str))
 }

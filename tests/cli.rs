@@ -18,13 +18,15 @@ use crate::support::{
 };
 
 const FAILED: i32 = 1;
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 18] = [
     "init",
     "import",
     "snapshots",
     "ls",
     "export",
     "check",
+    "copy",
+    "doctor",
     "key",
     "demo",
     "completions",

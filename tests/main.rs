@@ -8,8 +8,14 @@ mod roundtrip;
 // What is left when a run is cut off anywhere, the disk loses what was not synced, or is full.
 mod crash;
 
+// Whether what is copied to another repository is the same there, whatever happens on the way.
+mod copy;
+
 // What every kind of damage to every kind of file does: a table.
 mod damage;
+
+// What is said of a drive, fit or not.
+mod doctor;
 
 // What the program says, how it ends, how snapshots are named.
 mod cli;
