@@ -222,10 +222,10 @@ pub fn bulk(
             format!("{}/s is slow: {} of a phone take {}", size(speed.write), size(PHONE), duration(whole)),
         )
     } else {
-        Finding::fit("write", format!("{}/s: {detail}", size(speed.write)))
+        Finding::fit("write speed", format!("{}/s: {detail}", size(speed.write)))
     };
     let from = if read.is_direct { "" } else { ", perhaps from memory" };
-    Ok(vec![judged, Finding::fit("read", format!("{}/s{from}", size(speed.read)))])
+    Ok(vec![judged, Finding::fit("read speed", format!("{}/s{from}", size(speed.read)))])
 }
 
 enum Bulk {
