@@ -23,6 +23,10 @@ pub fn repository_path(global: &Global) -> Result<&Path> {
         Failure::new(Exit::Usage, "it was not said which repository")
             .hint("give --repo PATH, or set HEIRLOOM_REPOSITORY")
     })?;
+    as_folder(path)
+}
+
+fn as_folder(path: &Path) -> Result<&Path> {
     match path.to_str().and_then(|text| text.split_once("://")) {
         Some((scheme, _)) => {
             Err(Failure::new(Exit::Usage, format!("{scheme}: repositories are folders"))
@@ -48,9 +52,9 @@ pub fn open_damaged(global: &Global, report: &Report) -> Result<Repository> {
     open_at(path, Password::REPOSITORY, Repository::probe_damaged, Repository::open_damaged, report)
 }
 
-/// Opens another repository, from which things are taken.
-pub fn open_from(path: &Path, report: &Report) -> Result<Repository> {
-    open_at(path, Password::FROM, Repository::probe, Repository::open, report)
+/// Opens another repository, at `path`, by `password` if it needs one.
+pub fn open_other(path: &Path, password: Password, report: &Report) -> Result<Repository> {
+    open_at(path, password, Repository::probe, Repository::open, report)
 }
 
 fn open_at(
@@ -60,8 +64,16 @@ fn open_at(
     open: fn(Arc<dyn Storage>, Unlock, Option<&Path>) -> Opened,
     report: &Report,
 ) -> Result<Repository> {
-    let storage = storage(path);
-    let probe = probe(&*storage).map_err(|error| Failure::from(error).about(path.display()))?;
+    let storage = storage(as_folder(path)?);
+    let failed = |error: StoreError| match error {
+        StoreError::NoRepository => {
+            Failure::from(error).hint(format!("create one with `heirloom --repo {} init`", path.display()))
+        }
+        StoreError::PasswordNeeded => password.wanted(&error.to_string()),
+        error => Failure::from(error),
+    };
+    let failed = |error| failed(error).about(path.display());
+    let probe = probe(&*storage).map_err(failed)?;
     for problem in &probe.problems {
         report.warn(problem);
     }
@@ -75,7 +87,7 @@ fn open_at(
     } else {
         return Err(password.wanted(&format!("{} needs its password", path.display())));
     };
-    let repository = opened.map_err(|error| Failure::from(error).about(path.display()))?;
+    let repository = opened.map_err(failed)?;
     report.detail(format_args!("opened repository {} in {}", repository.id(), path.display()));
     Ok(repository)
 }

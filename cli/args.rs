@@ -103,7 +103,9 @@ pub enum Command {
     Prune(Prune),
     Check(Check),
     Repair(Repair),
+    Copy(CopySnapshots),
     Key(Key),
+    Doctor(Doctor),
     #[cfg(feature = "demo")]
     Demo(Demo),
     Completions(Completions),
@@ -594,6 +596,43 @@ pub struct Repair {
     pub dry_run: bool,
 }
 
+/// Copy snapshots into another repository
+///
+/// The other repository has a password and keys of its own: another disk, or one for somebody else. What is there already is neither read nor sent again, so the
+/// same command every week keeps a second disk up to date, and one that was cut off goes on. Nothing changes where it is copied from. Without SNAP all
+/// snapshots are copied. What the phone encrypted is copied without its password.
+#[derive(Debug, Args)]
+#[command(after_help = format!("Examples:
+  heirloom --repo /mnt/second/phones init
+  heirloom copy --to /mnt/second/phones
+  heirloom copy latest \"Maria's iPhone@2024\" --to /mnt/usb/phones
+  heirloom copy --to /mnt/second/phones --udid \"Maria's iPhone\" --dry-run
+
+Password of the other repository: HEIRLOOM_TO_PASSWORD, HEIRLOOM_TO_PASSWORD_FILE, HEIRLOOM_TO_PASSWORD_COMMAND,
+or it is asked for.
+
+Exit code 3 says that something is damaged where it was copied from. What can be read is copied, the warnings name what
+cannot, and once that is mended the same command puts whole copies in place of those that lack files.
+
+{SNAPSHOT}"))]
+pub struct CopySnapshots {
+    /// Snapshots; all if none is named
+    #[arg(value_name = "SNAP")]
+    pub snapshots: Vec<String>,
+    /// The folder of the other repository
+    #[arg(long, value_name = "REPO", value_hint = clap::ValueHint::DirPath)]
+    pub to: PathBuf,
+    /// Only those of one device, by its UDID or name
+    #[arg(long, value_name = "UDID")]
+    pub udid: Option<String>,
+    /// Say what would be copied, and copy nothing
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    /// Copy what the phone had encrypted and is kept as plaintext even into a repository that everybody can read
+    #[arg(long)]
+    pub plain_is_fine: bool,
+}
+
 /// List and change what opens the repository
 ///
 /// A repository opens with any of its passwords, or with its recovery key. Changing them rewrites nothing else, and takes a second. It cannot call
@@ -642,6 +681,25 @@ pub enum KeyAction {
         #[arg(long)]
         no_verify: bool,
     },
+}
+
+/// Find out whether a drive is fit for a repository
+///
+/// Does in a folder of its own what a repository does: writes, reads, renames, lists, deletes; looks at names, times, large files and room; and measures. The folder
+/// is removed again, and nothing else is touched.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  heirloom doctor /mnt/disk
+  heirloom --json doctor /mnt/disk | jq .verdict
+
+Exit code 1 says that the drive is not fit.")]
+pub struct Doctor {
+    /// A folder on the drive
+    #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub dir: PathBuf,
+    /// How many megabytes to write and read for the measurement
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub megabytes: u64,
 }
 
 /// Show how it works, with a simulated phone

@@ -112,6 +112,10 @@ fn base_of(repository: &Repository, series: &str, report: &Report) -> Result<Opt
         report.note("the newest snapshot was imported incomplete: the phone sends everything");
         return Ok(None);
     }
+    if record.lost_files > 0 {
+        report.note("the newest snapshot is a copy that lacks files: the phone sends everything");
+        return Ok(None);
+    }
     Ok(Some(newest.clone()))
 }
 

@@ -8,9 +8,12 @@ mod args;
 mod backup;
 mod backup_folder;
 mod check;
+mod copy;
 #[cfg(feature = "demo")]
 mod demo;
 mod devices;
+mod doctor;
+mod drive;
 mod encryption;
 mod export;
 mod failure;
@@ -94,7 +97,9 @@ fn run(Arguments { global, command }: &Arguments, report: &Report) -> Result<Exi
         Command::Prune(args) => prune::run(args, global, report),
         Command::Check(args) => check::run(args, global, report),
         Command::Repair(args) => repair::run(args, global, report),
+        Command::Copy(args) => copy::run(args, global, report),
         Command::Key(args) => key::run(args, global, report),
+        Command::Doctor(args) => doctor::run(args, report),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => shell::completions(args, report),
@@ -107,6 +112,7 @@ fn has_json(command: &Command) -> bool {
         Command::Init(_) | Command::Import(_) | Command::Snapshots(_) | Command::Ls(_) => true,
         Command::Export(_) | Command::Check(_) | Command::Repair(_) | Command::Prune(_) | Command::Key(_) => true,
         Command::Forget(_) | Command::Undelete(_) | Command::Pin(_) | Command::Unpin(_) => true,
+        Command::Copy(_) | Command::Doctor(_) => true,
         Command::Devices(_)
         | Command::Pair(_)
         | Command::Backup(_)

@@ -33,6 +33,9 @@ impl Password {
     /// Of another repository, from which things are taken.
     pub const FROM: Password =
         Password { variable: "HEIRLOOM_FROM_PASSWORD", takes_command: true, exit: Exit::WrongPassword };
+    /// Of the repository that snapshots are copied to.
+    pub const TO: Password =
+        Password { variable: "HEIRLOOM_TO_PASSWORD", takes_command: true, exit: Exit::WrongPassword };
     /// By which the repository shall open from now on.
     pub const NEW: Password =
         Password { variable: "HEIRLOOM_NEW_PASSWORD", takes_command: true, exit: Exit::WrongPassword };

@@ -11,13 +11,14 @@ use crate::{
     check,
     failure::{Exit, Result},
     interrupt,
+    password::Password,
     report::{Report, duration, of_many, printable},
 };
 
 pub fn run(args: &Repair, global: &Global, report: &Report) -> Result<Exit> {
     let started = Instant::now();
     let repository = access::open_damaged(global, report)?;
-    let from = args.from.as_deref().map(|path| access::open_from(path, report)).transpose()?;
+    let from = args.from.as_deref().map(|path| access::open_other(path, Password::FROM, report)).transpose()?;
     interrupt::catch();
     let progress = report.progress("repairing");
     let options = RepairOptions { from: from.as_ref(), mark_lost: args.mark_lost, dry_run: args.dry_run };
@@ -29,7 +30,11 @@ pub fn run(args: &Repair, global: &Global, report: &Report) -> Result<Exit> {
     if report.json {
         let done = repaired.done.iter();
         let done = done.map(|mended| DoneRow { step: name_of(mended.step), file: &mended.file, what: &mended.what });
-        report.json(&Row { dry_run: args.dry_run, done: done.collect(), left: check::Row::of(&repaired.left, &repository.pins()?) })?;
+        report.json(&Row {
+            dry_run: args.dry_run,
+            done: done.collect(),
+            left: check::Row::of(&repaired.left, &repository.pins()?),
+        })?;
     } else {
         for mended in &repaired.done {
             report.line(printable(&format!("{}: {}", mended.file, mended.what)))?;

@@ -109,6 +109,8 @@ fn convert(repository: &Repository, old: &Snapshot, options: unlocking::Options,
         lost_files: record.lost_files,
         // One that was cut off between the new record and the old one's end is found again.
         skip_if_same: true,
+        // It stays the copy that it is.
+        origin: record.origin.clone(),
         ..Details::new(record.time, record.source)
     };
     let (new, stats) = naming.commit(details)?;

@@ -20,13 +20,15 @@ use crate::support::{
 const FAILED: i32 = 1;
 const CHECK_KEYS: [&str; 7] = ["affected", "bytes_read", "chunks", "packs", "problems", "snapshots", "verified"];
 const PAD: &str = "00008101-00AA11BB22CC33DD";
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 24] = [
     "init",
     "import",
     "snapshots",
     "ls",
     "export",
     "check",
+    "copy",
+    "doctor",
     "key",
     "demo",
     "completions",
@@ -42,6 +44,7 @@ const VERBS: [&str; 21] = [
     "pin",
     "unpin",
     "prune",
+    "repair",
 ];
 
 // ---- what it says ------------------------------------------------------------------------------------------------------------

@@ -10,12 +10,16 @@ mod crash;
 
 // What prune deletes, and what it must not, beside others and when it is cut off.
 mod prune;
+// Whether what is copied to another repository is the same there, whatever happens on the way.
+mod copy;
 
 // What every kind of damage to every kind of file does: a table.
 mod damage;
 
 // What a repair brings back of it: another table.
 mod repair;
+// What is said of a drive, fit or not.
+mod doctor;
 
 // What the program says, how it ends, how snapshots are named.
 mod cli;

@@ -20,13 +20,13 @@ use crate::support::{
     noise, place,
 };
 
-const SERIES: &str = "00008101-001A2B3C4D5E6F78";
+pub const SERIES: &str = "00008101-001A2B3C4D5E6F78";
 /// So small that a snapshot has several packs.
-const OPTIONS: Options = Options { cipher: Cipher::Aes256Gcm, pack_bytes: 64 << 10, parity: false };
+pub const OPTIONS: Options = Options { cipher: Cipher::Aes256Gcm, pack_bytes: 64 << 10, parity: false };
 
 /// Bytes of a file, small to show and to shrink. Those of one seed have much in common.
 #[derive(Debug, Clone)]
-enum Bytes {
+pub enum Bytes {
     Empty,
     Small {
         seed: u64,
@@ -101,7 +101,7 @@ fn bytes() -> impl Strategy<Value = Bytes> {
 }
 
 #[derive(Debug, Clone)]
-enum Edit {
+pub enum Edit {
     CreateDir(String),
     Write(String, i64, Bytes),
     Read(String),
@@ -114,7 +114,7 @@ enum Edit {
 
 /// How a run ends.
 #[derive(Debug, Clone)]
-enum Ending {
+pub enum Ending {
     /// Files are called what the base calls them.
     KeepNames,
     /// Only these files have names.
@@ -122,7 +122,7 @@ enum Ending {
 }
 
 #[derive(Debug, Clone)]
-struct Description {
+pub struct Description {
     domain: &'static str,
     path: &'static str,
     place: Option<String>,
@@ -161,7 +161,7 @@ type Entries = BTreeMap<Name, (Option<String>, Option<u32>, Option<File>)>;
 
 /// A backup folder as plainly as can be, with what its files are called.
 #[derive(Debug, Clone, Default)]
-struct Model {
+pub struct Model {
     folder: Folder,
     /// By place.
     described: BTreeMap<String, (Name, Entry)>,
@@ -366,7 +366,7 @@ fn assert_looks_the_same(editor: &SnapshotEditor, model: &Model) {
 }
 
 /// Whether a snapshot is what the model was.
-fn assert_is(repository: &Repository, snapshot: &Snapshot, model: &Model) {
+pub fn assert_is(repository: &Repository, snapshot: &Snapshot, model: &Model) {
     let (folder, stats) = exported(repository, snapshot);
     assert_eq!(stats.problems, []);
     assert_eq!(folder, model.folder);
@@ -405,36 +405,46 @@ fn read_entries(reader: &SnapshotReader, prefix: &Prefix) -> Entries {
     entries
 }
 
+/// What is based on which snapshot, what is done to it, and how it ends.
+pub type Run = (prop::sample::Index, Vec<Edit>, Ending);
+
+pub fn runs() -> impl Strategy<Value = Vec<Run>> {
+    prop::collection::vec((any::<prop::sample::Index>(), prop::collection::vec(edit(), 0..20), ending()), 1..5)
+}
+
+/// Makes a snapshot of each run, and the model of what it must hold.
+pub fn take(repository: &Repository, runs: &[Run]) -> Vec<(Snapshot, Model)> {
+    let mut taken: Vec<(Snapshot, Model)> = Vec::new();
+    for (time, (base, edits, ending)) in (1..).zip(runs) {
+        // Each is based on any that is there.
+        let base = (!taken.is_empty()).then(|| base.get(&taken).clone());
+        let (base, mut model) = base.map_or((None, Model::default()), |(base, model)| (Some(base), model));
+        let mut editor = repository.edit(SERIES, base.as_ref()).unwrap();
+        assert_looks_the_same(&editor, &model);
+        for edit in edits {
+            match edit {
+                Edit::Park => editor = park(repository, editor, &model),
+                edit => apply(edit, &mut editor, &mut model),
+            }
+            assert_looks_the_same(&editor, &model);
+        }
+        let snapshot = end(editor, &mut model, ending, Details::new(time, Source::Import));
+        assert_eq!(repository.parked(SERIES).unwrap(), None);
+        assert_eq!(snapshot.record.previous, taken.last().map(|(snapshot, _)| snapshot.id));
+        taken.push((snapshot, model));
+    }
+    taken
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
-    fn every_snapshot_is_what_the_folder_was(
-        runs in prop::collection::vec(
-            (any::<prop::sample::Index>(), prop::collection::vec(edit(), 0..20), ending()), 1..5),
-    ) {
+    fn every_snapshot_is_what_the_folder_was(runs in runs()) {
         let storage = Arc::new(MemoryStorage::default());
         let (repository, _) = Repository::create(storage.clone(), None, &OPTIONS).unwrap();
-        let mut taken: Vec<(Snapshot, Model)> = Vec::new();
-        for (time, (base, edits, ending)) in (1..).zip(&runs) {
-            // Each is based on any that is there.
-            let base = (!taken.is_empty()).then(|| base.get(&taken).clone());
-            let (base, mut model) = base.map_or((None, Model::default()), |(base, model)| (Some(base), model));
-            let mut editor = repository.edit(SERIES, base.as_ref()).unwrap();
-            assert_looks_the_same(&editor, &model);
-            for edit in edits {
-                match edit {
-                    Edit::Park => editor = park(&repository, editor, &model),
-                    edit => apply(edit, &mut editor, &mut model),
-                }
-                assert_looks_the_same(&editor, &model);
-            }
-            let snapshot = end(editor, &mut model, ending, Details::new(time, Source::Import));
-            assert_eq!(repository.parked(SERIES).unwrap(), None);
-            assert_eq!(storage.list("parked").unwrap(), []);
-            assert_eq!(snapshot.record.previous, taken.last().map(|(snapshot, _)| snapshot.id));
-            taken.push((snapshot, model));
-        }
+        let taken = take(&repository, &runs);
+        assert_eq!(storage.list("parked").unwrap(), []);
         let repository = Repository::open(storage, Unlock::Open, None).unwrap();
         let list = repository.snapshots().unwrap();
         assert_eq!(list.snapshots, taken.iter().map(|(snapshot, _)| snapshot.clone()).collect::<Vec<_>>());

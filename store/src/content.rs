@@ -110,6 +110,57 @@ pub(crate) fn read_list(
     Ok((level, items))
 }
 
+/// The data chunks of a content in order, each list read when it is reached. After an error nothing comes.
+pub(crate) struct ChunkRefs<'s, S> {
+    source: &'s S,
+    /// The list on top, until it is read.
+    top: Option<ChunkRef>,
+    /// What is left of each list on the way down, with its level.
+    rest: Vec<(u8, std::vec::IntoIter<ChunkRef>)>,
+}
+
+impl<'s, S: ChunkSource> ChunkRefs<'s, S> {
+    pub(crate) fn of(source: &'s S, content: &Content) -> ChunkRefs<'s, S> {
+        match &content.chunks {
+            Chunks::Inline(chunks) => ChunkRefs { source, top: None, rest: vec![(0, chunks.clone().into_iter())] },
+            Chunks::List(id) => {
+                let top = Some(ChunkRef { id: *id, len: content.plaintext_len() });
+                ChunkRefs { source, top, rest: Vec::new() }
+            }
+        }
+    }
+
+    fn enter(&mut self, list: ChunkRef, expected_level: Option<u8>) -> Result<()> {
+        let (level, items) = read_list(self.source, &list, expected_level)?;
+        self.rest.push((level, items.into_iter()));
+        Ok(())
+    }
+}
+
+impl<S: ChunkSource> Iterator for ChunkRefs<'_, S> {
+    type Item = Result<ChunkRef>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut entered = self.top.take().map_or(Ok(()), |top| self.enter(top, None));
+        loop {
+            if let Err(error) = entered {
+                self.rest.clear();
+                return Some(Err(error));
+            }
+            let (level, items) = self.rest.last_mut()?;
+            let level = *level;
+            entered = match (items.next(), level.checked_sub(1)) {
+                (Some(chunk), None) => return Some(Ok(chunk)),
+                (Some(list), Some(below)) => self.enter(list, Some(below)),
+                (None, _) => {
+                    self.rest.pop();
+                    Ok(())
+                }
+            };
+        }
+    }
+}
+
 pub(crate) fn parse_list(bytes: &[u8]) -> Result<(u8, Vec<ChunkRef>), &'static str> {
     let short = |_: Malformed| "it ends too early";
     let mut cursor = Cursor(bytes);
@@ -161,9 +212,11 @@ mod tests {
             })
             .unwrap();
             assert_eq!(read, chunks);
+            assert_eq!(ChunkRefs::of(&lists, &content).collect::<Result<Vec<_>>>().unwrap(), chunks);
             if count > 32 {
                 let longer = Content { length: length + 1, ..content };
                 assert!(for_each_chunk(&lists, &longer, &mut |_| Ok(())).is_err());
+                assert_eq!(ChunkRefs::of(&lists, &longer).filter(Result::is_err).count(), 1);
             }
         }
     }

@@ -3,6 +3,8 @@
 //! Both trees are walked side by side in the order of keys. Where both are at the beginning of the same node, it is passed over unread: where nodes
 //! end depends on keys alone, so two trees meet again soon after each difference.
 
+use std::sync::Arc;
+
 use crate::{
     chunks::ChunkReader,
     entry::Entry,
@@ -25,10 +27,10 @@ pub struct Change {
 
 /// The differences between two snapshots by domain and path. What cannot be read of either is an error in its place; what the other holds
 /// there is left out.
-pub struct Diff(TreeDiff<ChunkReader>);
+pub struct Diff(TreeDiff<Arc<ChunkReader>>);
 
 impl Diff {
-    pub(crate) fn new(chunks: ChunkReader, before: ChunkId, after: ChunkId) -> Diff {
+    pub(crate) fn new(chunks: Arc<ChunkReader>, before: ChunkId, after: ChunkId) -> Diff {
         Diff(TreeDiff::new(chunks, before, after))
     }
 }

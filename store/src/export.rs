@@ -31,8 +31,8 @@ use crate::{
 };
 
 /// Decoded bytes of a window; two are in memory at a time.
-const WINDOW_BYTES: u64 = 24 << 20;
-const WINDOW_PARTS: usize = 4096;
+pub(crate) const WINDOW_BYTES: u64 = 24 << 20;
+pub(crate) const WINDOW_PARTS: usize = 4096;
 /// Frames of a pack that are no farther apart are read at once, up to a length.
 const READ_GAP_MAX: u64 = 128 << 10;
 const READ_MAX: u64 = 4 << 20;
@@ -184,11 +184,22 @@ struct Ready {
 }
 
 /// A chunk's bytes within its decoded frame.
-#[derive(Clone)]
-struct Decoded {
+#[derive(Clone, Default)]
+pub(crate) struct Decoded {
     frame: Arc<Vec<u8>>,
     start: usize,
     len: usize,
+}
+
+impl Decoded {
+    /// One that has its frame to itself.
+    pub(crate) fn alone(bytes: Vec<u8>) -> Decoded {
+        Decoded { start: 0, len: bytes.len(), frame: Arc::new(bytes) }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.frame[self.start..self.start + self.len]
+    }
 }
 
 /// Chunks of one pack to be read at once, by frame.
@@ -201,20 +212,29 @@ struct Run {
 
 /// Every chunk of `parts` that can be read.
 fn read_chunks(chunks: &ChunkReader, parts: &[Part]) -> Result<HashMap<ChunkId, Decoded>> {
-    let runs = plan(chunks, parts)?;
+    let wanted = parts.iter().flat_map(|part| &part.chunks).map(|chunk| chunk.id);
+    let runs = plan(chunks, wanted)?;
     let read: Vec<Vec<(ChunkId, Decoded)>> = runs.par_iter().map(|run| read_run(chunks, run)).collect();
     Ok(read.into_iter().flatten().collect())
 }
 
-/// The reads that bring the chunks of `parts`, in the order of packs. A pack that cannot be opened is left to the slow path.
-fn plan(chunks: &ChunkReader, parts: &[Part]) -> Result<Vec<Run>> {
+/// The same for any chunks, on this thread alone.
+pub(crate) fn read_here(
+    chunks: &ChunkReader,
+    wanted: impl Iterator<Item = ChunkId>,
+) -> Result<HashMap<ChunkId, Decoded>> {
+    Ok(plan(chunks, wanted)?.iter().flat_map(|run| read_run(chunks, run)).collect())
+}
+
+/// The reads that bring chunks, in the order of packs. A pack that cannot be opened is left to the slow path.
+fn plan(chunks: &ChunkReader, wanted: impl Iterator<Item = ChunkId>) -> Result<Vec<Run>> {
     let mut seen = HashSet::new();
     let mut by_pack: BTreeMap<FileHash, (SegmentPack, Vec<(u16, ChunkId)>)> = BTreeMap::new();
-    for chunk in parts.iter().flat_map(|part| &part.chunks) {
-        if seen.insert(chunk.id)
-            && let Some(place) = chunks.places(&chunk.id)?.first()
+    for id in wanted {
+        if seen.insert(id)
+            && let Some(place) = chunks.places(&id)?.first()
         {
-            by_pack.entry(place.pack.name).or_insert((place.pack, Vec::new())).1.push((place.ordinal, chunk.id));
+            by_pack.entry(place.pack.name).or_insert((place.pack, Vec::new())).1.push((place.ordinal, id));
         }
     }
     let mut runs = Vec::new();
@@ -319,7 +339,7 @@ fn write_part(target: &Target, part: &Part, decoded: &HashMap<ChunkId, Decoded>)
     let mut bytes = 0;
     for chunk in &part.chunks {
         let written = match decoded.get(&chunk.id) {
-            Some(chunk) => open.write(&chunk.frame[chunk.start..chunk.start + chunk.len]),
+            Some(chunk) => open.write(chunk.bytes()),
             None => match target.chunks.read(&chunk.id, ChunkKind::Data) {
                 Ok(plaintext) => open.write(&plaintext),
                 Err(error) => return open.give_up(&part.file, error),

@@ -271,6 +271,7 @@ fn record(shape: &Shape, snapshot: u64, root: ChunkId, previous: Option<FileHash
         lost_files: 0,
         warning_count: 0,
         program: crate::PROGRAM.to_owned(),
+        origin: None,
     }
 }
 

@@ -270,7 +270,8 @@ impl Index {
     /// Calls `each` for every delta in a pack that is there: with the pack, and the id of the delta's base.
     pub(crate) fn for_each_delta(&self, each: &mut dyn FnMut(&SegmentPack, &ChunkId) -> Result<()>) -> Result<()> {
         for OpenSegment { segment, presence } in self.all_segments() {
-            let is_there = |pack: u32| presence.get(pack as usize).is_some_and(|&presence| presence != Presence::Absent);
+            let is_there =
+                |pack: u32| presence.get(pack as usize).is_some_and(|&presence| presence != Presence::Absent);
             let (mut deltas, mut outcome) = (segment.deltas.iter().peekable(), Ok(()));
             segment.for_each(&mut |number, entry| {
                 let base = deltas.next_if(|(delta, _)| *delta == number).map(|(_, base)| base);
@@ -293,7 +294,8 @@ impl Index {
 
     /// Takes out the segments that name packs which are gone, and adds to `builder` what is left of them, so that it replaces them. Gives their names.
     pub(crate) fn take_stale(&mut self, builder: &mut SegmentBuilder) -> Result<Vec<FileHash>> {
-        let stale: Vec<OpenSegment> = self.segments.extract_if(.., |open| open.presence.contains(&Presence::Absent)).collect();
+        let stale: Vec<OpenSegment> =
+            self.segments.extract_if(.., |open| open.presence.contains(&Presence::Absent)).collect();
         for OpenSegment { segment, .. } in &stale {
             builder.add_segment(segment, |pack| self.packs.get(&pack.name) == Some(&pack.len))?;
         }

@@ -44,6 +44,7 @@ mod reserve;
 
 // Into it.
 mod chunker;
+mod copy;
 mod editor;
 mod file_cache;
 mod folder;
@@ -102,6 +103,7 @@ pub use check::{
     Affected, CheckOptions, CheckReport, Depth, LostFile, LostPart, OnEvent, Subset, Verified, check,
     check_packs_without_key,
 };
+pub use copy::{Copied, Copier, CopyProgress};
 pub use diff::{Change, Diff};
 pub use editor::{Naming, SnapshotEditor, Stat};
 pub use entry::{Content, Entry, Kind, PhoneMetadata};
@@ -124,7 +126,7 @@ pub use slots::KeySlot;
 pub use snapshot::{Snapshot, SnapshotList, SnapshotRecord, Source};
 pub use snapshot_folder::SnapshotFolder;
 pub use spool::Scratch;
-pub use storage::{LocalStorage, MemoryStorage, Storage};
+pub use storage::{Finding, Fitness, LocalStorage, MemoryStorage, Storage, try_out};
 pub use writer::{Details, Outcome, SnapshotWriter, WriteStats};
 
 /// What snapshots and sessions name as their writer.

@@ -307,7 +307,7 @@ impl Repository {
     /// # Errors
     /// What the storage says.
     pub fn diff(&self, before: &Snapshot, after: &Snapshot) -> Result<Diff> {
-        Ok(Diff::new(self.chunks()?.0, before.record.root, after.record.root))
+        Ok(Diff::new(Arc::new(self.chunks()?.0), before.record.root, after.record.root))
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {

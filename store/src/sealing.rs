@@ -18,7 +18,11 @@ use aws_lc_rs::{
 };
 use zeroize::Zeroize;
 
-use crate::bytes::{Cursor, put_varint};
+use crate::{
+    bytes::{Cursor, put_varint},
+    entry::Content,
+    error::Error,
+};
 
 const BLOCK: usize = 16;
 /// Ciphertext held at a time.
@@ -249,6 +253,46 @@ impl Resealing {
     }
 }
 
+/// What a content is in the backup folder, of what is kept of it: hashed, and sealed before if it is kept as plaintext.
+pub(crate) struct Rebuilt {
+    hasher: blake3::Hasher,
+    resealing: Option<Resealing>,
+    plaintext_len: u64,
+    failure: Option<io::Error>,
+}
+
+impl Rebuilt {
+    pub(crate) fn of(content: &Content) -> Rebuilt {
+        let resealing = content.sealing.as_ref().map(Resealing::of);
+        Rebuilt { hasher: blake3::Hasher::new(), resealing, plaintext_len: 0, failure: None }
+    }
+
+    /// Takes what comes next of what is kept.
+    pub(crate) fn update(&mut self, plaintext: &[u8]) {
+        self.plaintext_len += plaintext.len() as u64;
+        match self.resealing.as_mut().map(|resealing| resealing.seal(plaintext)) {
+            Some(Ok(ciphertext)) => _ = self.hasher.update(&ciphertext),
+            Some(Err(error)) => self.failure = Some(error),
+            None => _ = self.hasher.update(plaintext),
+        }
+    }
+
+    /// Whether all of it was `content`.
+    ///
+    /// # Errors
+    /// [`Error::WrongContent`] if not; [`Error::Source`] if the cipher fails.
+    pub(crate) fn verify(mut self, content: &Content) -> Result<(), Error> {
+        if let Some(failure) = self.failure {
+            return Err(Error::Source(failure));
+        }
+        if let (Some(resealing), Some(sealing)) = (self.resealing, &content.sealing) {
+            self.hasher.update(&resealing.finish(sealing, content.length).map_err(Error::Source)?);
+        }
+        let is_whole = self.plaintext_len == content.plaintext_len();
+        if is_whole && *self.hasher.finalize().as_bytes() == content.hash { Ok(()) } else { Err(Error::WrongContent) }
+    }
+}
+
 const KEY_FITS: &str = "32 bytes are a key of AES-256";
 
 fn unbound(key: &[u8; 32]) -> UnboundCipherKey {
@@ -368,6 +412,16 @@ mod tests {
             reader.read_plaintext(&content, &mut user).unwrap();
             assert!(folder == sealed(key) && user == plaintext);
             assert!(std::fs::read(target.join(format!("file{key}"))).unwrap() == sealed(key));
+            let mut writer = repository.write("phone").unwrap();
+            let copied = writer.store_copy(&place(key), &content, &mut plaintext.as_slice()).unwrap();
+            assert_eq!(copied, content, "the same chunks in the same repository");
+            for (of, bytes) in
+                [(content.clone().with_key(&[9; 32]), &plaintext[..]), (content.clone(), &plaintext[1..])]
+            {
+                let copied = writer.store_copy(&place(key), &of, &mut &*bytes);
+                assert!(matches!(copied, Err(Error::WrongContent)));
+            }
+            drop(writer);
             let other = content.with_key(&[9; 32]);
             assert!(matches!(reader.read_file(&other, &mut Vec::new()), Err(Error::WrongContent)), "another key");
         }

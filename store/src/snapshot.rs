@@ -67,12 +67,15 @@ pub struct SnapshotRecord {
     /// How many there were.
     #[serde(default)]
     pub warning_count: u64,
-    /// How many of its files are not what they were, because the repository lost something and a repair marked it.
+    /// How many of its files are missing, or not what they were, because a repository lost something: a repair marked that, or a copy was made of the rest.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lost_files: u64,
     /// Name and version of the writer.
     #[serde(default)]
     pub program: String,
+    /// Of a copy, which snapshot of which repository it is of: `<repository id>/<snapshot id>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
 }
 
 fn is_zero(number: &u64) -> bool {

@@ -7,11 +7,13 @@ use std::io;
 
 mod local;
 mod memory;
+mod overlay;
 mod trial;
 
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
-pub(crate) use trial::TrialStorage;
+pub(crate) use overlay::TrialStorage;
+pub use trial::{Finding, Fitness, try_out};
 
 use crate::{
     error::{Error, Result},

@@ -23,7 +23,7 @@ use crate::{
     previous::{PreviousChunks, PreviousTree},
     reach::walk,
     repository::{Core, index_cache},
-    sealing::Unsealing,
+    sealing::{Rebuilt, Unsealing},
     session::{Session, unix_seconds},
     snapshot::{RecordKind, Snapshot, SnapshotRecord, Source, read_snapshots},
     trash::move_to_trash,
@@ -70,10 +70,12 @@ pub struct Details {
     pub warnings: Vec<String>,
     /// How many there were.
     pub warning_count: u64,
-    /// See [`SnapshotRecord::lost_files`].
-    pub lost_files: u64,
     /// Whether to make no snapshot if the series has one of the same time with the same files.
     pub skip_if_same: bool,
+    /// See [`SnapshotRecord::origin`].
+    pub origin: Option<String>,
+    /// See [`SnapshotRecord::lost_files`].
+    pub lost_files: u64,
 }
 
 impl Details {
@@ -88,6 +90,7 @@ impl Details {
             warning_count: 0,
             lost_files: 0,
             skip_if_same: false,
+            origin: None,
         }
     }
 }
@@ -173,11 +176,24 @@ impl SnapshotWriter {
         self.store_by_name(name, |writer, previous| writer.store_sealed_after(previous, ciphertext, key))
     }
 
-    fn store_by_name(
+    /// Stores `plaintext`, what is kept of the content `of` in another repository, and proves that it gives the same bytes in the backup folder.
+    ///
+    /// # Errors
+    /// As [`store`](SnapshotWriter::store); [`Error::WrongContent`] if it gives others, after which the writer is as before.
+    pub(crate) fn store_copy(&mut self, name: &Name, of: &Content, plaintext: &mut dyn Read) -> Result<Content> {
+        let mut rebuilt = Rebuilt::of(of);
+        let Stored { rule, chunks, .. } = self.store_by_name(Some(name), |writer, previous| {
+            writer.store_chunks(previous, plaintext, &mut |chunk| rebuilt.update(chunk))
+        })?;
+        rebuilt.verify(of)?;
+        Ok(Content { hash: of.hash, length: of.length, sealing: of.sealing.clone(), rule, chunks })
+    }
+
+    fn store_by_name<T>(
         &mut self,
         name: Option<&Name>,
-        store: impl FnOnce(&mut SnapshotWriter, Previous) -> Result<Content>,
-    ) -> Result<Content> {
+        store: impl FnOnce(&mut SnapshotWriter, Previous) -> Result<T>,
+    ) -> Result<T> {
         let mut tree = std::mem::take(&mut self.previous_tree);
         let stored = store(self, &mut |chunks| tree.content(chunks, name?.key()));
         self.previous_tree = tree;
@@ -405,6 +421,7 @@ impl SnapshotWriter {
             warning_count: details.warning_count,
             lost_files: details.lost_files,
             program: crate::PROGRAM.to_owned(),
+            origin: details.origin,
         })
     }
 

@@ -1,124 +1,218 @@
-//! A storage on which changes are tried: reads find them, and the storage below is as it was.
+//! Whether a storage does what the format needs of it (SPEC §2), tried out.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{self, Seek, SeekFrom, Write},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::io;
 
 use super::Storage;
-use crate::positioned;
+use crate::{bytes::random, id::FileHash};
 
-/// What was written lies in a file without a name.
-pub(crate) struct TrialStorage {
-    below: Arc<dyn Storage>,
-    state: Mutex<State>,
-}
-
-struct State {
-    /// The files that are other than below.
-    changed: BTreeMap<String, Place>,
-    written: File,
-    end: u64,
-}
-
-/// Where a file lies that was changed.
+/// What was tried, and how it went.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
-    Nowhere,
-    Written {
-        offset: u64,
-        len: u64,
-    },
-    /// Below, under the name that it had.
-    Below(String),
+pub struct Finding {
+    /// What was tried, in a word or two.
+    pub what: &'static str,
+    /// Whether a repository can live with it.
+    pub fitness: Fitness,
+    /// What was seen, and what it means.
+    pub detail: String,
 }
 
-impl TrialStorage {
-    pub(crate) fn new(below: Arc<dyn Storage>) -> io::Result<TrialStorage> {
-        let written = tempfile::tempfile()?;
-        Ok(TrialStorage { below, state: Mutex::new(State { changed: BTreeMap::new(), written, end: 0 }) })
+/// How well something fits, in ascending order of gravity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fitness {
+    /// As it should be.
+    Fit,
+    /// A repository works, but something should be known.
+    Note,
+    /// A repository would not be safe.
+    Unfit,
+}
+
+impl Finding {
+    /// What is as it should be.
+    pub fn fit(what: &'static str, detail: impl Into<String>) -> Finding {
+        Finding { what, fitness: Fitness::Fit, detail: detail.into() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What a person should know.
+    pub fn note(what: &'static str, detail: impl Into<String>) -> Finding {
+        Finding { what, fitness: Fitness::Note, detail: detail.into() }
     }
 
-    fn place(&self, name: &str) -> Place {
-        self.state().changed.get(name).cloned().unwrap_or_else(|| Place::Below(name.to_owned()))
+    /// What no repository can live with.
+    pub fn unfit(what: &'static str, detail: impl Into<String>) -> Finding {
+        Finding { what, fitness: Fitness::Unfit, detail: detail.into() }
     }
 }
 
-impl Storage for TrialStorage {
-    fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let mut state = self.state();
-        let offset = state.end;
-        state.written.seek(SeekFrom::Start(offset))?;
-        state.written.write_all(content)?;
-        state.end += content.len() as u64;
-        state.changed.insert(name.to_owned(), Place::Written { offset, len: content.len() as u64 });
-        Ok(())
+/// Files of a repository are of any length; one of several reads is enough here.
+const CONTENT_LEN: usize = 100_000;
+
+/// Does everything with a storage that a repository does, in folders that a repository has. What it writes it deletes, if it can.
+pub fn try_out(storage: &dyn Storage) -> Vec<Finding> {
+    let trial = match Trial::new(storage) {
+        Ok(trial) => trial,
+        Err(error) => return vec![Finding::unfit("write", format!("the system gives no random numbers: {error}"))],
+    };
+    let steps: [Step<'_>; 8] = [
+        ("write", Trial::write, "a file under a long name, two folders deep"),
+        ("read back", Trial::read_back, "what was written"),
+        ("read a part", Trial::read_parts, "from any place in a file"),
+        ("list", Trial::list, "shows at once what was written"),
+        ("replace", Trial::replace, "a damaged file by a whole one"),
+        ("rename", Trial::rename, "to a new name, in another folder"),
+        ("delete", Trial::delete, "and the list knows at once"),
+        ("sync", Trial::sync, "what was written is on the disk, or the file system says that it cannot tell"),
+    ];
+    let mut findings = Vec::new();
+    for (what, step, meaning) in steps {
+        match step(&trial) {
+            Ok(true) => findings.push(Finding::fit(what, meaning)),
+            Ok(false) => findings.push(Finding::unfit(what, "what came out is not what went in")),
+            Err(error) => findings.push(Finding::unfit(what, error.to_string())),
+        }
+        // Nothing that follows would say more than the first failure.
+        if findings.last().is_some_and(|finding| finding.fitness == Fitness::Unfit) {
+            break;
+        }
+    }
+    let _ = storage.delete(&trial.name).and_then(|()| storage.delete(&trial.renamed));
+    findings
+}
+
+type Step<'s> = (&'static str, fn(&Trial<'s>) -> io::Result<bool>, &'static str);
+
+struct Trial<'s> {
+    storage: &'s dyn Storage,
+    content: Vec<u8>,
+    other: Vec<u8>,
+    /// Without its folder.
+    listed: String,
+    name: String,
+    renamed: String,
+}
+
+impl<'s> Trial<'s> {
+    fn new(storage: &'s dyn Storage) -> io::Result<Trial<'s>> {
+        let mut content = vec![0; CONTENT_LEN];
+        blake3::Hasher::new_keyed(&random()?).finalize_xof().fill(&mut content);
+        let other = content.iter().map(|byte| !byte).collect();
+        let name = FileHash::of(&content).to_string();
+        let listed = format!("{}/{name}", &name[..2]);
+        Ok(Trial { storage, content, other, name: format!("packs/{listed}"), listed, renamed: format!("trash/{name}") })
     }
 
-    fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        match self.place(name) {
-            Place::Nowhere => Err(io::ErrorKind::NotFound.into()),
-            Place::Below(name) => self.below.read(&name, offset, len),
-            Place::Written { offset: start, len: whole } => {
-                let offset = offset.min(whole);
-                let mut bytes = vec![0; (len as u64).min(whole - offset) as usize];
-                positioned::read_exact_at(&self.state().written, &mut bytes, start + offset)?;
-                Ok(bytes)
+    fn write(&self) -> io::Result<bool> {
+        self.storage.put(&self.name, &self.content).map(|()| true)
+    }
+
+    fn read_back(&self) -> io::Result<bool> {
+        Ok(self.storage.read(&self.name, 0, CONTENT_LEN + 1)? == self.content)
+    }
+
+    fn read_parts(&self) -> io::Result<bool> {
+        for (at, len) in [(0, 1), (4095, 4099), (70_001, 20_000), (CONTENT_LEN - 9, 9)] {
+            if self.storage.read(&self.name, at as u64, len)? != self.content[at..at + len] {
+                return Ok(false);
             }
         }
+        Ok(self.storage.read(&self.name, CONTENT_LEN as u64 - 9, 100)? == self.content[CONTENT_LEN - 9..])
     }
 
-    fn read_anew(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        match self.place(name) {
-            Place::Below(name) => self.below.read_anew(&name, offset, len),
-            _ => self.read(name, offset, len),
+    fn is_listed(&self, folder: &str, name: &str) -> io::Result<bool> {
+        Ok(self.storage.list(folder)?.iter().any(|(listed, len)| listed == name && *len == CONTENT_LEN as u64))
+    }
+
+    fn list(&self) -> io::Result<bool> {
+        self.is_listed("packs", &self.listed)
+    }
+
+    fn replace(&self) -> io::Result<bool> {
+        self.storage.put(&self.name, &self.other)?;
+        Ok(self.storage.read(&self.name, 0, CONTENT_LEN + 1)? == self.other)
+    }
+
+    fn rename(&self) -> io::Result<bool> {
+        self.storage.rename(&self.name, &self.renamed)?;
+        let is_there = self.is_listed("trash", self.listed.rsplit('/').next().unwrap_or_default())?;
+        Ok(is_there && !self.list()? && self.storage.read(&self.renamed, 0, CONTENT_LEN + 1)? == self.other)
+    }
+
+    fn delete(&self) -> io::Result<bool> {
+        self.storage.delete(&self.renamed)?;
+        Ok(self.storage.list("trash")?.is_empty())
+    }
+
+    fn sync(&self) -> io::Result<bool> {
+        self.storage.sync().map(|()| true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{LocalStorage, MemoryStorage};
+
+    #[test]
+    fn what_works_is_found_fit_and_nothing_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let memory = MemoryStorage::default();
+        for storage in [&memory as &dyn Storage, &LocalStorage::new(dir.path())] {
+            let findings = try_out(storage);
+            assert!(
+                findings.len() == 8 && findings.iter().all(|finding| finding.fitness == Fitness::Fit),
+                "{findings:?}"
+            );
+            assert_eq!(storage.list("").unwrap(), []);
         }
     }
 
-    fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
-        let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-        let mut files: BTreeMap<String, u64> = self.below.list(folder)?.into_iter().collect();
-        let changed = self.state().changed.clone();
-        for (name, place) in changed.range(prefix.clone()..).take_while(|(name, _)| name.starts_with(&prefix)) {
-            let name = name[prefix.len()..].to_owned();
-            match place {
-                Place::Nowhere => files.remove(&name),
-                Place::Written { len, .. } => files.insert(name, *len),
-                Place::Below(was) => {
-                    let (folder, last) = was.rsplit_once('/').unwrap_or(("", was));
-                    let listed = self.below.list(folder)?.into_iter().find(|(name, _)| name == last);
-                    listed.and_then(|(_, len)| files.insert(name, len))
-                }
-            };
+    /// Lies in one thing.
+    struct Lies(MemoryStorage, &'static str);
+
+    impl Storage for Lies {
+        fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
+            match self.1 {
+                "write" => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+                "read back" => self.0.put(name, &content[..content.len() / 2]),
+                "replace" if self.0.list("packs")?.len() == 1 => Ok(()),
+                _ => self.0.put(name, content),
+            }
         }
-        Ok(files.into_iter().collect())
+
+        fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+            let offset = if self.1 == "read a part" && offset > 4096 { offset / 4096 * 4096 } else { offset };
+            self.0.read(name, offset, len)
+        }
+
+        fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
+            let mut listed = self.0.list(folder)?;
+            match self.1 {
+                "list" => listed.clear(),
+                "delete" if folder == "trash" && listed.is_empty() => listed.push(("stale".into(), 1)),
+                _ => {}
+            }
+            Ok(listed)
+        }
+
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            if self.1 == "rename" { Ok(()) } else { self.0.rename(from, to) }
+        }
+
+        fn delete(&self, name: &str) -> io::Result<()> {
+            self.0.delete(name)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            if self.1 == "sync" { Err(io::Error::other("input/output error")) } else { Ok(()) }
+        }
     }
 
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.read(from, 0, 0)?;
-        let place = self.place(from);
-        let mut state = self.state();
-        state.changed.insert(from.to_owned(), Place::Nowhere);
-        state.changed.insert(to.to_owned(), place);
-        Ok(())
-    }
-
-    fn delete(&self, name: &str) -> io::Result<()> {
-        self.state().changed.insert(name.to_owned(), Place::Nowhere);
-        Ok(())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn free_bytes(&self) -> io::Result<Option<u64>> {
-        self.below.free_bytes()
+    #[test]
+    fn each_lie_is_found_where_it_is() {
+        for lie in ["write", "read back", "read a part", "list", "replace", "rename", "delete", "sync"] {
+            let findings = try_out(&Lies(MemoryStorage::default(), lie));
+            let last = findings.last().unwrap();
+            assert_eq!((last.what, last.fitness), (lie, Fitness::Unfit), "{findings:?}");
+        }
     }
 }

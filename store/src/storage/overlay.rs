@@ -1,0 +1,124 @@
+//! A storage on which changes are tried: reads find them, and the storage below is as it was.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Seek, SeekFrom, Write},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::Storage;
+use crate::positioned;
+
+/// What was written lies in a file without a name.
+pub(crate) struct TrialStorage {
+    below: Arc<dyn Storage>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The files that are other than below.
+    changed: BTreeMap<String, Place>,
+    written: File,
+    end: u64,
+}
+
+/// Where a file lies that was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    Nowhere,
+    Written {
+        offset: u64,
+        len: u64,
+    },
+    /// Below, under the name that it had.
+    Below(String),
+}
+
+impl TrialStorage {
+    pub(crate) fn new(below: Arc<dyn Storage>) -> io::Result<TrialStorage> {
+        let written = tempfile::tempfile()?;
+        Ok(TrialStorage { below, state: Mutex::new(State { changed: BTreeMap::new(), written, end: 0 }) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place(&self, name: &str) -> Place {
+        self.state().changed.get(name).cloned().unwrap_or_else(|| Place::Below(name.to_owned()))
+    }
+}
+
+impl Storage for TrialStorage {
+    fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let offset = state.end;
+        state.written.seek(SeekFrom::Start(offset))?;
+        state.written.write_all(content)?;
+        state.end += content.len() as u64;
+        state.changed.insert(name.to_owned(), Place::Written { offset, len: content.len() as u64 });
+        Ok(())
+    }
+
+    fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        match self.place(name) {
+            Place::Nowhere => Err(io::ErrorKind::NotFound.into()),
+            Place::Below(name) => self.below.read(&name, offset, len),
+            Place::Written { offset: start, len: whole } => {
+                let offset = offset.min(whole);
+                let mut bytes = vec![0; (len as u64).min(whole - offset) as usize];
+                positioned::read_exact_at(&self.state().written, &mut bytes, start + offset)?;
+                Ok(bytes)
+            }
+        }
+    }
+
+    fn read_anew(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        match self.place(name) {
+            Place::Below(name) => self.below.read_anew(&name, offset, len),
+            _ => self.read(name, offset, len),
+        }
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
+        let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let mut files: BTreeMap<String, u64> = self.below.list(folder)?.into_iter().collect();
+        let changed = self.state().changed.clone();
+        for (name, place) in changed.range(prefix.clone()..).take_while(|(name, _)| name.starts_with(&prefix)) {
+            let name = name[prefix.len()..].to_owned();
+            match place {
+                Place::Nowhere => files.remove(&name),
+                Place::Written { len, .. } => files.insert(name, *len),
+                Place::Below(was) => {
+                    let (folder, last) = was.rsplit_once('/').unwrap_or(("", was));
+                    let listed = self.below.list(folder)?.into_iter().find(|(name, _)| name == last);
+                    listed.and_then(|(_, len)| files.insert(name, len))
+                }
+            };
+        }
+        Ok(files.into_iter().collect())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.read(from, 0, 0)?;
+        let place = self.place(from);
+        let mut state = self.state();
+        state.changed.insert(from.to_owned(), Place::Nowhere);
+        state.changed.insert(to.to_owned(), place);
+        Ok(())
+    }
+
+    fn delete(&self, name: &str) -> io::Result<()> {
+        self.state().changed.insert(name.to_owned(), Place::Nowhere);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        self.below.free_bytes()
+    }
+}
