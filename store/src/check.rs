@@ -53,7 +53,8 @@ const TRIES: u32 = 3;
 /// How far a check goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
-    /// Every file of the repository but packs is read, every pack's directory, and every tree; all chunks are there.
+    /// Every file of the repository but packs is read, every pack's directory, and every tree; all chunks are there, and the bases of deltas, and
+    /// segments list packs as they are. What the ledger knows is passed over.
     Structure,
     /// Beyond it, every pack's bytes match its name.
     Packs,
