@@ -398,7 +398,7 @@ pub struct Unseal {
   heirloom check                           # seconds
   heirloom check --packs                   # compare every file with its name; needs no password
   heirloom check --read-data               # decrypt and verify every byte
-  heirloom check --max-time 30m            # every night: what was verified longest ago, for half an hour
+  heirloom check --max-time 30m            # for a nightly job: longest unverified first
   heirloom check --read-data-subset 5%     # the same by size; 10G does as well
   heirloom check --read-data-subset 2/7    # the second of seven parts, the same on every computer
 

@@ -314,25 +314,24 @@ fn damage_to_sealed_files() {
 /// otherwise.
 ///
 /// - That a file is gone is told by what names it. Nothing names a segment, a snapshot, a session, or a pack without a segment.
+/// - That a pack was replaced by another is told by the segment that names it: it lists other chunks.
 /// - A chunk counts as stored while its pack is there with its length, and nothing was found damaged in it since the repository was opened; here
 ///   all of it was read before. So a backup heals what is missing, cut or grown, and what was noticed.
 const SEALED_FILES: &str = "\
 a data pack
-F  FS FS FS | part  part  | ok      | whole whole whole | F  | first byte, last byte, cut or grown, header, directory, directory's length
-F  -  FS FS | part  part  | ok      | whole whole whole | F  | middle, replaced, first frame
+F  FS FS FS | part  part  | ok      | whole whole whole | F  | first byte, last byte, cut or grown, replaced, header, directory, directory's length
+F  -  FS FS | part  part  | ok      | whole whole whole | F  | middle, first frame
 -  FS FS FS | part  part  | ok      | whole whole whole | F  | deleted
 a data pack of the run that was cut off
 F  F  F  F  | whole whole | ok      | whole whole whole | F  | first byte, last byte, cut or grown, header, directory, directory's length
 F  -  F  F  | whole whole | ok      | whole whole whole | F  | middle, replaced, first frame
 -  -  -  -  | whole whole | ok      | whole whole whole | -  | deleted
 the tree pack of the second snapshot, the next backup being the same
-F  FS FS FS | whole none  | damaged | whole whole whole | F  | first byte, middle, last byte, cut or grown, header, directory, directory's length
-F  S  FS FS | whole none  | damaged | whole whole whole | F  | replaced
+F  FS FS FS | whole none  | damaged | whole whole whole | F  | first byte, middle, last byte, cut or grown, replaced, header, directory, directory's length
 -  FS FS FS | whole none  | damaged | whole whole whole | F  | deleted
 F  S  FS FS | whole part  | damaged | whole whole whole | F  | first frame
 the tree pack of the second snapshot, the next backup being another
-F  FS FS FS | whole none  | damaged | whole whole none  | FS | first byte, middle, last byte, cut or grown, header, directory, directory's length
-F  S  FS FS | whole none  | damaged | whole whole none  | FS | replaced
+F  FS FS FS | whole none  | damaged | whole whole none  | FS | first byte, middle, last byte, cut or grown, replaced, header, directory, directory's length
 -  FS FS FS | whole none  | damaged | whole whole none  | FS | deleted
 F  S  FS FS | whole part  | damaged | whole whole part  | FS | first frame
 a segment

@@ -54,7 +54,8 @@ const TRIES: u32 = 3;
 /// How far a check goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
-    /// Every file of the repository but packs is read, every pack's directory, and every tree; all chunks are there.
+    /// Every file of the repository but packs is read, every pack's directory, and every tree; all chunks are there, and the bases of deltas, and
+    /// segments list packs as they are. What the ledger knows is passed over.
     Structure,
     /// Beyond it, every pack's bytes match its name.
     Packs,
@@ -436,7 +437,10 @@ fn is_there(storage: &dyn Storage, file: &str) -> Result<bool> {
 
 /// The one of the roots `known` that is nearest to snapshot number `at` in a series.
 fn nearest_of(known: &HashSet<ChunkId>, series: &str, snapshots: &[Snapshot], at: usize) -> Option<ChunkId> {
-    let is_fit = |other: &&Snapshot| other.record.series == *series && known.contains(&other.record.root);
+    let is_fit = |other: &&Snapshot| known.contains(&other.record.root) && other.record.series == *series;
+    if known.is_empty() {
+        return None;
+    }
     let before = snapshots[..at].iter().rev().find(is_fit);
     before.or_else(|| snapshots[at..].iter().find(is_fit)).map(|other| other.record.root)
 }

@@ -176,7 +176,7 @@ impl Ledger {
         segments: HashSet<FileHash>,
     ) {
         let gone: Vec<FileHash> = self.packs().filter(|pack| !is_there(pack)).map(|pack| pack.name).collect();
-        gone.iter().for_each(|name| drop(self.packs.remove(name)));
+        self.packs.retain(|name, record| is_there(&SegmentPack { name: *name, len: record.len }));
         (self.roots, self.segments) = (roots, segments);
         self.write(|ledger, database| ledger.try_write(database, &gone));
     }

@@ -482,7 +482,7 @@ fn damaged(files: &Files, folders: &[&str], damages: &[Damage], flips: bool) -> 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
     fn the_files_that_are_named_are_those_that_cannot_be_read(damages in damages()) {

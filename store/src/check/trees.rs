@@ -51,6 +51,9 @@ impl Trees<'_> {
     /// What the tree of `root` has lost. Nodes that it shares with the tree of `beside`, which is whole, are not read.
     pub(super) fn check(&mut self, root: &ChunkId, beside: Option<&ChunkId>) -> Result<Losses> {
         let mut losses = Losses::default();
+        if self.whole.contains(root) {
+            return Ok(losses);
+        }
         let beside = beside.map_or_else(Walk::default, |beside| Walk::new(self.chunks, beside));
         self.check_node(root, None, &mut Tree { beside, losses: &mut losses })?;
         Ok(losses)
