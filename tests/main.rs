@@ -8,6 +8,9 @@ mod roundtrip;
 // What is left when a run is cut off anywhere, the disk loses what was not synced, or is full.
 mod crash;
 
+// Whether processes that write, prune and undelete at once can do harm: every order of their steps.
+mod model;
+
 // What every kind of damage to every kind of file does: a table.
 mod damage;
 
