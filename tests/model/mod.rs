@@ -54,6 +54,7 @@ fn missed_rules() -> Vec<Missed> {
         ("undelete is a writer", |p| p.undelete_is_a_writer = false, UNDELETED, LACKS),
         ("undelete gives way to pruners", |p| p.undelete_looks_for_pruners = false, UNDELETED, FAILS),
         ("readers look again", |p| p.readers_look_again = false, READ, FAILS),
+        ("a pruner reads marks before sessions", |p| p.marks_before_sessions = false, LATE_MARK, LACKS),
         ("sessions before roots", |p| p.sessions_before_roots = false, CRASHES, LACKS),
         ("snapshots before trash", |p| p.roots_before_trash = false, FORGOTTEN, NO_UNDELETE),
         ("chunks are moved out of doomed packs", |p| p.moves_out_of_doomed = false, TWO_PRUNERS, LACKS),
