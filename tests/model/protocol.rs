@@ -2,7 +2,7 @@
 
 use super::state::*;
 
-/// The rules of SPEC §11. All are on; where one is off, the search must find what it is for.
+/// The rules of SPEC §11. All are on; where one is off that is needed, the search must find what it is for.
 #[derive(Clone, Copy, Debug)]
 pub struct Protocol {
     /// A writer announces its session before it reads marks.
@@ -13,10 +13,10 @@ pub struct Protocol {
     pub keeps_first_session: bool,
     /// A writer honours no marks if they doom the only copy of what it carries over from its base.
     pub honours_what_it_can: bool,
-    /// A copy in a doomed pack is none: what a writer has is stored again, and what it carries over is copied.
+    /// A writer chooses its base when its session is announced.
+    pub chooses_base_late: bool,
+    /// A copy in a doomed pack is none: what a writer has is stored again.
     pub doomed_copies_are_none: bool,
-    /// What is carried over is treated like the rest, and not taken for stored because the base has it.
-    pub carries_with_care: bool,
     /// A writer looks for its session before it writes the snapshot.
     pub looks_for_session: bool,
     /// The session that it looks for is the one that it announced before it read marks.
@@ -25,8 +25,10 @@ pub struct Protocol {
     pub announces_anew: bool,
     /// A writer looks for its session after it has written the snapshot.
     pub looks_for_session_again: bool,
-    /// An undelete does as a writer does that carries over everything.
+    /// An undelete reads marks and packs and looks for its session as a writer does.
     pub undelete_is_a_writer: bool,
+    /// An undelete copies what only doomed packs hold.
+    pub undelete_copies: bool,
     /// An undelete does nothing if it finds a pruner.
     pub undelete_looks_for_pruners: bool,
     /// A reader whose pack is gone reads the index anew.
@@ -47,6 +49,8 @@ pub struct Protocol {
     pub mark_before_sessions: bool,
     /// What only its own mark names is deleted only if the roots are what they were.
     pub lists_roots_again: bool,
+    /// What earlier marks name waits for this, too.
+    pub old_marks_wait_for_roots: bool,
     /// A pruner stops if its own session is not in the second listing.
     pub looks_for_own_session: bool,
     /// What earlier marks name waits for the sessions of the first listing.
@@ -66,13 +70,14 @@ impl Protocol {
         marks_before_packs: true,
         keeps_first_session: true,
         honours_what_it_can: true,
+        chooses_base_late: true,
         doomed_copies_are_none: true,
-        carries_with_care: true,
         looks_for_session: true,
         looks_for_first_session: true,
         announces_anew: true,
         looks_for_session_again: true,
         undelete_is_a_writer: true,
+        undelete_copies: true,
         undelete_looks_for_pruners: true,
         readers_look_again: true,
         prunes_alone: true,
@@ -83,6 +88,7 @@ impl Protocol {
         moves_out_of_doomed: true,
         mark_before_sessions: true,
         lists_roots_again: true,
+        old_marks_wait_for_roots: true,
         looks_for_own_session: true,
         waits_for_first_listing: true,
         waits_for_second_listing: true,

@@ -174,8 +174,12 @@ impl Model<'_> {
         // From the plan on, `packs` are those that are to go.
         let Run { marks, unhonoured, packs: to_go, newly_doomed, roots, trash, .. } = state.runs[run];
         let mut swept = state.doomed(marks & !unhonoured) & to_go;
-        if seen == u32::from(roots) || !self.protocol.lists_roots_again {
+        // One that is gone was forgotten; one that has come may need what is to go.
+        let none_came = seen & !u32::from(roots) == 0;
+        if none_came || !self.protocol.lists_roots_again {
             swept |= newly_doomed;
+        } else if self.protocol.old_marks_wait_for_roots {
+            swept = 0;
         }
         let left = to_go & !swept;
         let is_swept = |mark: &usize| state.doomed_by[*mark] & left == 0;

@@ -61,14 +61,6 @@ pub const TWO_PRUNERS: Scenario = Scenario {
     ..USUAL
 };
 
-/// A part of the large one of two pruners.
-pub const LATE_MARK: Scenario = Scenario {
-    name: "a writer and two pruners, one of which is presumed dead wrongly",
-    runs: &[(IMPORT, None), (PRUNE, None), (OTHER_PRUNE, None)],
-    wrong_deaths: 1,
-    ..USUAL
-};
-
 pub const EDITED: Scenario = Scenario {
     name: "an edit of a snapshot that is forgotten, and two prunes",
     old_mark: 0b01,

@@ -114,7 +114,7 @@ impl Model<'_> {
     }
 
     fn choose_base(&self, state: &mut State, run: usize) -> Step {
-        let is_in = |set: Snapshots, base: &usize| set & 1 << *base != 0;
+        let is_in = |set: Snapshots, base: &usize| set & 1 << *base != 0 || !self.protocol.chooses_base_late;
         let (own, base) = match self.kind(run) {
             Kind::Writer { own, base } => (own, base.filter(|base| is_in(state.snapshots, base))),
             Kind::Undelete(base) => (0, Some(base).filter(|base| is_in(state.trash, base))),
@@ -132,16 +132,16 @@ impl Model<'_> {
         if honours { Step::Honour } else { Step::StoreChunks }
     }
 
-    /// Writes the pack of what the repository does not have. What is carried over is read from any pack that is there.
+    /// Writes the pack of what the repository does not have. What an edit carries over is not looked at; an undelete copies it out of
+    /// doomed packs.
     fn store_chunks(&self, state: &mut State, run: usize) -> &'static str {
         let Run { packs, marks, carried, .. } = state.runs[run];
         let doomed = if self.protocol.doomed_copies_are_none { state.doomed(marks) } else { 0 };
         let mut missing = state.reach[self.snapshot_of(run)] & !state.held_by(packs & !doomed);
-        if !self.protocol.carries_with_care {
+        if !(self.is_undelete(run) && self.protocol.undelete_copies) {
             missing &= !carried;
         }
-        let own = if let Kind::Writer { own, .. } = self.kind(run) { own } else { 0 };
-        if missing & !own & !state.held_by(state.packs) != 0 {
+        if missing & carried & !state.held_by(state.packs) != 0 {
             state.finish(run, Step::Failed);
             return "cannot read what it carries over, and fails";
         }
