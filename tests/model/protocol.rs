@@ -27,8 +27,8 @@ pub struct Protocol {
     pub looks_for_session_again: bool,
     /// An undelete reads marks and packs and looks for its session as a writer does.
     pub undelete_is_a_writer: bool,
-    /// An undelete copies what only doomed packs hold.
-    pub undelete_copies: bool,
+    /// What is carried over from a base, or undeleted, is copied if only doomed packs hold it.
+    pub copies_what_it_carries: bool,
     /// An undelete does nothing if it finds a pruner.
     pub undelete_looks_for_pruners: bool,
     /// A reader whose pack is gone reads the index anew.
@@ -77,7 +77,7 @@ impl Protocol {
         announces_anew: true,
         looks_for_session_again: true,
         undelete_is_a_writer: true,
-        undelete_copies: true,
+        copies_what_it_carries: true,
         undelete_looks_for_pruners: true,
         readers_look_again: true,
         prunes_alone: true,

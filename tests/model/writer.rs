@@ -132,16 +132,16 @@ impl Model<'_> {
         if honours { Step::Honour } else { Step::StoreChunks }
     }
 
-    /// Writes the pack of what the repository does not have. What an edit carries over is not looked at; an undelete copies it out of
-    /// doomed packs.
+    /// Writes the pack of what the repository does not have. What is carried over is copied out of doomed packs.
     fn store_chunks(&self, state: &mut State, run: usize) -> &'static str {
         let Run { packs, marks, carried, .. } = state.runs[run];
         let doomed = if self.protocol.doomed_copies_are_none { state.doomed(marks) } else { 0 };
         let mut missing = state.reach[self.snapshot_of(run)] & !state.held_by(packs & !doomed);
-        if !(self.is_undelete(run) && self.protocol.undelete_copies) {
+        if !self.protocol.copies_what_it_carries {
             missing &= !carried;
         }
-        if missing & carried & !state.held_by(state.packs) != 0 {
+        let own = if let Kind::Writer { own, .. } = self.kind(run) { own } else { 0 };
+        if missing & !own & !state.held_by(state.packs) != 0 {
             state.finish(run, Step::Failed);
             return "cannot read what it carries over, and fails";
         }
