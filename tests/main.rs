@@ -10,8 +10,15 @@ mod crash;
 
 // What prune deletes, and what it must not, beside others and when it is cut off.
 mod prune;
+
 // Whether what is copied to another repository is the same there, whatever happens on the way.
 mod copy;
+
+// Whether processes that write, prune and undelete at once can do harm: every order of their steps.
+mod model;
+
+// What becomes of a repository on a stick or a share: on images that are mounted here, and on disks that behave as those do.
+mod filesystems;
 
 // What every kind of damage to every kind of file does: a table.
 mod damage;

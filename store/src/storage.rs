@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     /// What every storage must do, run against each.
-    fn conforms(storage: &dyn Storage) {
+    pub(super) fn conforms(storage: &dyn Storage) {
         assert_eq!(storage.list("packs").unwrap(), []);
         assert_eq!(storage.read("config", 0, 9).unwrap_err().kind(), io::ErrorKind::NotFound);
         storage.put("config", b"one").unwrap();

@@ -1,7 +1,9 @@
 //! What the tests of the store share.
 
+pub mod disks;
 pub mod faulty_storage;
 pub mod folder;
+pub mod images;
 pub mod phone;
 pub mod program;
 

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeSet,
+    fmt::Debug,
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -17,20 +18,51 @@ use crate::{bytes::random, id::encode_hex};
 
 /// Packs lie two folders deep.
 const LIST_MAX_DEPTH: usize = 3;
+/// What macOS says of a share whose files it cannot sync.
+const ENOTTY: i32 = 25;
 
 /// A repository in a folder.
 #[derive(Debug)]
 pub struct LocalStorage {
     root: PathBuf,
+    calls: Box<dyn Calls>,
     /// Folders whose list of names changed since the last sync, or was read: what another process left there unsynced may be
     /// relied on from then on.
     unsynced: Mutex<BTreeSet<PathBuf>>,
 }
 
+/// The calls that change a folder and that file systems answer each in their way; tests answer for them.
+trait Calls: Debug + Send + Sync {
+    fn create(&self, path: &Path) -> io::Result<File> {
+        File::create_new(path)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+}
+
+#[derive(Debug)]
+struct SystemCalls;
+
+impl Calls for SystemCalls {}
+
 impl LocalStorage {
     /// The storage at `root`, which is touched only when something is written.
     pub fn new(root: &Path) -> LocalStorage {
-        LocalStorage { root: root.to_owned(), unsynced: Mutex::default() }
+        LocalStorage::with_calls(root, Box::new(SystemCalls))
+    }
+
+    fn with_calls(root: &Path, calls: Box<dyn Calls>) -> LocalStorage {
+        LocalStorage { root: root.to_owned(), calls, unsynced: Mutex::default() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -61,12 +93,63 @@ impl LocalStorage {
     fn create_temporary(&self) -> io::Result<(File, PathBuf)> {
         let path = self.path("tmp").join(encode_hex(&random::<16>()?));
         self.create_parent(&path)?;
-        let file = retry(|| File::create_new(&path))?;
+        let file = retry(|| self.calls.create(&path))?;
         Ok((file, path))
     }
 
+    fn write_temporary(&self, content: &[u8]) -> io::Result<PathBuf> {
+        let (mut file, temporary) = match self.create_temporary() {
+            // A call that was interrupted had done its work. Nobody else has that name, and nobody needs it.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.create_temporary()?,
+            other => other?,
+        };
+        let written = file.write_all(content).and_then(|()| tolerate_unsupported(retry(|| self.calls.sync(&file))));
+        drop(file);
+        match written {
+            Ok(()) => Ok(temporary),
+            Err(error) => {
+                let _ = self.calls.remove(&temporary);
+                Err(error)
+            }
+        }
+    }
+
+    fn rename_into_place(&self, temporary: &Path, path: &Path) -> io::Result<()> {
+        match retry(|| self.calls.rename(temporary, path)) {
+            // Some shares do not rename onto a name that exists. What is there is not what the name promises: `put` compared. But if
+            // nothing is left to rename, it was done before the answer came, and what is there is what was written.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_there(temporary) => {
+                self.remove(path)?;
+                retry(|| self.calls.rename(temporary, path))
+            }
+            other => other,
+        }
+    }
+
+    /// Removes a file; an interrupted call may have removed it already.
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        match retry(|| self.calls.remove(path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    #[cfg(unix)]
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        match retry(|| File::open(folder)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(folder) => tolerate_unsupported(retry(|| self.calls.sync(&folder))),
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn sync_folder(&self, _folder: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
     fn list_into(&self, folder: &Path, prefix: &str, depth: usize, files: &mut Vec<(String, u64)>) -> io::Result<()> {
-        let entries = match retry(|| fs::read_dir(folder)) {
+        let entries = match fs::read_dir(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other?,
         };
@@ -75,24 +158,23 @@ impl LocalStorage {
             let entry = entry?;
             // A name that is not UTF-8 is none of ours.
             let Ok(name) = entry.file_name().into_string() else { continue };
-            let kind = entry.file_type()?;
-            if kind.is_dir() && depth > 1 {
+            let metadata = match entry.metadata() {
+                // Deleted by another process since it was listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            if metadata.is_dir() && depth > 1 {
                 self.list_into(&entry.path(), &format!("{prefix}{name}/"), depth - 1, files)?;
-            } else if kind.is_file() {
-                match entry.metadata() {
-                    Ok(metadata) => files.push((format!("{prefix}{name}"), metadata.len())),
-                    // Deleted by another process since it was listed.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
-                }
+            } else if metadata.is_file() {
+                files.push((format!("{prefix}{name}"), metadata.len()));
             }
         }
         Ok(())
     }
 
     fn holds(&self, path: &Path, content: &[u8]) -> io::Result<bool> {
-        match fs::metadata(path) {
-            Ok(metadata) if metadata.len() == content.len() as u64 => Ok(fs::read(path)? == content),
+        match retry(|| fs::metadata(path)) {
+            Ok(metadata) if metadata.len() == content.len() as u64 => Ok(retry(|| fs::read(path))? == content),
             Ok(_) => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
@@ -105,24 +187,16 @@ impl LocalStorage {
             return Ok(());
         }
         self.create_parent(&path)?;
-        let (mut file, temporary) = self.create_temporary()?;
-        let written = file.write_all(content).and_then(|()| tolerate_unsupported(file.sync_all())).and_then(|()| {
-            drop(file);
-            rename_into_place(&temporary, &path)
-        });
-        match written {
-            Ok(()) => {
-                self.note_unsynced(&path);
-                Ok(())
-            }
+        let temporary = self.write_temporary(content)?;
+        match self.rename_into_place(&temporary, &path) {
             // A share may report a failure of what it did.
-            Err(_) if !temporary.exists() && self.holds(&path, content).unwrap_or(false) => {
+            Err(error) if is_there(&temporary) || !self.holds(&path, content).unwrap_or(false) => {
+                let _ = self.calls.remove(&temporary);
+                Err(error)
+            }
+            _ => {
                 self.note_unsynced(&path);
                 Ok(())
-            }
-            Err(error) => {
-                let _ = fs::remove_file(&temporary);
-                Err(error)
             }
         }
     }
@@ -148,16 +222,19 @@ impl Storage for LocalStorage {
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
-        let mut files = Vec::new();
-        self.list_into(&self.path(folder), "", LIST_MAX_DEPTH, &mut files)?;
-        Ok(files)
+        // A list that was interrupted is not continued: what it has left out would count as absent.
+        retry(|| {
+            let mut files = Vec::new();
+            self.list_into(&self.path(folder), "", LIST_MAX_DEPTH, &mut files)?;
+            Ok(files)
+        })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let (from, to) = (self.path(from), self.path(to));
         self.create_parent(&to)?;
-        match retry(|| fs::rename(&from, &to)) {
-            Err(_) if !from.exists() && to.exists() => {}
+        match retry(|| self.calls.rename(&from, &to)) {
+            Err(_) if !is_there(&from) && is_there(&to) => {}
             other => other?,
         }
         self.note_unsynced(&from);
@@ -167,20 +244,15 @@ impl Storage for LocalStorage {
 
     fn delete(&self, name: &str) -> io::Result<()> {
         let path = self.path(name);
-        match retry(|| fs::remove_file(&path)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-            Ok(()) => {
-                self.note_unsynced(&path);
-                Ok(())
-            }
-        }
+        self.remove(&path)?;
+        self.note_unsynced(&path);
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
         let mut unsynced = self.lock_unsynced();
         while let Some(folder) = unsynced.first() {
-            sync_folder(folder)?;
+            self.sync_folder(folder)?;
             unsynced.pop_first();
         }
         Ok(())
@@ -218,35 +290,16 @@ fn forget_pages(file: &File) {
 #[cfg(not(target_os = "linux"))]
 fn forget_pages(_file: &File) {}
 
-fn rename_into_place(temporary: &Path, path: &Path) -> io::Result<()> {
-    match retry(|| fs::rename(temporary, path)) {
-        // Some shares do not rename onto a name that exists. What is there is not what the name promises: `put` compared.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            fs::remove_file(path)?;
-            retry(|| fs::rename(temporary, path))
-        }
-        other => other,
-    }
-}
-
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    match retry(|| File::open(folder)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(folder) => tolerate_unsupported(folder.sync_all()),
-    }
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_folder: &Path) -> io::Result<()> {
-    Ok(())
+/// Whether there is such a file; if that cannot be told, there is.
+fn is_there(path: &Path) -> bool {
+    retry(|| path.try_exists()).unwrap_or(true)
 }
 
 /// A file system that cannot sync says so in one of several ways; there is nothing that could be done instead.
 fn tolerate_unsupported(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput) => Ok(()),
+        Err(error) if cfg!(unix) && error.raw_os_error() == Some(ENOTTY) => Ok(()),
         other => other,
     }
 }
@@ -257,6 +310,135 @@ fn retry<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         match operation() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+    use crate::{
+        Depth, Details, Options, PruneOptions, Repository, Source, TreePath, Unlock, check, storage::tests::conforms,
+    };
+
+    /// What file systems are known to answer.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Answer {
+        /// Every third call was interrupted, and did nothing.
+        InterruptedBefore,
+        /// Every third call was interrupted when it had done its work.
+        InterruptedAfter,
+        /// What was renamed is not there any more, because it was renamed.
+        RenamedIsMissing,
+        /// Its new name exists, because it was renamed.
+        RenamedExists,
+        /// Nothing is renamed onto a name that exists.
+        NeverReplaces,
+        CannotSync(io::ErrorKind),
+        CannotSyncOnMacOs,
+    }
+
+    const ANSWERS: [Answer; 8] = [
+        Answer::InterruptedBefore,
+        Answer::InterruptedAfter,
+        Answer::RenamedIsMissing,
+        Answer::RenamedExists,
+        Answer::NeverReplaces,
+        Answer::CannotSync(io::ErrorKind::Unsupported),
+        Answer::CannotSync(io::ErrorKind::InvalidInput),
+        Answer::CannotSyncOnMacOs,
+    ];
+
+    #[derive(Debug)]
+    struct Answering {
+        answer: Answer,
+        calls: AtomicUsize,
+    }
+
+    impl Answering {
+        fn call<T>(&self, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+            let is_third = self.calls.fetch_add(1, Ordering::Relaxed) % 3 == 2;
+            match self.answer {
+                Answer::InterruptedBefore if is_third => Err(io::ErrorKind::Interrupted.into()),
+                Answer::InterruptedAfter if is_third => call().and(Err(io::ErrorKind::Interrupted.into())),
+                _ => call(),
+            }
+        }
+    }
+
+    impl Calls for Answering {
+        fn create(&self, path: &Path) -> io::Result<File> {
+            self.call(|| File::create_new(path))
+        }
+
+        fn sync(&self, file: &File) -> io::Result<()> {
+            match self.answer {
+                Answer::CannotSync(kind) => Err(kind.into()),
+                Answer::CannotSyncOnMacOs => Err(io::Error::from_raw_os_error(ENOTTY)),
+                _ => self.call(|| file.sync_all()),
+            }
+        }
+
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            match self.answer {
+                Answer::NeverReplaces if to.exists() => Err(io::ErrorKind::AlreadyExists.into()),
+                Answer::RenamedIsMissing => fs::rename(from, to).and(Err(io::ErrorKind::NotFound.into())),
+                Answer::RenamedExists => fs::rename(from, to).and(Err(io::ErrorKind::AlreadyExists.into())),
+                _ => self.call(|| fs::rename(from, to)),
+            }
+        }
+
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            self.call(|| fs::remove_file(path))
+        }
+    }
+
+    fn answering(dir: &Path, answer: Answer) -> LocalStorage {
+        LocalStorage::with_calls(dir, Box::new(Answering { answer, calls: AtomicUsize::new(0) }))
+    }
+
+    #[test]
+    fn whatever_a_file_system_answers_what_it_did_counts() {
+        for answer in ANSWERS {
+            let dir = tempfile::tempdir().unwrap();
+            println!("{answer:?}");
+            conforms(&answering(dir.path(), answer));
+            let leftovers = fs::read_dir(dir.path().join("tmp")).unwrap().count();
+            // An interrupted call may have created a file of which nobody was told.
+            assert!(leftovers == 0 || answer == Answer::InterruptedAfter, "{answer:?}: {leftovers} files stay in tmp/");
+        }
+    }
+
+    #[test]
+    fn a_repository_lives_on_whatever_answers() {
+        for answer in ANSWERS {
+            let dir = tempfile::tempdir().unwrap();
+            let storage: Arc<dyn Storage> = Arc::new(answering(dir.path(), answer));
+            let options = Options { pack_bytes: 4096, ..Options::default() };
+            Repository::create(storage.clone(), None, &options).unwrap();
+            let repository = Repository::open(storage, Unlock::Open, None).unwrap();
+            let mut base = None;
+            for generation in 0..4_u8 {
+                let mut editor = repository.edit("a phone", base.as_ref()).unwrap();
+                let content: Vec<u8> =
+                    (0..20_000_u32).flat_map(|n| (n ^ u32::from(generation)).to_le_bytes()).collect();
+                let place = TreePath::new(&format!("file {generation}")).unwrap();
+                editor.write_file(&place, None, 0, &mut content.as_slice()).unwrap();
+                base = Some(editor.commit(Details::new(generation.into(), Source::Import)).unwrap().0);
+            }
+            repository.forget(&[base.unwrap()]).unwrap();
+            repository.prune(&PruneOptions::default(), &|_| std::ops::ControlFlow::Continue(())).unwrap();
+            let repository = Repository::open(Arc::new(LocalStorage::new(dir.path())), Unlock::Open, None).unwrap();
+            assert_eq!(repository.snapshots().unwrap().snapshots.len(), 3, "{answer:?}");
+            let go_on = |_| std::ops::ControlFlow::Continue(());
+            let report = check(&repository, Depth::ReadData, &go_on).unwrap();
+            assert!(report.problems.is_empty(), "{answer:?}: {:?}", report.problems);
+            assert_eq!(fs::read_dir(dir.path().join("sessions")).unwrap().count(), 0, "{answer:?}: a session is left");
         }
     }
 }

@@ -1,0 +1,227 @@
+//! A pruner.
+
+use super::{
+    protocol::{Kind, Model},
+    state::*,
+};
+
+impl Model<'_> {
+    pub(super) fn pruner_step(&self, state: &mut State, run: usize) -> &'static str {
+        match state.runs[run].next {
+            Step::Announce => {
+                state.sessions |= session(run, FIRST);
+                state.runs[run].next = match self.protocol.prunes_alone {
+                    true => Step::LookForPruners,
+                    false => self.after_reading(Step::LookForPruners),
+                };
+                "announces a session that prunes"
+            }
+            Step::ReadMarks => {
+                state.runs[run].marks = state.marks;
+                state.runs[run].next = self.after_reading(Step::ReadMarks);
+                "reads marks"
+            }
+            Step::ListPacks => {
+                state.runs[run].packs = state.packs;
+                state.runs[run].next = self.after_reading(Step::ListPacks);
+                "reads the index"
+            }
+            Step::MoveChunks => self.move_chunks(state, run),
+            Step::WriteMark => {
+                state.marks |= 1 << run;
+                state.runs[run].next = self.after_planning(Step::WriteMark);
+                "writes its mark"
+            }
+            Step::DeleteTrash => {
+                let first = lowest(state.runs[run].trash);
+                state.runs[run].trash &= !first;
+                state.trash &= !first;
+                self.sweep_on(state, run);
+                "deletes trash"
+            }
+            Step::DeletePacks => {
+                let first = lowest(state.runs[run].swept);
+                state.runs[run].swept &= !first;
+                state.packs &= !first;
+                self.sweep_on(state, run);
+                "deletes a pack"
+            }
+            Step::DeleteMarks => {
+                let first = lowest(state.runs[run].marks.into()) as Marks;
+                state.runs[run].marks &= !first;
+                state.marks &= !first;
+                self.sweep_on(state, run);
+                "deletes a mark that is swept"
+            }
+            Step::End => {
+                state.finish(run, Step::Ended);
+                "ends its session"
+            }
+            other => unreachable!("a pruner does not {other:?}"),
+        }
+    }
+
+    pub(super) fn list_sessions(&self, state: &mut State, run: usize, seen: u32) -> &'static str {
+        if self.protocol.waits_for_first_listing {
+            // What is read after this is not known to be honoured by anybody.
+            let marks = if self.protocol.marks_before_sessions { state.runs[run].marks } else { Marks::MAX };
+            state.runs[run].unhonoured = unhonoured(state, run, seen, marks);
+        }
+        state.runs[run].next = self.after_reading(Step::ListSessions);
+        "lists sessions"
+    }
+
+    pub(super) fn list_roots(&self, state: &mut State, run: usize, seen: u32) -> &'static str {
+        state.runs[run].roots = seen as Snapshots;
+        state.runs[run].next = self.after_reading(Step::ListRoots);
+        "lists snapshots"
+    }
+
+    pub(super) fn list_trash(&self, state: &mut State, run: usize, seen: u32) -> &'static str {
+        state.runs[run].trash = seen as Snapshots;
+        state.runs[run].next = self.after_reading(Step::ListTrash);
+        "lists trash"
+    }
+
+    /// What a pruner reads before it plans, in order.
+    pub(super) fn after_reading(&self, step: Step) -> Step {
+        let mut order = [
+            Step::LookForPruners,
+            Step::ReadMarks,
+            Step::ListSessions,
+            Step::ListPacks,
+            Step::ListRoots,
+            Step::ListTrash,
+            Step::MoveChunks,
+        ];
+        if !self.protocol.roots_before_trash {
+            order.swap(4, 5);
+        }
+        if !self.protocol.sessions_before_roots {
+            order[2..6].rotate_left(1);
+        }
+        if !self.protocol.marks_before_sessions {
+            order.swap(1, 2);
+        }
+        following(&order, step)
+    }
+
+    /// What comes after the plan, in order.
+    fn after_planning(&self, step: Step) -> Step {
+        let mut order = [Step::MoveChunks, Step::WriteMark, Step::ListSessionsAgain, Step::ListRootsAgain];
+        if !self.protocol.mark_before_sessions {
+            order.swap(1, 2);
+        }
+        following(&order, step)
+    }
+
+    /// Plans: one copy of each live chunk is kept where it is or moved, and every pack that then holds anything else is to go.
+    fn move_chunks(&self, state: &mut State, run: usize) -> &'static str {
+        let Run { packs, marks, roots, .. } = state.runs[run];
+        let doomed = state.doomed(marks);
+        let mut kept = [0; PACKS];
+        for chunk in members(state.reached_from(roots)).map(|chunk| 1 << chunk) {
+            // What lies in no pack of the list lies in one that is newer.
+            if let Some(pack) = self.copy_to_keep(state, run, chunk, doomed) {
+                kept[pack] |= chunk;
+            }
+        }
+        let stays = |pack: &usize| {
+            let is_doomed = doomed & 1 << *pack != 0;
+            kept[*pack] == state.content[*pack] && !(is_doomed && self.protocol.moves_out_of_doomed)
+        };
+        let to_go = members(packs).filter(|pack| !stays(pack)).fold(0, |set, pack| set | 1 << pack);
+        let moved = members(to_go).fold(0, |moved, pack| moved | kept[pack]);
+        if moved & !state.held_by(state.packs) != 0 {
+            state.finish(run, Step::Failed);
+            return "cannot read what it must move, and fails";
+        }
+        state.write_pack(run, moved);
+        state.doomed_by[run] = to_go;
+        state.runs[run].packs = to_go;
+        state.runs[run].newly_doomed = to_go & !doomed;
+        state.runs[run].next = self.after_planning(Step::MoveChunks);
+        if moved == 0 { "has nothing to move" } else { "moves chunks into a new pack" }
+    }
+
+    fn copy_to_keep(&self, state: &State, run: usize, chunk: Chunks, doomed: Packs) -> Option<usize> {
+        let holds = |pack: &usize| state.content[*pack] & chunk != 0;
+        let copies = members(state.runs[run].packs).filter(holds).fold(0, |set: Packs, pack| set | 1 << pack);
+        let good = if self.protocol.prefers_undoomed && copies & !doomed != 0 { copies & !doomed } else { copies };
+        match self.kind(run) {
+            Kind::Pruner { keeps_old: false } => good.checked_ilog2().map(|pack| pack as usize),
+            _ => members(good).next(),
+        }
+    }
+
+    pub(super) fn list_sessions_again(&self, state: &mut State, run: usize, seen: u32) -> &'static str {
+        if self.protocol.looks_for_own_session && seen & sessions_of(run) == 0 {
+            state.finish(run, Step::Ended);
+            return "misses its own session, and stops";
+        }
+        if unhonoured(state, run, seen, 1 << run) != 0 {
+            state.runs[run].newly_doomed = 0;
+        }
+        if self.protocol.waits_for_second_listing {
+            state.runs[run].unhonoured |= unhonoured(state, run, seen, state.runs[run].marks);
+        }
+        state.runs[run].next = self.after_planning(Step::ListSessionsAgain);
+        "lists sessions again"
+    }
+
+    /// Decides what is deleted.
+    pub(super) fn list_roots_again(&self, state: &mut State, run: usize, seen: u32) -> &'static str {
+        // From the plan on, `packs` are those that are to go.
+        let Run { marks, unhonoured, packs: to_go, newly_doomed, roots, trash, .. } = state.runs[run];
+        let mut swept = state.doomed(marks & !unhonoured) & to_go;
+        // One that is gone was forgotten; one that has come may need what is to go.
+        let none_came = seen & !u32::from(roots) == 0;
+        if none_came || !self.protocol.lists_roots_again {
+            swept |= newly_doomed;
+        } else if self.protocol.old_marks_wait_for_roots {
+            swept = 0;
+        }
+        let left = to_go & !swept;
+        let is_swept = |mark: &usize| state.doomed_by[*mark] & left == 0;
+        let marks = members(marks | 1 << run).filter(is_swept).fold(0, |set, mark| set | 1 << mark);
+        let Run { is_unsure, .. } = state.runs[run];
+        state.runs[run] = Run { marks, trash, swept, is_unsure, ..Run::default() };
+        self.sweep_on(state, run);
+        "lists snapshots again"
+    }
+
+    /// To what is deleted next.
+    fn sweep_on(&self, state: &mut State, run: usize) {
+        let this = &mut state.runs[run];
+        let mut order = [
+            (Step::DeleteTrash, this.trash != 0),
+            (Step::DeletePacks, this.swept != 0),
+            (Step::DeleteMarks, this.marks != 0),
+        ];
+        if !self.protocol.trash_before_packs {
+            order.swap(0, 1);
+        }
+        if !self.protocol.packs_before_marks {
+            order.swap(1, 2);
+        }
+        this.next = order.iter().find(|(_, is_left)| *is_left).map_or(Step::End, |(step, _)| *step);
+    }
+}
+
+/// Which of `marks` some session that was seen does not honour.
+fn unhonoured(state: &State, run: usize, seen: Sessions, marks: Marks) -> Marks {
+    let others = (0..RUNS).filter(|other| *other != run && seen & sessions_of(*other) != 0);
+    others.fold(0, |unhonoured, other| {
+        let honours = if seen & session(other, HONOURING) != 0 { state.honours[other] } else { 0 };
+        unhonoured | marks & !honours
+    })
+}
+
+fn lowest(set: u16) -> u16 {
+    set & set.wrapping_neg()
+}
+
+fn following(order: &[Step], step: Step) -> Step {
+    let at = order.iter().position(|one| *one == step).expect("each is in its order");
+    order[at + 1]
+}
