@@ -218,7 +218,7 @@ pub fn bulk(
     let detail = format!("{} in {}", size(len), duration(write));
     let judged = if speed.write < SLOW {
         Finding::note(
-            "write",
+            "write speed",
             format!("{}/s is slow: {} of a phone take {}", size(speed.write), size(PHONE), duration(whole)),
         )
     } else {
