@@ -577,10 +577,10 @@ pub struct Check {
 /// stores it again if the phone still has it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  heirloom repair --dry-run               # says what it would do
+  heirloom repair --dry-run                 # says what it would do
   heirloom repair
   heirloom repair --from /mnt/other/phones
-  heirloom repair --mark-lost             # when nothing else helps: snapshots become whole again, with holes
+  heirloom repair --mark-lost               # when nothing else helps: snapshots with holes
 
 The password of the other repository is the first that is set of HEIRLOOM_FROM_PASSWORD, HEIRLOOM_FROM_PASSWORD_FILE
 and HEIRLOOM_FROM_PASSWORD_COMMAND; otherwise it is asked for. Exit code 30 says that something is still damaged.")]

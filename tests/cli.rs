@@ -623,6 +623,56 @@ fn damage_ends_with_30_and_is_named() {
     assert!(said.stderr.contains("hint: "), "{said:?}");
 }
 
+#[test]
+fn a_repair_says_what_it_did_and_what_is_left() {
+    let home = Home::new();
+    let folder = home.path(UDID);
+    SmallBackup::default().write(&folder);
+    home.ok(&["import", UDID]);
+    for file in files_below(&home.path("repo")) {
+        let copy = home.path("copy").join(Path::new(&file).strip_prefix(home.path("repo")).unwrap());
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::copy(file, copy).unwrap();
+    }
+    let packs = files_below(&home.path("repo/packs"));
+    let damage = || {
+        for pack in &packs {
+            let mut bytes = fs::read(pack).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(pack, bytes).unwrap();
+        }
+    };
+    damage();
+    let said = home.ok(&["repair", "--dry-run"]);
+    assert!(said.stdout.contains("2 repairs to be done, no problems left: "), "{said:?}");
+    assert_eq!(home.run(&["check", "--packs"]).exit, 30);
+    let said = home.ok(&["repair"]);
+    assert!(said.stdout.contains("restored from its parity\n2 repairs done, no problems left: "), "{said:?}");
+    home.ok(&["check", "--read-data"]);
+    home.assert_exact("latest", &folder);
+
+    fs::remove_dir_all(home.path("repo/parity")).unwrap();
+    damage();
+    let said = home.json(&["repair", "--dry-run"]);
+    assert_eq!((&said["dry_run"], said["left"]["affected"].as_array().unwrap().len()), (&json!(true), 1), "{said}");
+    let said = home.ok(&["repair", "--from", "copy"]);
+    assert!(said.stdout.contains("taken from the other repository"), "{said:?}");
+    home.ok(&["check", "--read-data"]);
+    home.assert_exact("latest", &folder);
+
+    fs::remove_dir_all(home.path("repo/parity")).unwrap();
+    let data = packs.iter().find(|pack| fs::read(pack).unwrap()[9] == 1).unwrap();
+    fs::remove_file(data).unwrap();
+    let said = home.run(&["repair"]);
+    assert_eq!(said.exit, 30, "{said:?}");
+    assert!(said.stdout.contains("left:\n") && said.stdout.contains(" has lost "), "{said:?}");
+    let said = home.ok(&["repair", "--mark-lost"]);
+    assert!(said.stdout.contains("stands in its place, with zeros"), "{said:?}");
+    home.ok(&["check", "--read-data"]);
+    home.ok(&["export", "latest", "--to", "marked"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_ends_with_130_and_leaves_a_whole_repository() {

@@ -21,13 +21,13 @@ use crate::{
     entry::{ChunkRef, Content, Entry},
     error::{Error, Problem, Result},
     export::{Decoded, WINDOW_BYTES, WINDOW_PARTS, read_here},
-    id::ChunkId,
+    id::{ChunkId, SnapshotId},
     name::Name,
     pack::ChunkKind,
     repository::Repository,
-    snapshot::{Snapshot, SnapshotRecord, WARNINGS_MAX},
+    snapshot::{RecordKind, Snapshot, SnapshotRecord, WARNINGS_MAX},
     tree::{TreeIter, parse_item, read_node},
-    writer::{Details, Outcome, SnapshotWriter, WriteStats},
+    writer::{self, Details, Outcome, SnapshotWriter, WriteStats},
 };
 
 /// Copies snapshots of one repository into another.
@@ -178,8 +178,11 @@ impl<'r> Copier<'r> {
         let of_series = |other: &&Snapshot| other.record.series == snapshot.record.series;
         self.snapshots[..at].iter().rev().filter(of_series).find_map(|before| {
             let copy = self.copy_of(before)?;
-            is_exact(&before.record, &copy.record)
-                .then_some(Base { root: copy.record.root, copy_of: Some(before.record.root) })
+            is_exact(&before.record, &copy.record).then_some(Base {
+                id: copy.id,
+                root: copy.record.root,
+                copy_of: Some(before.record.root),
+            })
         })
     }
 
@@ -204,7 +207,13 @@ impl<'r> Copier<'r> {
             source: self.source,
             chunks: &self.chunks,
             root: record.root,
-            writer: self.target.write(&record.series)?,
+            writer: match &base {
+                Some(Base { id, root, .. }) => {
+                    let base = writer::Base { kind: RecordKind::Snapshot, id: *id, root: *root };
+                    self.target.write_after(&record.series, base)?
+                }
+                None => self.target.write(&record.series)?,
+            },
             window: Vec::new(),
             window_bytes: 0,
             progress: CopyProgress { passed, read_bytes: 0 },
@@ -249,6 +258,7 @@ fn is_exact(one: &SnapshotRecord, other: &SnapshotRecord) -> bool {
 
 /// The snapshot of the target on which a copy is made.
 struct Base {
+    id: SnapshotId,
     root: ChunkId,
     /// The tree in the source that has the same entries, if that is known.
     copy_of: Option<ChunkId>,
@@ -256,7 +266,7 @@ struct Base {
 
 impl Base {
     fn any(snapshot: &Snapshot) -> Base {
-        Base { root: snapshot.record.root, copy_of: None }
+        Base { id: snapshot.id, root: snapshot.record.root, copy_of: None }
     }
 }
 

@@ -73,6 +73,12 @@ pub enum Error {
         /// The snapshot.
         id: SnapshotId,
     },
+    /// A snapshot that was to be gone on with has been forgotten since it was listed.
+    #[error("snapshot {id} is not there any more")]
+    SnapshotGone {
+        /// The snapshot, or parked run.
+        id: SnapshotId,
+    },
     /// Bytes of the repository that cannot be what was written.
     #[error("{file} is damaged: {what}")]
     Damaged {

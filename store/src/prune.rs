@@ -32,6 +32,8 @@ use sweep::Sweep;
 
 /// What part of what is needed may be taken by what nobody needs, by default.
 const UNUSED_DEFAULT: f64 = 0.05;
+/// How often a prune begins anew because snapshots come while it works.
+const TRIES_MAX: u32 = 5;
 
 /// How to prune.
 #[derive(Debug, Clone)]
@@ -91,28 +93,32 @@ impl Repository {
     pub fn prune(&self, options: &PruneOptions, on_event: OnEvent) -> Result<PruneOutcome> {
         self.core().config.check_writable()?;
         let mut all = PruneOutcome::default();
-        loop {
-            let (outcome, is_short) = self.prune_once(options, on_event)?;
+        for tries in 1.. {
+            let (outcome, again) = self.prune_once(options, on_event)?;
             let has_freed = outcome.deleted_packs > 0;
             all.add(outcome);
-            // What was freed is room for what could not be moved.
-            if !is_short || !has_freed {
-                // Without room for it there is none.
-                let _ = self.core().keep_reserve();
-                return Ok(all);
+            let is_done = match again {
+                Again::No => true,
+                Again::AsThereIsRoom => !has_freed,
+                Again::AsThereIsMore => tries >= TRIES_MAX,
+            };
+            if is_done {
+                break;
             }
         }
+        // Without room for it there is none.
+        let _ = self.core().keep_reserve();
+        Ok(all)
     }
 
-    /// Gives also whether more could be done if there were more room.
-    fn prune_once(&self, options: &PruneOptions, on_event: OnEvent) -> Result<(PruneOutcome, bool)> {
+    fn prune_once(&self, options: &PruneOptions, on_event: OnEvent) -> Result<(PruneOutcome, Again)> {
         let core = self.core();
         if let Some(cache) = self.cache_dir() {
             end_long_seen(core, cache, unix_seconds())?;
         }
         let session = core.with_reserve(|| Session::begin_prune(core))?;
         let found = Found::read(core, &session)?;
-        // Whatever a root reaches was in the index before.
+        // The index after the marks, which others may sweep, and after the roots: whatever they reach was in the index before.
         let (index, _) = core.load_index(self.cache_dir())?;
         let chunks = Arc::new(ChunkReader::new(core.clone(), index));
         let mut plan = Plan::make(&chunks, &found.roots, &found.whom(), options, on_event)?;
@@ -127,8 +133,13 @@ impl Repository {
             let sweep = Sweep { core, cache_dir: self.cache_dir(), packs, trash: &trash, marks };
             sweep.run(&mut outcome, on_event)?;
         }
+        let again = match release {
+            Release { has_new_roots: true, .. } => Again::AsThereIsMore,
+            _ if plan.is_short => Again::AsThereIsRoom,
+            _ => Again::No,
+        };
         outcome.waits_for = release.waits_for;
-        Ok((outcome, plan.is_short))
+        Ok((outcome, again))
     }
 
     /// Writes what is needed of the packs that are to be moved into new ones, and makes that durable; gives the packs of which nothing is needed then.
@@ -193,6 +204,15 @@ impl PruneOutcome {
     }
 }
 
+/// Whether there is a reason to do all of it again.
+enum Again {
+    No,
+    /// What was freed is room for what could not be moved.
+    AsThereIsRoom,
+    /// A snapshot came meanwhile.
+    AsThereIsMore,
+}
+
 /// What a prune found when it began.
 struct Found {
     marks: Vec<Mark>,
@@ -201,7 +221,6 @@ struct Found {
 }
 
 impl Found {
-    /// In this order: who is not among the others has honoured the marks, or has ended, and then its snapshot is among the roots.
     fn read(core: &Core, session: &Session) -> Result<Found> {
         let (marks, _) = read_marks(&*core.storage, &core.sealer)?;
         let others = session.others()?;
@@ -224,37 +243,35 @@ struct Release {
     marks: Vec<Mark>,
     /// Who may rely on the others.
     waits_for: Vec<SessionInfo>,
+    /// Whether a snapshot or parked run has come since, which may need what goes.
+    has_new_roots: bool,
 }
 
 impl Release {
-    /// Marks what goes, where it is not marked yet.
+    /// Marks what goes, where it is not marked yet. Who is at work and what there is are listed only then: whoever honours no mark of a pack may
+    /// rely on it, and who has ended has left a snapshot, or nothing.
     fn of(core: &Core, session: &Session, found: &Found, going: &BTreeSet<FileHash>) -> Result<Release> {
-        let mut release = Release { packs: BTreeSet::new(), marks: found.marks.clone(), waits_for: Vec::new() };
-        found.marks.iter().for_each(|mark| release.add(mark, &found.others, going));
+        let mut marks = found.marks.clone();
         let doomed: HashSet<&FileHash> = found.marks.iter().flat_map(|mark| &mark.packs).collect();
         let unmarked: BTreeSet<FileHash> = going.iter().copied().filter(|pack| !doomed.contains(pack)).collect();
         if !unmarked.is_empty() {
-            let mark = core.with_reserve(|| Mark::write(core, &unmarked))?;
+            marks.push(core.with_reserve(|| Mark::write(core, &unmarked))?);
             core.storage.sync_all()?;
-            let others = session.others()?;
-            // A snapshot that has come since may need what goes.
-            if Roots::read(core)?.are_among(&found.roots) {
-                release.add(&mark, &others, going);
+        }
+        let (mut packs, mut waits_for) = (going.clone(), Vec::new());
+        for other in session.others()? {
+            let honoured: HashSet<&FileHash> =
+                marks.iter().filter(|mark| other.honours(mark)).flat_map(|mark| &mark.packs).collect();
+            let before = packs.len();
+            packs.retain(|pack| honoured.contains(pack));
+            if packs.len() < before {
+                waits_for.push(other);
             }
-            release.marks.push(mark);
         }
-        Ok(release)
-    }
-
-    fn add(&mut self, mark: &Mark, others: &[SessionInfo], going: &BTreeSet<FileHash>) {
-        let packs: Vec<FileHash> = mark.packs.iter().copied().filter(|pack| going.contains(pack)).collect();
-        let relying: Vec<&SessionInfo> = others.iter().filter(|other| !other.honours(mark)).collect();
-        if relying.is_empty() {
-            self.packs.extend(packs);
-        } else if !packs.is_empty() {
-            let new: Vec<SessionInfo> =
-                relying.into_iter().filter(|other| !self.waits_for.contains(other)).cloned().collect();
-            self.waits_for.extend(new);
+        let has_new_roots = !Roots::read(core)?.are_among(&found.roots);
+        if has_new_roots {
+            packs.clear();
         }
+        Ok(Release { packs, marks, waits_for, has_new_roots })
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     snapshot::{RecordKind, Snapshot, SnapshotList, read_snapshots},
     snapshot_folder::SnapshotFolder,
     storage::Storage,
-    writer::SnapshotWriter,
+    writer::{Base, SnapshotWriter},
 };
 
 const DEFAULT_PACK_BYTES: u32 = 16 << 20;
@@ -248,15 +248,28 @@ impl Repository {
     /// What the storage says, or [`Error::Unsupported`] if only a newer program may write here.
     pub fn write(&self, series: &str) -> Result<SnapshotWriter> {
         self.core.config.check_writable()?;
-        SnapshotWriter::begin(&self.core, self.cache_dir(), series)
+        SnapshotWriter::begin(&self.core, self.cache_dir(), series, None)
+    }
+
+    /// The same, and entries of `base` may be put into it as they are.
+    pub(crate) fn write_after(&self, series: &str, base: Base) -> Result<SnapshotWriter> {
+        self.core.config.check_writable()?;
+        SnapshotWriter::begin(&self.core, self.cache_dir(), series, Some(base))
     }
 
     /// Begins a snapshot of `series` as the backup folder of `base`, or an empty one, to be edited.
     ///
     /// # Errors
-    /// As [`write`](Repository::write), or what is damaged in the tree of `base`, for which [`Error::is_damage`] is true.
+    /// As [`write`](Repository::write); [`Error::SnapshotGone`] if `base` was forgotten meanwhile; or what is damaged in its tree, for which
+    /// [`Error::is_damage`] is true.
     pub fn edit(&self, series: &str, base: Option<&Snapshot>) -> Result<SnapshotEditor> {
-        SnapshotEditor::begin(self.write(series)?, base.map(|base| base.record.root))
+        match base {
+            Some(base) => {
+                let writer = self.write_after(series, Base::snapshot(base))?;
+                SnapshotEditor::begin(writer, Some(base.record.root))
+            }
+            None => SnapshotEditor::begin(self.write(series)?, None),
+        }
     }
 
     /// The newest run of `series` that was cut off and parked since its newest snapshot, if any. One that cannot be read counts as
@@ -275,7 +288,8 @@ impl Repository {
     /// # Errors
     /// As [`edit`](Repository::edit).
     pub fn resume(&self, parked: &Parked) -> Result<SnapshotEditor> {
-        SnapshotEditor::begin(self.write(&parked.record.series)?, Some(parked.record.root))
+        let writer = self.write_after(&parked.record.series, Base::parked(parked))?;
+        SnapshotEditor::begin(writer, Some(parked.record.root))
     }
 
     /// How many bytes can still be written here, if the storage can tell.

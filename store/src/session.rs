@@ -1,10 +1,11 @@
 //! Sessions: who is at work says so, so that nobody deletes what they rely on (SPEC §11).
 //!
-//! A session is announced before anything is listed, and says by its `honours` which marks its owner has read before it relied on anything. So one
-//! who sees no session that does not honour a mark knows that nobody relies on what the mark dooms, unless a snapshot tells.
+//! A session is announced before anything is listed. A second file beside it says which marks its owner has read before it relied on anything. So one
+//! who sees no session that does not honour a mark knows that nobody relies on what the mark dooms, unless a snapshot tells. The first file stays
+//! until the end: were it replaced, one who lists at that moment might see neither, and one that others have ended would come back to life.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
     sync::Arc,
@@ -25,6 +26,8 @@ use crate::{
 
 const SESSIONS_FOLDER: &str = "sessions";
 const TEMPORARY_FOLDER: &str = "tmp";
+/// The name of the second file ends so.
+const HONOURS: &str = "-honours";
 /// In the cache folder: which sessions were seen since when.
 const SEEN_FILE: &str = "sessions";
 /// No backup takes a week.
@@ -84,7 +87,8 @@ impl Session {
 
     fn announce(core: &Arc<Core>, announcement: Announcement) -> Result<Session> {
         end_dead_sessions(core)?;
-        let name = put(core, &announcement)?;
+        let name = fresh_name()?;
+        put(core, &name, &announcement)?;
         Ok(Session { core: core.clone(), name, announcement })
     }
 
@@ -93,17 +97,14 @@ impl Session {
         if marks.is_empty() {
             return Ok(());
         }
-        self.announcement.honours = marks.iter().map(|mark| mark.name).collect();
-        let name = put(&self.core, &self.announcement)?;
-        let before = std::mem::replace(&mut self.name, name);
-        self.core.storage.delete_file(&file(&before))
+        let honours = marks.iter().map(|mark| mark.name).collect();
+        put(&self.core, &format!("{}{HONOURS}", self.name), &Announcement { honours, ..self.announcement.clone() })
     }
 
     /// Announces anew one whose session others have ended. It honours nothing.
     pub(crate) fn renew(&mut self) -> Result<()> {
-        self.announcement.honours.clear();
-        self.name = put(&self.core, &self.announcement)?;
-        Ok(())
+        self.name = fresh_name()?;
+        put(&self.core, &self.name, &self.announcement)
     }
 
     /// Whether nobody has taken this process for dead.
@@ -111,11 +112,12 @@ impl Session {
         Ok(self.core.storage.list_folder(SESSIONS_FOLDER)?.iter().any(|(name, _)| *name == self.name))
     }
 
-    /// Those who are at work beside this one.
+    /// Those who are at work beside this one. Fails if this one was taken for dead.
     pub(crate) fn others(&self) -> Result<Vec<SessionInfo>> {
         let mut sessions = read_sessions(&self.core)?;
+        let count = sessions.len();
         sessions.retain(|session| session.id != self.name);
-        Ok(sessions)
+        if sessions.len() == count { Err(Error::Overtaken) } else { Ok(sessions) }
     }
 
     /// Fails while somebody else prunes.
@@ -130,7 +132,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         // A session that stays behind only delays a prune.
-        let _ = self.core.storage.delete(&file(&self.name));
+        let _ = delete(&self.core, &self.name);
     }
 }
 
@@ -140,10 +142,10 @@ impl SessionInfo {
         self.honours.contains(&mark.name)
     }
 
-    fn of(id: String, announcement: Option<Announcement>) -> SessionInfo {
+    /// By what its files say. One that cannot be read may be anybody's.
+    fn of(id: String, announcement: Option<Announcement>, honours: Vec<FileHash>) -> SessionInfo {
         let is_dead = announcement.as_ref().is_some_and(Announcement::is_dead);
-        // What cannot be read may be anybody's.
-        let Announcement { started, host, pid, prunes, honours, .. } = announcement.unwrap_or_default();
+        let Announcement { started, host, pid, prunes, .. } = announcement.unwrap_or_default();
         SessionInfo { id, started, host, pid, prunes, honours, is_dead }
     }
 }
@@ -180,7 +182,7 @@ impl Repository {
         let mut sessions = self.sessions()?;
         sessions.retain(|session| !id.is_empty() && session.id.starts_with(id));
         let [session] = &sessions[..] else { return Err(Error::NoSuchSession { id: id.to_owned() }) };
-        self.core().storage.delete_file(&file(&session.id))?;
+        delete(self.core(), &session.id)?;
         Ok(sessions.remove(0))
     }
 }
@@ -210,21 +212,36 @@ fn file(name: &str) -> String {
     format!("{SESSIONS_FOLDER}/{name}")
 }
 
-/// Writes a session under a fresh name, which it gives.
-fn put(core: &Core, announcement: &Announcement) -> Result<String> {
-    let name = encode_hex(&random::<16>().map_err(Error::Random)?);
+fn fresh_name() -> Result<String> {
+    Ok(encode_hex(&random::<16>().map_err(Error::Random)?))
+}
+
+fn put(core: &Core, name: &str, announcement: &Announcement) -> Result<()> {
     let payload = serde_json::to_vec(announcement).expect("an announcement is plain JSON");
-    core.storage.put_file(&file(&name), &core.sealer.seal_payload(FileKind::Session, &payload)?)?;
-    Ok(name)
+    core.storage.put_file(&file(name), &core.sealer.seal_payload(FileKind::Session, &payload)?)
+}
+
+/// Deletes both files of a session.
+fn delete(core: &Core, id: &str) -> Result<()> {
+    core.storage.delete_file(&file(id))?;
+    core.storage.delete_file(&file(&format!("{id}{HONOURS}")))
 }
 
 fn read_sessions(core: &Core) -> Result<Vec<SessionInfo>> {
-    let mut sessions = Vec::new();
+    let mut ids = BTreeSet::new();
     for (name, _) in core.storage.list_folder(SESSIONS_FOLDER)? {
-        match read(&*core.storage, core, &name) {
-            Err(error) if error.is_missing_file() => {}
-            read => sessions.push(SessionInfo::of(name, read.ok())),
+        ids.insert(name.strip_suffix(HONOURS).map_or_else(|| name.clone(), str::to_owned));
+    }
+    let mut sessions = Vec::new();
+    for id in ids {
+        let first = read(&*core.storage, core, &id);
+        let second = read(&*core.storage, core, &format!("{id}{HONOURS}"));
+        let has_ended = |read: &Result<Announcement>| read.as_ref().is_err_and(Error::is_missing_file);
+        if has_ended(&first) && has_ended(&second) {
+            continue;
         }
+        let honours = second.as_ref().map_or_else(|_| Vec::new(), |second| second.honours.clone());
+        sessions.push(SessionInfo::of(id, first.or(second).ok(), honours));
     }
     Ok(sessions)
 }
@@ -245,7 +262,7 @@ pub(crate) fn end_long_seen(core: &Core, cache: &Path, now: i64) -> Result<Vec<S
     let since = |session: &SessionInfo| seen.get(&session.id).copied().filter(|&since| since <= now).unwrap_or(now);
     let (ended, watched): (Vec<_>, Vec<_>) =
         read_sessions(core)?.into_iter().partition(|session| now - since(session) >= SILENT_SECONDS);
-    ended.iter().try_for_each(|session| core.storage.delete_file(&file(&session.id)))?;
+    ended.iter().try_for_each(|session| delete(core, &session.id))?;
     let watched: BTreeMap<&str, i64> = watched.iter().map(|session| (session.id.as_str(), since(session))).collect();
     // What is not kept is seen for the first time again.
     if let Ok(bytes) = serde_json::to_vec(&watched) {
@@ -258,7 +275,7 @@ fn end_dead_sessions(core: &Core) -> Result<()> {
     // Before the sessions: who begins to write from now on is not taken for one who has ended.
     let leftovers = core.storage.list_folder(TEMPORARY_FOLDER)?;
     let (dead, alive): (Vec<_>, Vec<_>) = read_sessions(core)?.into_iter().partition(|session| session.is_dead);
-    dead.iter().try_for_each(|session| core.storage.delete_file(&file(&session.id)))?;
+    dead.iter().try_for_each(|session| delete(core, &session.id))?;
     if alive.is_empty() {
         for (name, _) in leftovers {
             core.storage.delete_file(&format!("{TEMPORARY_FOLDER}/{name}"))?;
@@ -327,8 +344,10 @@ mod tests {
         let core = repository.core();
         // No process has this number.
         let gone = Announcement { pid: u32::MAX, ..Announcement::of_this_process() };
-        put(core, &gone).unwrap();
-        let elsewhere = put(core, &Announcement { host: "elsewhere".into(), ..gone }).unwrap();
+        put(core, "gone", &gone).unwrap();
+        put(core, "gone-honours", &gone).unwrap();
+        let elsewhere = "elsewhere".to_owned();
+        put(core, &elsewhere, &Announcement { host: "elsewhere".into(), ..gone }).unwrap();
         storage.put("sessions/torn", b"").unwrap();
         storage.put("tmp/leftover", b"").unwrap();
         let session = Session::begin(core).unwrap();
@@ -338,7 +357,7 @@ mod tests {
         assert!(others.contains(&elsewhere) && others.contains(&"torn".to_owned()));
         assert_eq!(others.len(), if is_linux { 2 } else { 3 });
         assert!(storage.files().contains_key("tmp/leftover"), "somebody may be writing it");
-        for id in [&elsewhere[..9], "torn"] {
+        for id in [&elsewhere[..5], "torn"] {
             repository.end_session(id).unwrap();
         }
         assert!(matches!(repository.end_session(""), Err(Error::NoSuchSession { .. })));

@@ -5,8 +5,8 @@ use crate::{
     error::{Error, Result},
     id::SnapshotId,
     repository::Core,
-    session::Session,
     snapshot::{RecordKind, Snapshot, SnapshotList, read_trash},
+    writer::SnapshotWriter,
 };
 
 impl Repository {
@@ -45,17 +45,19 @@ impl Repository {
     pub fn undelete(&self, snapshot: &Snapshot) -> Result<()> {
         let core = self.core();
         core.config.check_writable()?;
-        let session = core.with_reserve(|| Session::begin(core))?;
-        // Who begins to prune from now on sees this session, and finds the snapshot when it has ended.
-        session.refuse_prunes()?;
-        move_record(core, "undelete", &snapshot.id, RecordKind::Forgotten, RecordKind::Snapshot)?;
-        core.storage.sync_all()
+        let begin = || SnapshotWriter::begin(core, self.cache_dir(), &snapshot.record.series, None);
+        core.with_reserve(begin)?.undelete(snapshot)
     }
 }
 
 /// Takes a snapshot off the list. It is durable with the next sync.
 pub(crate) fn move_to_trash(core: &Core, snapshot: &SnapshotId) -> Result<()> {
     move_record(core, "forget", snapshot, RecordKind::Snapshot, RecordKind::Forgotten)
+}
+
+/// Puts a forgotten snapshot back on the list. It is durable with the next sync.
+pub(crate) fn take_from_trash(core: &Core, snapshot: &SnapshotId) -> Result<()> {
+    move_record(core, "undelete", snapshot, RecordKind::Forgotten, RecordKind::Snapshot)
 }
 
 fn move_record(core: &Core, action: &'static str, id: &SnapshotId, from: RecordKind, to: RecordKind) -> Result<()> {

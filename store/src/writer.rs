@@ -26,7 +26,7 @@ use crate::{
     sealing::{Rebuilt, Unsealing},
     session::{Session, unix_seconds},
     snapshot::{RecordKind, Snapshot, SnapshotRecord, Source, read_snapshots},
-    trash::move_to_trash,
+    trash::{move_to_trash, take_from_trash},
     tree::{self, ENTRY_MAX_LEN, TreeBuilder},
 };
 
@@ -121,16 +121,28 @@ pub struct WriteStats {
 }
 
 impl SnapshotWriter {
-    pub(crate) fn begin(core: &Arc<Core>, cache_dir: Option<&Path>, series: &str) -> Result<SnapshotWriter> {
+    /// Begins a snapshot of `series`. Entries of `base` may be put into it as they are.
+    pub(crate) fn begin(
+        core: &Arc<Core>,
+        cache_dir: Option<&Path>,
+        series: &str,
+        base: Option<Base>,
+    ) -> Result<SnapshotWriter> {
         let mut session = Session::begin(core)?;
         let (mut index, mut problems) = core.load_index(cache_dir)?;
-        session.honour(index.marks())?;
         problems.extend(index.verify_unlisted(&*core.storage)?);
         let snapshots = read_snapshots(&*core.storage, &core.sealer, cache_dir)?;
+        if let Some(base) = &base {
+            base.require(core)?;
+        }
         problems.extend(snapshots.problems.iter().cloned());
         let segment = index.begin_segment()?;
         let previous = snapshots.newest_of(series);
         let chunks = Arc::new(ChunkReader::new(core.clone(), index));
+        // What is carried over is not looked up. If some of it lies where a mark dooms it, the prune is to wait.
+        if base.is_none_or(|base| base.stays(&chunks)) {
+            session.honour(chunks.index().marks())?;
+        }
         Ok(SnapshotWriter {
             previous: previous.map(|snapshot| snapshot.id),
             previous_tree: PreviousTree::new(previous.map(|snapshot| snapshot.record.root)),
@@ -375,6 +387,38 @@ impl SnapshotWriter {
         all.map_err(|error| if error.is_damage() { Error::Overtaken } else { error })
     }
 
+    /// Brings a forgotten snapshot back, with all that it reaches in packs that are there to stay.
+    pub(crate) fn undelete(mut self, snapshot: &Snapshot) -> Result<()> {
+        // Who begins to prune from now on sees this session, and finds the snapshot when it has ended.
+        self.session.refuse_prunes()?;
+        let root = snapshot.record.root;
+        if !self.chunks.index().marks().is_empty() {
+            self.save_from_doomed(&root)?;
+        }
+        self.hold(&root)?;
+        let core = self.chunks.core.clone();
+        take_from_trash(&core, &snapshot.id)?;
+        core.storage.sync_all()?;
+        self.hold(&root).or_else(|error| {
+            move_to_trash(&core, &snapshot.id)?;
+            core.storage.sync_all()?;
+            Err(error)
+        })
+    }
+
+    /// Stores again what of a tree lies only in packs that a mark dooms.
+    fn save_from_doomed(&mut self, root: &ChunkId) -> Result<()> {
+        let chunks = self.chunks.clone();
+        walk(&chunks, root, &mut |kind, id| {
+            if !self.has(id)? {
+                self.put_chunk(kind, &chunks.read(id, kind)?, |_, _| None)?;
+            }
+            Ok(true)
+        })?;
+        self.flush()?;
+        chunks.core.storage.sync_all()
+    }
+
     /// Makes everything durable, and then a record that is no snapshot.
     ///
     /// # Errors
@@ -502,6 +546,36 @@ impl SnapshotWriter {
         segment.append(written);
         let cache = index_cache(self.cache_dir.as_deref());
         self.chunks.index_mut().write_segment(&*core.storage, &core.sealer, cache.as_deref(), segment)
+    }
+}
+
+/// A snapshot or parked run whose entries are carried over.
+pub(crate) struct Base {
+    pub(crate) kind: RecordKind,
+    pub(crate) id: SnapshotId,
+    pub(crate) root: ChunkId,
+}
+
+impl Base {
+    pub(crate) fn snapshot(snapshot: &Snapshot) -> Base {
+        Base { kind: RecordKind::Snapshot, id: snapshot.id, root: snapshot.record.root }
+    }
+
+    pub(crate) fn parked(parked: &Parked) -> Base {
+        Base { kind: RecordKind::Parked, id: parked.id, root: parked.record.root }
+    }
+
+    /// Fails if it was forgotten since it was listed: a prune may have come since.
+    fn require(&self, core: &Core) -> Result<()> {
+        let listed = core.storage.list_folder(self.kind.folder())?;
+        let id = self.id.to_string();
+        if listed.iter().any(|(name, _)| *name == id) { Ok(()) } else { Err(Error::SnapshotGone { id: self.id }) }
+    }
+
+    /// Whether all that it reaches lies in packs that no mark dooms.
+    fn stays(&self, chunks: &ChunkReader) -> bool {
+        let holds = |id: &ChunkId| if chunks.holds(id)? { Ok(true) } else { Err(Error::ChunkMissing { id: *id }) };
+        chunks.index().marks().is_empty() || walk(chunks, &self.root, &mut |_, id| holds(id)).is_ok()
     }
 }
 

@@ -25,13 +25,14 @@ impl Roots {
     /// Reads all of them. Of a snapshot that cannot be read nobody knows what it needs, so that nothing may be deleted; a parked run that cannot be
     /// read is none.
     pub(crate) fn read(core: &Core) -> Result<Roots> {
+        let records = |kind| read_records(&*core.storage, &core.sealer, kind);
+        // Before the snapshots: a parked run that becomes one meanwhile is found here, or there.
+        let parked =
+            records(RecordKind::Parked)?.into_iter().filter_map(|(id, record)| Some((id, record.ok()?))).collect();
         let list = read_snapshots(&*core.storage, &core.sealer, None)?;
         if let Some(problem) = list.problems.into_iter().next() {
             return Err(Error::Damaged { file: problem.file, what: problem.what });
         }
-        let records = |kind| read_records(&*core.storage, &core.sealer, kind);
-        let parked =
-            records(RecordKind::Parked)?.into_iter().filter_map(|(id, record)| Some((id, record.ok()?))).collect();
         let mut roots = Roots { snapshots: list.snapshots, parked, pinned: Vec::new(), forgotten: BTreeMap::new() };
         // After the snapshots: what is forgotten meanwhile is found there, or here.
         let forgotten = records(RecordKind::Forgotten)?;

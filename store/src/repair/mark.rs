@@ -14,7 +14,7 @@ use crate::{
     sealing::Resealing,
     snapshot::{RecordKind, Snapshot, WARNINGS_MAX},
     tree::{ChunkSource, TreeIter, parse_item},
-    writer::{Details, SnapshotWriter},
+    writer::{self, Details, SnapshotWriter},
 };
 
 /// Zeros that stand for one chunk.
@@ -67,7 +67,7 @@ impl Marking {
     fn begin(repository: &Repository, old: &Snapshot) -> Result<Marking> {
         let record = &old.record;
         let mut marking = Marking {
-            writer: repository.write(&record.series)?,
+            writer: repository.write_after(&record.series, writer::Base::snapshot(old))?,
             warnings: record.warnings.clone(),
             warning_count: record.warning_count,
             lost_files: record.lost_files,
