@@ -322,11 +322,14 @@ pub(crate) fn read_slots(storage: &dyn Storage) -> Result<(Vec<Slot>, Vec<Proble
     Ok((slots, problems))
 }
 
-/// The two files of every slot, as far as they are named as such; each with its text if it is whole.
-pub(crate) fn slot_copies(storage: &dyn Storage) -> Result<Vec<[(String, Option<Vec<u8>>); 2]>> {
+/// A file of a slot, and its text if it is whole.
+pub(crate) type SlotCopy = (String, Option<Vec<u8>>);
+
+/// The two files of every slot of which there is one.
+pub(crate) fn slot_copies(storage: &dyn Storage) -> Result<Vec<[SlotCopy; 2]>> {
     let names = storage.list_folder(KEYS_FOLDER)?.into_iter().map(|(name, _)| name).filter(|name| is_slot_name(name));
     let slots: BTreeSet<String> = names.map(|name| name[..16].to_owned()).collect();
-    let copy = |slot: &str, number: u8| -> Result<(String, Option<Vec<u8>>)> {
+    let copy = |slot: &str, number: u8| -> Result<SlotCopy> {
         let file = format!("{KEYS_FOLDER}/{slot}-{number}");
         match read_slot(storage, &file) {
             Ok(read) if read.slot == slot => Ok((file.clone(), Some(storage.read_whole(&file, TEXT_MAX_LEN)?))),

@@ -430,7 +430,7 @@ mod tests {
             |number: u16| (0..16).filter(|bit| number >> bit & 1 == 1).fold(0, |sum, bit| sum ^ BASIS[bit as usize]);
         let multiply = |a: u16, b: u16| {
             let product = (0..16).filter(|bit| b >> bit & 1 == 1).fold(0u32, |sum, bit| sum ^ u32::from(a) << bit);
-            (16..32).rev().fold(product, |rest, bit| rest ^ (0x1002d << (bit - 16)) * (rest >> bit & 1)) as u16
+            (16..32).rev().fold(product, |rest, bit| rest ^ ((0x1002d << (bit - 16)) * (rest >> bit & 1))) as u16
         };
         let (storage, name, bytes) = protected(250_000);
         let shape = Shape::of(bytes.len());

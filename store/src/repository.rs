@@ -145,7 +145,7 @@ impl Repository {
         Repository::open_by(storage, unopened, unlock, cache_dir)
     }
 
-    /// The same of a repository that has lost even its `config`, to be [repaired](crate::repair): a slot has a copy.
+    /// The same of a repository that has lost even its `config`, to be [repaired](crate::repair()): a slot has a copy.
     ///
     /// # Errors
     /// As [`open`](Repository::open).
