@@ -267,23 +267,6 @@ impl Index {
         self.segments.iter().flat_map(|open| &open.segment.packs).map(|pack| (pack.name, pack.len)).collect()
     }
 
-    /// Calls `each` for every delta in a pack that is there: with the pack, and the id of the delta's base.
-    pub(crate) fn for_each_delta(&self, each: &mut dyn FnMut(&SegmentPack, &ChunkId) -> Result<()>) -> Result<()> {
-        for OpenSegment { segment, presence } in self.all_segments() {
-            let is_there =
-                |pack: u32| presence.get(pack as usize).is_some_and(|&presence| presence != Presence::Absent);
-            let (mut deltas, mut outcome) = (segment.deltas.iter().peekable(), Ok(()));
-            segment.for_each(&mut |number, entry| {
-                let base = deltas.next_if(|(delta, _)| *delta == number).map(|(_, base)| base);
-                if let Some(base) = base.filter(|_| outcome.is_ok() && is_there(entry.pack)) {
-                    outcome = each(&segment.packs[entry.pack as usize], base);
-                }
-            })?;
-            outcome?;
-        }
-        Ok(())
-    }
-
     /// Counts packs as gone.
     pub(crate) fn drop_packs(&mut self, gone: &HashSet<FileHash>) {
         self.packs.retain(|name, _| !gone.contains(name));

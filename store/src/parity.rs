@@ -55,7 +55,6 @@ pub(crate) fn restore(storage: &dyn Storage, name: &FileHash, remains: &[String]
     (FileHash::of(&bytes) == *name).then_some(bytes)
 }
 
-#[allow(dead_code, reason = "prune deletes the sidecars of what it deletes")]
 /// Deletes the sidecar of the file `name`, if there is one.
 pub(crate) fn delete(storage: &dyn Storage, name: &FileHash) -> Result<()> {
     storage.delete_file(&parity_file(name))

@@ -54,6 +54,7 @@ impl Sweep<'_> {
 
     fn delete_trash(&self, outcome: &mut PruneOutcome) -> Result<()> {
         for id in self.trash {
+            // Before the record, or a repair would bring it back.
             parity::delete(&*self.core.storage, id)?;
             self.core.storage.delete_file(&RecordKind::Forgotten.file(id))?;
             outcome.trash += 1;
@@ -68,7 +69,6 @@ impl Sweep<'_> {
         on_event: OnEvent,
     ) -> Result<()> {
         for (done, pack) in (1..).zip(self.packs) {
-            parity::delete(&*self.core.storage, pack)?;
             self.core.storage.delete_file(&pack_file(pack))?;
             outcome.deleted_packs += u64::from(there.contains_key(pack));
             outcome.deleted_bytes += there.get(pack).unwrap_or(&0);
@@ -83,6 +83,7 @@ impl Sweep<'_> {
     fn delete_marks(&self, there: &HashMap<FileHash, u64>) -> Result<()> {
         let is_left = |pack: &FileHash| there.contains_key(pack) && !self.packs.contains(pack);
         for done in self.marks.iter().filter(|mark| !mark.packs.iter().any(is_left)) {
+            done.packs.iter().try_for_each(|pack| parity::delete(&*self.core.storage, pack))?;
             self.core.storage.delete_file(&mark::file(&done.name))?;
         }
         self.core.storage.sync_all()

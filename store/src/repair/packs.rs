@@ -1,7 +1,7 @@
 //! Packs that are damaged or missing, and the index of what is there.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     ops::ControlFlow,
     sync::{
         Arc,
@@ -62,7 +62,7 @@ impl Repair<'_> {
             }
         }
         self.storage.sync_all()?;
-        let lost = self.salvage(lost)?;
+        self.salvage(&lost)?;
         for pack in &lost {
             let file = pack_file(&pack.name);
             let was_there = self.set_aside(&file)?;
@@ -123,9 +123,8 @@ impl Repair<'_> {
         Some((bytes, "taken from the other repository"))
     }
 
-    /// Writes what can be read of packs that are lost, and nowhere else, into new packs, and a segment that names what is there and nothing else. A pack that
-    /// holds a delta of what is lost becomes one of them: what is left in the index can be read. Gives all of them.
-    fn salvage(&mut self, mut lost: Vec<Broken>) -> Result<Vec<Broken>> {
+    /// Writes what can be read of packs that are lost, and nowhere else, into new packs, and a segment that names what is there and nothing else.
+    fn salvage(&mut self, lost: &[Broken]) -> Result<()> {
         let (index, _) = self.core.load_index(self.repository.cache_dir())?;
         let chunks = Arc::new(ChunkReader::new(self.core.clone(), index));
         let mut salvage = Salvage {
@@ -134,24 +133,11 @@ impl Repair<'_> {
             lost: lost.iter().map(|pack| pack.name).collect(),
             saved: HashSet::new(),
         };
-        let mut done = 0;
-        loop {
-            for pack in &lost[done..] {
-                self.save_from(pack, &mut salvage)?;
-            }
-            done = lost.len();
-            let more = salvage.dead_deltas()?;
-            if more.is_empty() {
-                break;
-            }
-            salvage.lost.extend(more.iter().map(|pack| pack.name));
-            lost.extend(more);
-        }
+        lost.iter().try_for_each(|pack| self.save_from(pack, &mut salvage))?;
         let Salvage { mut ingest, lost: gone, .. } = salvage;
         let (written, _) = ingest.finish()?;
         self.storage.sync_all()?;
-        self.write_index(&chunks, &gone, written)?;
-        Ok(lost)
+        self.write_index(&chunks, &gone, written)
     }
 
     fn save_from(&mut self, pack: &Broken, salvage: &mut Salvage) -> Result<()> {
@@ -223,21 +209,8 @@ impl Salvage {
         Ok(())
     }
 
-    /// The packs that stay, but hold a delta whose base does not.
-    fn dead_deltas(&self) -> Result<Vec<Broken>> {
-        let (mut dead, index) = (BTreeMap::new(), self.chunks.index());
-        index.for_each_delta(&mut |pack, base| {
-            if !self.lost.contains(&pack.name) && !dead.contains_key(&pack.name) && !self.is_held(base)? {
-                dead.insert(pack.name, pack.len);
-            }
-            Ok(())
-        })?;
-        Ok(dead.into_iter().map(|(name, len)| Broken { name, len }).collect())
-    }
-
     /// Whether a chunk was saved, or lies in a pack that stays.
     fn is_held(&self, id: &ChunkId) -> Result<bool> {
-        let stays = || Ok(self.chunks.places(id)?.iter().any(|place| !self.lost.contains(&place.pack.name)));
-        if self.saved.contains(id) { Ok(true) } else { stays() }
+        Ok(self.saved.contains(id) || self.chunks.index().contains(id, &|pack| !self.lost.contains(pack))?)
     }
 }
