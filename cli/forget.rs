@@ -64,7 +64,8 @@ pub fn run(args: &Forget, global: &Global, report: &Report) -> Result<Exit> {
         plan.print(report)?;
     }
     let prunes = args.prune && !args.dry_run;
-    let would_free_bytes = if prunes { None } else { would_free(&repository, &removed, report)? };
+    let is_idle = prunes || removed.is_empty();
+    let would_free_bytes = if is_idle { None } else { would_free(&repository, &removed, report)? };
     if !args.dry_run {
         repository.forget(&removed)?;
     }

@@ -65,7 +65,7 @@ fn the_first_evening() {
         say(&["snapshots"]),
         str![[r#"
 error: repo: there is no repository here
-hint: create one with `heirloom --repo PATH init`
+hint: create one with `heirloom --repo repo init`
 exit 10
 
 "#]]
@@ -936,6 +936,7 @@ ID        TIME                    REASON
 [..]  2024-06-30 08:00  kept  daily 2024-06-30, within 6h
 
 2 snapshots would be forgotten
+a prune would free [..]
 exit 0
 
 "#]]
@@ -990,6 +991,7 @@ ID        TIME                       REASON
 [..]  2025-01-01 09:00  removed  named
 
 forgot 2 snapshots
+a prune would free [..]
 undo: heirloom undelete [..] [..], until the next prune
 exit 0
 

@@ -271,7 +271,9 @@ fn a_copy_that_is_cut_off_anywhere_goes_on_and_stores_nothing_twice() {
         let torn = Torn::ALL[at % Torn::ALL.len()];
         let disk = Arc::new(FaultyStorage::new(&empty, Fault::Stop { at, torn }));
         let copied = copy_to(&story, &disk);
-        assert!(copied.is_err() || at + 1 == changes || !disk.has_stopped(), "at {at}: a lost change was not noticed");
+        // Nobody waits for the end of a session, nor for the reserve.
+        let is_waited_for = !["sessions/", "reserve"].iter().any(|name| disk.last_change().starts_with(name));
+        assert!(copied.is_err() || !is_waited_for || !disk.has_stopped(), "at {at}: a lost change was not noticed");
         verify_cut(&story, &disk.files(), chunks, &format!("stopped at {at}, {torn:?}"));
     }
 }

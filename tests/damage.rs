@@ -223,7 +223,7 @@ fn back_up(mut editor: SnapshotEditor, folder: &Folder, time: i64) -> heirloom_s
 /// The files that a run added, by what they are; it adds at most one of each kind.
 fn what_is_new(before: &Files, after: &Files) -> BTreeMap<&'static str, String> {
     let mut new = BTreeMap::new();
-    for (name, bytes) in after.iter().filter(|(name, _)| !before.contains_key(*name)) {
+    for (name, bytes) in after.iter().filter(|(name, _)| !before.contains_key(*name) && *name != "reserve") {
         let kind = ["", "data pack", "tree pack", "segment", "snapshot"][usize::from(bytes[9])];
         assert_eq!(new.insert(kind, name.clone()), None, "two files of a kind make the table ambiguous");
     }

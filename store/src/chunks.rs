@@ -135,7 +135,8 @@ impl ChunkReader {
                 match self.read_place(id, kind, &place, depth) {
                     Ok(read) => return Ok(read),
                     Err(error) => {
-                        if error.is_damage() {
+                        // That the base of a delta is gone is no fault of the pack.
+                        if error.is_damage() && !matches!(error, Error::ChunkMissing { .. }) {
                             self.core.distrust(place.pack.name);
                         }
                         missed.extend(error.is_missing_file().then_some(place.pack.name));

@@ -62,6 +62,7 @@ struct State {
     fault: Fault,
     stopped: bool,
     torn_file: Option<String>,
+    last_change: String,
     pack_bytes_put: u64,
 }
 
@@ -94,6 +95,7 @@ impl FaultyStorage {
             fault,
             stopped: false,
             torn_file: None,
+            last_change: String::new(),
             pack_bytes_put: 0,
         }))
     }
@@ -125,6 +127,11 @@ impl FaultyStorage {
     /// The file of a [`Torn`] `put`, if it left one under its name.
     pub fn torn_file(&self) -> Option<String> {
         self.state().torn_file.clone()
+    }
+
+    /// The file that was to be changed at the fault, or last.
+    pub fn last_change(&self) -> String {
+        self.state().last_change.clone()
     }
 
     /// Bytes of the packs that were put.
@@ -163,6 +170,9 @@ impl State {
     /// Counts a change and lets it happen, unless the fault is here.
     fn change(&mut self, change: Change) -> io::Result<()> {
         let number = self.count()?;
+        self.last_change = match &change {
+            Change::Put(name, _) | Change::Rename(name, _) | Change::Delete(name) => name.clone(),
+        };
         if let (Fault::Full { from }, Change::Put(..)) = (self.fault, &change)
             && number >= from
         {
@@ -237,6 +247,7 @@ impl Storage for FaultyStorage {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.state();
         let number = state.count()?;
+        "all".clone_into(&mut state.last_change);
         if matches!(state.fault, Fault::Stop { at, .. } if at == number) {
             state.stopped = true;
             return Err(io::Error::other("the disk stopped"));
