@@ -16,7 +16,10 @@
 //! Others may be at work. What a snapshot names was written before it, so snapshots are listed before segments and packs; and what was listed
 //! and is gone when it is read is no damage if nothing names it when all is listed again.
 
-use std::{collections::HashSet, ops::ControlFlow};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::ControlFlow,
+};
 
 mod ledger;
 mod packs;
@@ -38,7 +41,7 @@ use crate::{
     pins::check_pins,
     remembered::PASSWORDS_FOLDER,
     repository::{Probe, Repository},
-    session::unix_seconds,
+    session::{SESSIONS_FOLDER, unix_seconds},
     snapshot::{RecordKind, Snapshot, SnapshotRecord, read_records, read_snapshots},
     storage::Storage,
 };
@@ -203,11 +206,17 @@ pub fn check_packs_without_key(storage: &dyn Storage, on_event: OnEvent) -> Resu
     let Probe { parity, problems, .. } = Repository::probe(storage)?;
     let mut report = CheckReport { problems, ..CheckReport::default() };
     report.problems.extend(check_small_files(storage)?);
-    if parity {
-        report.problems.extend(check_parity(storage, true)?);
-    }
     let packs: Vec<SegmentPack> =
         list_packs(storage)?.into_iter().map(|(name, len)| SegmentPack { name, len }).collect();
+    if parity {
+        let mut names: Vec<FileHash> = packs.iter().map(|pack| pack.name).collect();
+        // Somebody may have written a pack, and be about to write its sidecar: without the key nobody can tell.
+        if !storage.list_folder(SESSIONS_FOLDER)?.is_empty() {
+            let listed = parity::list(storage)?;
+            names.retain(|name| listed.contains_key(name));
+        }
+        report.problems.extend(check_parity(storage, names, true)?);
+    }
     packs::check_names(storage, &packs, &mut report, on_event)?;
     report.problems.sort();
     Ok(report)
@@ -225,15 +234,17 @@ pub(crate) fn survey(
     let mut report = CheckReport { problems: repository.problems().to_vec(), ..CheckReport::default() };
     report.problems.extend(check_small_files(storage)?);
     report.problems.extend(check_pins(core)?);
-    if core.config.parity {
-        report.problems.extend(check_parity(storage, options.depth > Depth::Structure)?);
-    }
     // Before the index: what these name was written before them.
     let records = Records::read(repository)?;
     let (chunks, of_index) = settled_index(repository)?;
     let is_expected = !options.full && ledger.packs().all(|pack| is_listed(&chunks, &pack));
     if !is_expected {
         ledger.distrust();
+    }
+    if core.config.parity {
+        // Of a pack that no segment names it may not be written yet.
+        let named = chunks.index().named_packs().into_keys().collect();
+        report.problems.extend(check_parity(storage, named, options.depth > Depth::Structure)?);
     }
     let (unreadable, is_gone) = packs::check_packs(&chunks, options, &mut ledger, &mut report, on_event)?;
     let mut view = View { repository, chunks, of_index, unreadable, is_settled: true };
@@ -363,12 +374,25 @@ fn check_small_files(storage: &dyn Storage) -> Result<Vec<Problem>> {
     Ok(problems)
 }
 
-/// What is wrong with the sidecars of all packs and snapshots that are there.
-fn check_parity(storage: &dyn Storage, deep: bool) -> Result<Vec<Problem>> {
-    let snapshots = storage.list_folder(RecordKind::Snapshot.folder())?;
-    let snapshots = snapshots.iter().filter_map(|(name, _)| FileHash::from_hex(name));
-    let protected: Vec<FileHash> = list_packs(storage)?.into_keys().chain(snapshots).collect();
-    Ok(parity::check(storage, &protected, deep)?.into_iter().map(|(_, problem)| problem).collect())
+/// What is wrong with the sidecars of `packs`, and of all snapshots, that are there and stay there.
+fn check_parity(storage: &dyn Storage, packs: Vec<FileHash>, deep: bool) -> Result<Vec<Problem>> {
+    let snapshots = || -> Result<HashSet<FileHash>> {
+        let listed = storage.list_folder(RecordKind::Snapshot.folder())?;
+        Ok(listed.iter().filter_map(|(name, _)| FileHash::from_hex(name)).collect())
+    };
+    let mut protected: Vec<FileHash> = packs.into_iter().chain(snapshots()?).collect();
+    let is_left = |packs: &HashMap<FileHash, u64>, snapshots: &HashSet<FileHash>, name: &FileHash| {
+        packs.contains_key(name) || snapshots.contains(name)
+    };
+    let (there, records) = (list_packs(storage)?, snapshots()?);
+    protected.retain(|name| is_left(&there, &records, name));
+    let mut found = parity::check(storage, &protected, deep)?;
+    if !found.is_empty() {
+        // A prune may have deleted some meanwhile.
+        let (there, records) = (list_packs(storage)?, snapshots()?);
+        found.retain(|(name, _)| is_left(&there, &records, name));
+    }
+    Ok(found.into_iter().map(|(_, problem)| problem).collect())
 }
 
 /// What holds chunks.

@@ -178,6 +178,12 @@ impl Index {
         Ok(broken.iter().map(problem).collect())
     }
 
+    /// The packs that no segment names, and that are relied on.
+    pub(crate) fn unlisted_packs(&self) -> Vec<SegmentPack> {
+        let packs = self.unlisted.iter().flat_map(|open| open.segment.packs.iter().zip(&open.presence));
+        packs.filter(|(_, presence)| **presence == Presence::There).map(|(pack, _)| *pack).collect()
+    }
+
     fn missing_packs(&self) -> Vec<(FileHash, String)> {
         let named = self.segments.iter().flat_map(|open| open.segment.packs.iter().zip(&open.presence));
         let mut missing: Vec<_> = named

@@ -15,7 +15,9 @@ use crate::{
     bytes::Cursor,
     error::{Error, Problem, Result},
     id::{FileHash, RepositoryId},
-    index::list_by_digits,
+    index::{SegmentPack, list_by_digits},
+    pack::pack_file,
+    repository::Core,
     seal::{self, FileKind, HEADER_LEN},
     storage::Storage,
 };
@@ -58,6 +60,21 @@ pub(crate) fn restore(storage: &dyn Storage, name: &FileHash, remains: &[String]
 /// Deletes the sidecar of the file `name`, if there is one.
 pub(crate) fn delete(storage: &dyn Storage, name: &FileHash) -> Result<()> {
     storage.delete_file(&parity_file(name))
+}
+
+impl Core {
+    /// Writes the sidecars that packs lack, if the repository has parity: a run that was cut off may have written a pack alone.
+    pub(crate) fn add_parity(&self, packs: &[SegmentPack]) -> Result<()> {
+        if packs.is_empty() || !self.config.parity {
+            return Ok(());
+        }
+        let (storage, listed) = (&*self.storage, list(&*self.storage)?);
+        for pack in packs.iter().filter(|pack| !listed.contains_key(&pack.name)) {
+            let bytes = storage.read_exactly(&pack_file(&pack.name), 0, pack.len as usize)?;
+            write(storage, &self.config.id, &pack.name, &bytes)?;
+        }
+        Ok(())
+    }
 }
 
 /// The files that have a sidecar, each with the sidecar's length.

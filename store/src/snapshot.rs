@@ -141,11 +141,11 @@ impl SnapshotRecord {
         }
         let bytes = core.sealer.seal_payload(kind.file_kind(), &payload)?;
         let id = FileHash::of(&bytes);
-        core.storage.put_file(&kind.file(&id), &bytes)?;
         if kind == RecordKind::Snapshot && core.config.parity {
-            // The snapshot is there. That it has no parity is for a check to say, and for a repair to mend.
+            // Before the record, so that none is seen without. If it cannot be written, a check says so, and a repair mends it.
             let _ = parity::write(&*core.storage, &core.config.id, &id, &bytes);
         }
+        core.storage.put_file(&kind.file(&id), &bytes)?;
         Ok(id)
     }
 
