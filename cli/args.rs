@@ -120,6 +120,7 @@ pub enum Command {
 #[command(after_help = "Examples:
   heirloom --repo /mnt/disk/phones init
   HEIRLOOM_PASSWORD_FILE=~/.phones heirloom --repo /mnt/disk/phones init
+  heirloom --repo /mnt/disk/phones init --parity         # for an old disk: what rots can be repaired
   heirloom --repo /mnt/disk/phones init --no-password    # whoever has the disk can read it")]
 pub struct Init {
     /// Let everybody who has the folder read it
@@ -128,9 +129,9 @@ pub struct Init {
     /// How to encrypt; chacha20-poly1305 is faster on machines without AES hardware, such as an older Raspberry Pi
     #[arg(long, value_enum, default_value_t = CipherName::Aes256Gcm)]
     pub cipher: CipherName,
-    /// Write no parity; with it a repository takes 5 % more, and `heirloom repair` mends what a disk has lost of it
+    /// Write parity beside everything, from which `heirloom repair` mends what a disk has lost; takes 5 % more room, and a fifth more work
     #[arg(long)]
-    pub no_parity: bool,
+    pub parity: bool,
     /// Do not ask for words of the recovery key to see that it was written down
     #[arg(long)]
     pub no_verify: bool,

@@ -21,7 +21,7 @@ pub fn run(args: &Init, global: &Global, report: &Report) -> Result<Exit> {
         return Err(Failure::from(StoreError::Exists).about(path.display()));
     }
     let password = if args.no_password { None } else { Some(access::new_password()?) };
-    let options = Options { cipher, parity: !args.no_parity, ..Options::default() };
+    let options = Options { cipher, parity: args.parity, ..Options::default() };
     let created = Repository::create(storage, password.as_deref(), &options);
     let (repository, key) = created.map_err(|error| Failure::from(error).about(path.display()))?;
     if report.json {

@@ -16,10 +16,7 @@
 //! Others may be at work. What a snapshot names was written before it, so snapshots are listed before segments and packs; and what was listed
 //! and is gone when it is read is no damage if nothing names it when all is listed again.
 
-use std::{
-    collections::{HashMap, HashSet},
-    ops::ControlFlow,
-};
+use std::{collections::HashSet, ops::ControlFlow};
 
 mod ledger;
 mod packs;
@@ -209,13 +206,9 @@ pub fn check_packs_without_key(storage: &dyn Storage, on_event: OnEvent) -> Resu
     let packs: Vec<SegmentPack> =
         list_packs(storage)?.into_iter().map(|(name, len)| SegmentPack { name, len }).collect();
     if parity {
-        let mut names: Vec<FileHash> = packs.iter().map(|pack| pack.name).collect();
         // Somebody may have written a pack, and be about to write its sidecar: without the key nobody can tell.
-        if !storage.list_folder(SESSIONS_FOLDER)?.is_empty() {
-            let listed = parity::list(storage)?;
-            names.retain(|name| listed.contains_key(name));
-        }
-        report.problems.extend(check_parity(storage, names, true)?);
+        let is_quiet = storage.list_folder(SESSIONS_FOLDER)?.is_empty();
+        report.problems.extend(check_parity(storage, |_| is_quiet, true)?);
     }
     packs::check_names(storage, &packs, &mut report, on_event)?;
     report.problems.sort();
@@ -243,8 +236,9 @@ pub(crate) fn survey(
     }
     if core.config.parity {
         // Of a pack that no segment names it may not be written yet.
-        let named = chunks.index().named_packs().into_keys().collect();
-        report.problems.extend(check_parity(storage, named, options.depth > Depth::Structure)?);
+        let named = chunks.index().named_packs();
+        let is_named = |pack: &FileHash| named.contains_key(pack);
+        report.problems.extend(check_parity(storage, is_named, options.depth > Depth::Structure)?);
     }
     let (unreadable, is_gone) = packs::check_packs(&chunks, options, &mut ledger, &mut report, on_event)?;
     let mut view = View { repository, chunks, of_index, unreadable, is_settled: true };
@@ -374,23 +368,23 @@ fn check_small_files(storage: &dyn Storage) -> Result<Vec<Problem>> {
     Ok(problems)
 }
 
-/// What is wrong with the sidecars of `packs`, and of all snapshots, that are there and stay there.
-fn check_parity(storage: &dyn Storage, packs: Vec<FileHash>, deep: bool) -> Result<Vec<Problem>> {
-    let snapshots = || -> Result<HashSet<FileHash>> {
-        let listed = storage.list_folder(RecordKind::Snapshot.folder())?;
-        Ok(listed.iter().filter_map(|(name, _)| FileHash::from_hex(name)).collect())
+/// What is wrong with the sidecars of packs and snapshots that are there and stay there. Those of snapshots are to be there, and those of packs for which that
+/// `is_required`.
+fn check_parity(storage: &dyn Storage, is_required: impl Fn(&FileHash) -> bool, deep: bool) -> Result<Vec<Problem>> {
+    let protected = || -> Result<HashSet<FileHash>> {
+        let snapshots = storage.list_folder(RecordKind::Snapshot.folder())?;
+        let snapshots = snapshots.iter().filter_map(|(name, _)| FileHash::from_hex(name));
+        Ok(list_packs(storage)?.into_keys().chain(snapshots).collect())
     };
-    let mut protected: Vec<FileHash> = packs.into_iter().chain(snapshots()?).collect();
-    let is_left = |packs: &HashMap<FileHash, u64>, snapshots: &HashSet<FileHash>, name: &FileHash| {
-        packs.contains_key(name) || snapshots.contains(name)
-    };
-    let (there, records) = (list_packs(storage)?, snapshots()?);
-    protected.retain(|name| is_left(&there, &records, name));
-    let mut found = parity::check(storage, &protected, deep)?;
+    let packs = list_packs(storage)?;
+    let listed = parity::list(storage)?;
+    let is_due = |name: &FileHash| !packs.contains_key(name) || is_required(name) || listed.contains_key(name);
+    let names: Vec<FileHash> = protected()?.into_iter().filter(is_due).collect();
+    let mut found = parity::check(storage, &names, deep)?;
     if !found.is_empty() {
         // A prune may have deleted some meanwhile.
-        let (there, records) = (list_packs(storage)?, snapshots()?);
-        found.retain(|(name, _)| is_left(&there, &records, name));
+        let left = protected()?;
+        found.retain(|(name, _)| left.contains(name));
     }
     Ok(found.into_iter().map(|(_, problem)| problem).collect())
 }

@@ -43,7 +43,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { cipher: Cipher::default(), pack_bytes: DEFAULT_PACK_BYTES, parity: true }
+        Options { cipher: Cipher::default(), pack_bytes: DEFAULT_PACK_BYTES, parity: false }
     }
 }
 
