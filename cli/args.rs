@@ -120,7 +120,7 @@ pub enum Command {
 #[command(after_help = "Examples:
   heirloom --repo /mnt/disk/phones init
   HEIRLOOM_PASSWORD_FILE=~/.phones heirloom --repo /mnt/disk/phones init
-  heirloom --repo /mnt/disk/phones init --parity         # for an old disk: what rots can be repaired
+  heirloom --repo /mnt/disk/phones init --parity         # what rots on the disk can be repaired
   heirloom --repo /mnt/disk/phones init --no-password    # whoever has the disk can read it")]
 pub struct Init {
     /// Let everybody who has the folder read it
