@@ -15,6 +15,8 @@ mod roots;
 mod sweep;
 
 pub use plan::PrunePlan;
+pub(crate) use plan::go_on;
+pub(crate) use roots::Roots;
 
 use crate::{
     check::OnEvent,
@@ -27,7 +29,6 @@ use crate::{
 };
 use moving::Moving;
 use plan::{Plan, Whom};
-use roots::Roots;
 use sweep::Sweep;
 
 /// What part of what is needed may be taken by what nobody needs, by default.
