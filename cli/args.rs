@@ -541,7 +541,7 @@ pub struct Unpin {
   heirloom prune
   heirloom prune --max-rewrite 10G      # on a slow disk: at most 10 GB written
   heirloom prune --max-unused 0         # as small as possible
-  heirloom prune --now                  # fails if somebody is at work, instead of leaving room to the next prune
+  heirloom prune --now                  # all of it, or fails if somebody is at work
 
 It may be interrupted at any time, and works when the disk is full.")]
 pub struct Prune {
