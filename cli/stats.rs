@@ -1,8 +1,13 @@
 //! `stats`: what the repository takes, and what of it is whose.
 
-use std::{collections::BTreeMap, ops::ControlFlow};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+};
 
-use heirloom_store::{DiskUse, FileCount, SeriesStats, Snapshot, SnapshotId, SnapshotStats, Stats as RepositoryStats};
+use heirloom_store::{
+    DiskUse, FileCount, SeriesStats, Snapshot, SnapshotId, SnapshotList, SnapshotStats, Stats as RepositoryStats,
+};
 use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
 
@@ -28,19 +33,7 @@ pub fn run(args: &Stats, global: &Global, report: &Report) -> Result<Exit> {
     drop(progress);
     let shown = Shown::of(&stats, &wanted);
     if report.json {
-        let pins = repository.pins()?;
-        report.json(&StatsRow {
-            repository: RepositoryRow::of(&stats),
-            devices: shown.series.iter().map(|series| DeviceRow::of(series, &stats)).collect(),
-            snapshots: shown
-                .snapshots
-                .iter()
-                .map(|SnapshotStats { snapshot, unique_bytes }| UniqueRow {
-                    snapshot: SnapshotRow::of(snapshot, pins.contains(&snapshot.id)),
-                    unique_bytes: *unique_bytes,
-                })
-                .collect(),
-        })?;
+        report.json(&StatsRow::of(&stats, &shown, &repository.pins()?))?;
         return Ok(Exit::Ok);
     }
     if args.snapshots.is_empty() {
@@ -59,7 +52,7 @@ pub fn run(args: &Stats, global: &Global, report: &Report) -> Result<Exit> {
 }
 
 /// The snapshots to be shown.
-fn wanted(args: &Stats, list: &heirloom_store::SnapshotList) -> Result<Vec<Snapshot>> {
+fn wanted(args: &Stats, list: &SnapshotList) -> Result<Vec<Snapshot>> {
     if !args.snapshots.is_empty() {
         return snapshots::find_all(list, &args.snapshots);
     }
@@ -114,21 +107,20 @@ fn growth(series: &SeriesStats, stats: &RepositoryStats) -> BTreeMap<String, Mon
 
 fn print_repository(stats: &RepositoryStats, report: &Report) -> Result<()> {
     let RepositoryStats { disk, needed_bytes, unneeded_bytes, .. } = stats;
-    let (held, taken) = (stats.bytes(), disk.all());
+    let held = stats.bytes();
     let snapshots = of_many(stats.snapshots.len() as u64, "snapshot", "snapshots");
     let devices = of_many(stats.series.len() as u64, "device", "devices");
-    report.line(format_args!("{snapshots} of {devices} hold {}", size(held)))?;
-    let times = if *needed_bytes > 0 && held > 0 {
-        format!(", a {:.1}th of that", held as f64 / *needed_bytes as f64)
+    report.line(format_args!("{snapshots} of {devices}: {} of files", size(held)))?;
+    let times = if held > *needed_bytes && *needed_bytes > 0 {
+        format!(", {:.1} times less", held as f64 / *needed_bytes as f64)
     } else {
         String::new()
     };
-    report.line(format_args!("they need about {} in packs{times}", size(*needed_bytes)))?;
-    report.line(format_args!("a prune can free up to about {}", size(*unneeded_bytes)))?;
+    report.line(format_args!("needed for them: about {} of packs{times}", size(*needed_bytes)))?;
+    report.line(format_args!("a prune can free: about {} at most", size(*unneeded_bytes)))?;
     report.line("")?;
     let mut table = Table::new(&[("ON DISK", Align::Left), ("FILES", Align::Right), ("SIZE", Align::Right)]);
-    let all = ("all", taken);
-    for (name, part) in parts(disk).into_iter().chain([all]) {
+    for (name, part) in parts(disk).into_iter().chain([("all", disk.all())]) {
         table.row([name.to_owned(), count(part.files), size(part.bytes)]);
     }
     table.print(report)?;
@@ -205,6 +197,20 @@ struct StatsRow {
     repository: RepositoryRow,
     devices: Vec<DeviceRow>,
     snapshots: Vec<UniqueRow>,
+}
+
+impl StatsRow {
+    fn of(stats: &RepositoryStats, shown: &Shown, pins: &BTreeSet<SnapshotId>) -> StatsRow {
+        let row = |SnapshotStats { snapshot, unique_bytes }: &SnapshotStats| UniqueRow {
+            snapshot: SnapshotRow::of(snapshot, pins.contains(&snapshot.id)),
+            unique_bytes: *unique_bytes,
+        };
+        StatsRow {
+            repository: RepositoryRow::of(stats),
+            devices: shown.series.iter().map(|series| DeviceRow::of(series, stats)).collect(),
+            snapshots: shown.snapshots.iter().map(|of| row(of)).collect(),
+        }
+    }
 }
 
 #[derive(Serialize)]

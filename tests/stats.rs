@@ -101,7 +101,6 @@ fn what_is_unique_is_what_forgetting_frees() {
             assert!(alone <= of.unique_bytes + all.len() as u64, "the whole is at least its parts");
         }
     }
-    eprintln!("{unique} {freed}");
     assert!(unique > 300_000, "too little is unique to be of interest: {unique}");
     assert!(unique.abs_diff(freed) <= unique / 8, "{unique} bytes were said to be unique, {freed} came free");
 }
