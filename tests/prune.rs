@@ -48,8 +48,7 @@ fn bytes_of_fresh(kept: &Kept) -> u64 {
         let again = back_up(&repository, &made, &record.series, folder, record.time).unwrap();
         made.push((again, folder.clone()));
     }
-    let bytes = pack_bytes(&storage.files());
-    bytes
+    pack_bytes(&storage.files())
 }
 
 #[test]

@@ -39,8 +39,7 @@ fn left(files: &Files, forgotten: &[Snapshot]) -> u64 {
     let repository = Repository::open(storage.clone(), Unlock::Open, None).unwrap();
     repository.forget(forgotten).unwrap();
     repository.prune(&PruneOptions { max_unused: 0.0, ..PruneOptions::default() }, &go_on).unwrap();
-    let bytes = pack_bytes(&storage.files());
-    bytes
+    pack_bytes(&storage.files())
 }
 
 #[test]

@@ -93,7 +93,8 @@ impl Repository {
     /// a few times, and tells of each. Takes four bytes of memory for each chunk, beside the index.
     ///
     /// # Errors
-    /// Damage, if a snapshot or a tree cannot be read, so that nobody knows what is needed; [`Error::Interrupted`](crate::Error::Interrupted); or what the storage says.
+    /// Damage, if a snapshot or a tree cannot be read, so that nobody knows what is needed; [`Error::Interrupted`](crate::Error::Interrupted);
+    /// or what the storage says.
     pub fn stats(&self, on_event: OnEvent) -> Result<Stats> {
         let mut tries = 1;
         loop {
