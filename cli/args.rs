@@ -91,6 +91,7 @@ pub enum Command {
     Backup(Backup),
     Import(Import),
     Snapshots(Snapshots),
+    Stats(Stats),
     Ls(Ls),
     Export(Export),
     Restore(Restore),
@@ -327,6 +328,32 @@ pub struct Snapshots {
     /// Those that were forgotten since the last prune
     #[arg(long)]
     pub trash: bool,
+}
+
+/// Say what the repository takes, and what of it is whose
+///
+/// SIZE is what a snapshot holds, ADDED what the repository grew by when it was made, UNIQUE about what forgetting it, and nothing else, would let
+/// `heirloom prune --max-unused 0` free. What several snapshots have in common is unique to none of them, so that forgetting all of those frees more; of
+/// a device, UNIQUE counts what its snapshots have in common, but no other device has. What an interrupted backup keeps for the next one is
+/// unique to nobody. UNIQUE, and what is needed, are estimates of a few percent.
+#[derive(Debug, Args)]
+#[command(after_help = format!("Examples:
+  heirloom stats
+  heirloom stats --udid \"Maria's iPhone\"
+  heirloom stats latest @2024
+  heirloom --json stats | jq '.repository.unneeded_bytes'
+  heirloom --json stats | jq '.snapshots | max_by(.unique_bytes)'
+
+What forgetting several would free together: `heirloom forget --dry-run SNAP...`
+
+{SNAPSHOT}"))]
+pub struct Stats {
+    /// Only these snapshots
+    #[arg(value_name = "SNAP", conflicts_with = "udid")]
+    pub snapshots: Vec<String>,
+    /// Only one device and its snapshots, by its UDID or name
+    #[arg(long, value_name = "UDID")]
+    pub udid: Option<String>,
 }
 
 /// List what is in a snapshot

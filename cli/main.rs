@@ -43,6 +43,7 @@ mod retention;
 mod shell;
 mod snapshot_spec;
 mod snapshots;
+mod stats;
 mod undelete;
 mod unlocking;
 mod unseal;
@@ -85,6 +86,7 @@ fn run(Arguments { global, command }: &Arguments, report: &Report) -> Result<Exi
         Command::Backup(args) => backup::run(args, global, report),
         Command::Import(args) => import::run(args, global, report),
         Command::Snapshots(args) => snapshots::run(args, global, report),
+        Command::Stats(args) => stats::run(args, global, report),
         Command::Ls(args) => ls::run(args, global, report),
         Command::Export(args) => export::run(args, global, report),
         Command::Restore(args) => restore::run(args, global, report),
@@ -112,7 +114,7 @@ fn has_json(command: &Command) -> bool {
         Command::Init(_) | Command::Import(_) | Command::Snapshots(_) | Command::Ls(_) => true,
         Command::Export(_) | Command::Check(_) | Command::Repair(_) | Command::Prune(_) | Command::Key(_) => true,
         Command::Forget(_) | Command::Undelete(_) | Command::Pin(_) | Command::Unpin(_) => true,
-        Command::Copy(_) | Command::Doctor(_) => true,
+        Command::Copy(_) | Command::Doctor(_) | Command::Stats(_) => true,
         Command::Devices(_)
         | Command::Pair(_)
         | Command::Backup(_)

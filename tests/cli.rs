@@ -20,10 +20,11 @@ use crate::support::{
 const FAILED: i32 = 1;
 const CHECK_KEYS: [&str; 7] = ["affected", "bytes_read", "chunks", "packs", "problems", "snapshots", "verified"];
 const PAD: &str = "00008101-00AA11BB22CC33DD";
-const VERBS: [&str; 24] = [
+const VERBS: [&str; 25] = [
     "init",
     "import",
     "snapshots",
+    "stats",
     "ls",
     "export",
     "check",
@@ -1024,6 +1025,90 @@ fn pinned_snapshots_are_marked_and_stay() {
     assert_eq!(home.json(&["unpin", first])[0], before[0]);
     assert_eq!(home.ok(&["unpin", first]).stderr, format!("{title} is not pinned\n"));
     assert_eq!(home.json(&["forget", "--keep-last", "1"])["removed"], json!([before[0]]));
+}
+
+#[test]
+fn what_is_whose_is_told() {
+    let home = two_histories();
+    assert_data_eq!(
+        all(&home.ok(&["stats"])),
+        str![[r#"
+4 snapshots of 2 devices: 86 KB of files
+needed for them: about [..] KB of packs, [..] times less
+a prune can free: about [..] at most
+
+ON DISK     FILES [..] SIZE
+data packs      4 [..] KB
+tree packs      4 [..] KB
+index           4 [..] KB
+parity         12 [..] KB
+other           8 [..] KB
+all            32 [..] KB
+
+DEVICE          UDID                       SNAPSHOTS  NEWEST    ALL [..] UNIQUE
+Maria’s iPhone  00008030-001A2B3C4D5E6F70          3   21 KB  64 KB [..]B
+iPad            00008101-00AA11BB22CC33DD          1   21 KB  21 KB [..]B
+
+DEVICE          MONTH    SNAPSHOTS   ADDED
+Maria’s iPhone  2024-05          1 [..] KB
+Maria’s iPhone  2025-01          2 [..] KB
+iPad            2024-06          1 [..] KB
+
+ID        TIME              DEVICE           SIZE   ADDED [..]UNIQUE
+[..]  2024-05-03 12:00  Maria’s iPhone  21 KB [..]B
+[..]  2024-06-30 08:00  iPad            21 KB [..]B
+[..]  2025-01-01 09:00  Maria’s iPhone  21 KB [..]B
+[..]  2025-01-01 21:00  Maria’s iPhone  21 KB [..]B
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        all(&home.ok(&["stats", "latest", "iPad"])),
+        str![[r#"
+ID        TIME              DEVICE           SIZE   ADDED [..]UNIQUE
+[..]  2024-06-30 08:00  iPad            21 KB [..]B
+[..]  2025-01-01 21:00  Maria’s iPhone  21 KB [..]B
+exit 0
+
+"#]]
+    );
+    let stats = home.json(&["stats"]);
+    assert_eq!(keys(&stats), ["devices", "repository", "snapshots"]);
+    let repository = &stats["repository"];
+    assert_eq!(keys(repository), ["bytes", "disk", "needed_bytes", "snapshots", "unneeded_bytes"]);
+    assert_eq!(keys(&repository["disk"]), ["data_packs", "index", "other", "parity", "tree_packs"]);
+    let on_disk: u64 =
+        repository["disk"].as_object().unwrap().values().map(|part| part["bytes"].as_u64().unwrap()).sum();
+    let files = files_below(&home.path("repo"));
+    assert_eq!(on_disk, files.iter().map(|file| fs::metadata(file).unwrap().len()).sum::<u64>());
+
+    let snapshots = home.json(&["snapshots"]);
+    for (of, snapshot) in stats["snapshots"].as_array().unwrap().iter().zip(snapshots.as_array().unwrap()) {
+        assert!(of["unique_bytes"].is_u64());
+        for (key, value) in snapshot.as_object().unwrap() {
+            assert_eq!(of[key], *value, "{key}");
+        }
+    }
+    let devices = &stats["devices"];
+    assert_eq!(
+        keys(&devices[0]),
+        ["bytes", "device_name", "growth", "newest_bytes", "snapshots", "udid", "unique_bytes"]
+    );
+    assert_eq!((&devices[0]["udid"], &devices[0]["snapshots"]), (&json!(UDID), &json!(3)));
+    let growth = devices[0]["growth"].as_array().unwrap();
+    let months: Vec<&Value> = growth.iter().map(|of| &of["month"]).collect();
+    assert_eq!(months, ["2024-05", "2025-01"]);
+    let added = |of: &Value| of["added_bytes"].as_u64().unwrap();
+    assert_eq!(growth[1]["snapshots"], 2);
+    assert_eq!(added(&growth[1]), added(&snapshots[2]) + added(&snapshots[3]));
+
+    let one = home.json(&["stats", "--udid", PAD]);
+    assert_eq!((&one["repository"], ids(&one["snapshots"])), (repository, vec![ids(&snapshots)[1]]));
+    assert_eq!(one["devices"], json!([devices[1]]));
+    home.run(&["stats", "--udid", "nobody"]).assert_failed(FAILED, &["no snapshots of nobody"]);
+    home.run(&["stats", "nobody"]).assert_failed(FAILED, &["no snapshot is called nobody"]);
+    home.run(&["stats", "latest", "--udid", PAD]).assert_failed(2, &["cannot be used with"]);
 }
 
 #[test]

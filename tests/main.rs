@@ -11,6 +11,9 @@ mod crash;
 // What prune deletes, and what it must not, beside others and when it is cut off.
 mod prune;
 
+// Whether what is said to be unique to a snapshot is what forgetting it frees.
+mod stats;
+
 // Whether what is copied to another repository is the same there, whatever happens on the way.
 mod copy;
 
@@ -43,5 +46,5 @@ mod sealed;
 // How an export ends: broken off, into a folder that is not empty, past links, from a damaged repository.
 mod export;
 
-// Disks that fail, folders in memory, a phone on a socket, bytes that do not compress.
+// Disks that fail, folders in memory, histories, a phone on a socket, bytes that do not compress.
 mod support;

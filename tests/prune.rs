@@ -4,105 +4,20 @@
 //! prune each snapshot is compared with what was backed up, a check reads every byte, and the room that is taken is compared with that of a
 //! repository that never held anything else.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use heirloom_store::{
-    Cipher, Depth, Details, MemoryStorage, Options, PruneOptions, PruneOutcome, Repository, Result, Snapshot,
-    SnapshotEditor, Source,
-};
+use heirloom_store::{Depth, MemoryStorage, PruneOptions, PruneOutcome, Repository, Snapshot};
 
 use crate::support::{
-    Files, check_all,
-    folder::{Folder, Thing, folder_of, read_whole},
-    go_on, noise, place,
+    check_all,
+    folder::{Folder, read_whole},
+    go_on,
+    history::{Dice, Kept, OPTIONS, Phone, SERIES, back_up, write},
+    noise, pack_bytes,
 };
-
-const OPTIONS: Options = Options { cipher: Cipher::Aes256Gcm, pack_bytes: 64 << 10, parity: false };
-const SERIES: [&str; 2] = ["00008101-001A2B3C4D5E6F78", "00008030-000A1D0C3E38802E"];
-const BLOCK: usize = 64 << 10;
-
-/// Numbers that look random, the same for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 += 1;
-        u64::from_le_bytes(noise(self.0, 8).try_into().unwrap()) % sides
-    }
-}
-
-/// A phone: a database that changes here and there, small files, and something that both devices have.
-#[derive(Clone)]
-struct Phone {
-    files: BTreeMap<String, (Vec<u8>, i64)>,
-}
-
-impl Phone {
-    fn new(seed: u64) -> Phone {
-        let mut files = BTreeMap::new();
-        let database = [b"SQLite format 3\0".as_slice(), &noise(seed, 4 * BLOCK - 16)].concat();
-        files.insert("db/sms.db".to_owned(), (database, 0));
-        files.insert("shared/film".to_owned(), (noise(7, 150_000), 0));
-        for n in 0..12 {
-            files.insert(format!("small/{n}"), (noise(seed * 100 + n, 500 + 300 * n as usize), 0));
-        }
-        Phone { files }
-    }
-
-    /// A day of use.
-    fn use_it(&mut self, dice: &mut Dice, day: i64) {
-        let (database, time) = self.files.get_mut("db/sms.db").unwrap();
-        for _ in 0..1 + dice.roll(3) {
-            let at = 100 + dice.roll(database.len() as u64 - 200) as usize;
-            database[at..at + 40].copy_from_slice(&noise(dice.roll(u64::MAX), 40));
-        }
-        *time = day;
-        for _ in 0..dice.roll(4) {
-            let name = format!("small/{}", dice.roll(30));
-            if dice.roll(3) == 0 {
-                self.files.remove(&name);
-            } else {
-                let len = dice.roll(20_000) as usize;
-                self.files.insert(name, (noise(dice.roll(1000), len), day));
-            }
-        }
-    }
-
-    fn folder(&self) -> Folder {
-        folder_of(self.files.iter().map(|(path, (bytes, time))| (path.clone(), bytes.clone(), *time)))
-    }
-}
-
-fn write(editor: &mut SnapshotEditor, before: &Folder, folder: &Folder) -> Result<()> {
-    before.keys().filter(|path| !folder.contains_key(*path)).for_each(|gone| editor.remove(&place(gone)));
-    for (path, thing) in folder.iter().filter(|(path, thing)| before.get(*path) != Some(thing)) {
-        let Thing::File(file) = thing else { continue };
-        editor.write_file(&place(path), None, file.mtime_ns, &mut file.bytes.as_slice())?;
-    }
-    Ok(())
-}
-
-/// What has been backed up, and is not forgotten.
-type Kept = Vec<(Snapshot, Folder)>;
-
-fn newest<'k>(kept: &'k Kept, series: &str) -> Option<&'k (Snapshot, Folder)> {
-    kept.iter().rev().find(|(snapshot, _)| snapshot.record.series == series)
-}
-
-/// Backs up `folder` as what follows the newest snapshot of its series.
-fn back_up(repository: &Repository, kept: &Kept, series: &str, folder: &Folder, time: i64) -> Result<Snapshot> {
-    let before = newest(kept, series);
-    let mut editor = repository.edit(series, before.map(|(snapshot, _)| snapshot))?;
-    write(&mut editor, before.map_or(&Folder::new(), |(_, folder)| folder), folder)?;
-    Ok(editor.commit(Details::new(time, Source::Device))?.0)
-}
 
 fn prune(repository: &Repository, options: &PruneOptions) -> PruneOutcome {
     repository.prune(options, &go_on).unwrap()
-}
-
-fn pack_bytes(files: &Files) -> u64 {
-    files.iter().filter(|(name, _)| name.starts_with("packs/")).map(|(_, bytes)| bytes.len() as u64).sum()
 }
 
 /// All that is kept is whole, and a check finds nothing.
@@ -133,8 +48,7 @@ fn bytes_of_fresh(kept: &Kept) -> u64 {
         let again = back_up(&repository, &made, &record.series, folder, record.time).unwrap();
         made.push((again, folder.clone()));
     }
-    let bytes = pack_bytes(&storage.files());
-    bytes
+    pack_bytes(&storage.files())
 }
 
 #[test]

@@ -37,10 +37,12 @@ mod slots;
 mod snapshot;
 mod trash;
 
-// Room back.
+// Room back, and whose it is.
+mod numbered;
 mod prune;
 mod reach;
 mod reserve;
+mod stats;
 
 // Into it.
 mod chunker;
@@ -126,6 +128,7 @@ pub use slots::KeySlot;
 pub use snapshot::{Snapshot, SnapshotList, SnapshotRecord, Source};
 pub use snapshot_folder::SnapshotFolder;
 pub use spool::Scratch;
+pub use stats::{DiskUse, FileCount, SeriesStats, SnapshotStats, Stats};
 pub use storage::{Finding, Fitness, LocalStorage, MemoryStorage, Storage, try_out};
 pub use writer::{Details, Outcome, SnapshotWriter, WriteStats};
 

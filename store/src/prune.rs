@@ -15,6 +15,8 @@ mod roots;
 mod sweep;
 
 pub use plan::PrunePlan;
+pub(crate) use plan::go_on;
+pub(crate) use roots::Roots;
 
 use crate::{
     check::OnEvent,
@@ -27,7 +29,6 @@ use crate::{
 };
 use moving::Moving;
 use plan::{Plan, Whom};
-use roots::Roots;
 use sweep::Sweep;
 
 /// What part of what is needed may be taken by what nobody needs, by default.
@@ -88,8 +89,8 @@ impl Repository {
     /// Deletes packs of which nothing is needed, and writes those anew of which little is. Forgotten snapshots are gone for good then.
     ///
     /// # Errors
-    /// [`Error::Busy`] if another prune is at work; damage, if a snapshot or a tree cannot be read, so that nobody knows what is needed: nothing was
-    /// deleted then; [`Error::Interrupted`]; or what the storage says. The repository is whole in any case.
+    /// [`Error::Busy`](crate::Error::Busy) if another prune is at work; damage, if a snapshot or a tree cannot be read, so that nobody knows what is needed: nothing was
+    /// deleted then; [`Error::Interrupted`](crate::Error::Interrupted); or what the storage says. The repository is whole in any case.
     pub fn prune(&self, options: &PruneOptions, on_event: OnEvent) -> Result<PruneOutcome> {
         self.core().config.check_writable()?;
         let mut all = PruneOutcome::default();

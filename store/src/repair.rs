@@ -26,6 +26,7 @@ use crate::{
     snapshot::{RecordKind, Snapshot},
     storage::{Storage, TrialStorage},
 };
+pub(crate) use aside::ASIDE_FOLDER;
 use aside::Aside;
 
 /// How to repair.

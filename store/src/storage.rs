@@ -35,7 +35,8 @@ pub trait Storage: Send + Sync {
         self.read(name, offset, len)
     }
 
-    /// All files below `folder`, with their lengths, in no order; names are relative to `folder`. A missing folder is empty.
+    /// All files below `folder`, with their lengths, in no order; names are relative to `folder`. A missing folder is empty;
+    /// that of the name `""` is the whole place, of which files more than three folders deep may be left out.
     fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>>;
 
     /// Gives a file another name, which nothing else has.
@@ -152,6 +153,10 @@ mod tests {
         let mut listed = storage.list("packs").unwrap();
         listed.sort();
         assert_eq!(listed, [("ab/abcd".to_owned(), 10), ("cd/cdef".to_owned(), 0)]);
+        let mut everything = storage.list("").unwrap();
+        everything.sort();
+        let expected = [("config", 3), ("packs/ab/abcd", 10), ("packs/cd/cdef", 0)];
+        assert_eq!(everything, expected.map(|(name, len)| (name.to_owned(), len)));
         storage.put("packs/ab/abcd", b"other").unwrap();
         assert_eq!(storage.read("packs/ab/abcd", 0, 99).unwrap(), b"other");
         storage.sync().unwrap();

@@ -3,6 +3,7 @@
 pub mod disks;
 pub mod faulty_storage;
 pub mod folder;
+pub mod history;
 pub mod images;
 pub mod phone;
 pub mod program;
@@ -42,6 +43,11 @@ pub fn storage_of(files: &Files) -> Arc<MemoryStorage> {
     let storage = MemoryStorage::default();
     *storage.files() = files.clone();
     Arc::new(storage)
+}
+
+/// What the packs among `files` take.
+pub fn pack_bytes(files: &Files) -> u64 {
+    files.iter().filter(|(name, _)| name.starts_with("packs/")).map(|(_, bytes)| bytes.len() as u64).sum()
 }
 
 /// A check that nobody interrupts.

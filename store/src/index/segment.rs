@@ -433,7 +433,6 @@ pub(crate) struct LastBlock {
 
 impl SegmentEntry {
     /// The kind of the chunk; `None` if the flags hold none.
-    #[allow(dead_code, reason = "prune and stats will tell data from trees without opening packs")]
     pub(crate) fn kind(&self) -> Option<ChunkKind> {
         [ChunkKind::Data, ChunkKind::Node, ChunkKind::List].into_iter().find(|&kind| kind as u8 == self.flags >> 1 & 3)
     }

@@ -1,7 +1,7 @@
 //! What is still needed: a bit for each entry of the index, set where the repository keeps that copy of the chunk.
 //!
-//! Ids of data are gathered and looked up in ascending order, so that the index is read from front to back. Nodes and lists are looked up as they
-//! are met, and walked once: a bit that is set already says that all below has been met.
+//! Ids of data are gathered and looked up many at once. Nodes and lists are looked up as they are met, and walked once: a bit that is set already
+//! says that all below has been met.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,35 +9,22 @@ use crate::{
     chunks::ChunkReader,
     error::Result,
     id::{ChunkId, FileHash},
-    index::{
-        Index, OpenSegment, Place, Presence, SegmentPack,
-        segment::{LastBlock, SegmentEntry, class_len},
-    },
+    index::{Index, SegmentPack, segment::class_len},
+    numbered::{BATCH_IDS, Bits, NumberedIndex, NumberedPack},
     pack::ChunkKind,
     reach::walk,
 };
 
-/// So many ids are looked up at once: 16 MiB of them.
-const BATCH_IDS: usize = 1 << 20;
-
 /// The entries of an index that are needed.
 pub(crate) struct Live<'a> {
     chunks: &'a ChunkReader,
-    segments: Vec<Segment<'a>>,
-    pending: Vec<ChunkId>,
-}
-
-/// One segment, and which of its entries are needed.
-struct Segment<'a> {
-    open: &'a OpenSegment,
-    /// Of a pack that several segments name, the first alone counts, or its chunks would seem to have copies.
-    counts: Vec<bool>,
+    index: NumberedIndex<'a>,
     needed: Bits,
     /// Those that are needed, or that a forgotten snapshot reaches.
     known: Bits,
     /// Those whose bases have not been looked at yet.
     fresh: Bits,
-    last: LastBlock,
+    pending: Vec<ChunkId>,
 }
 
 /// Why a chunk is looked up.
@@ -47,15 +34,6 @@ enum Why {
     Needed,
     /// A forgotten snapshot does.
     Forgotten,
-}
-
-/// A copy of a chunk, by its entry in the index.
-#[derive(Clone, Copy)]
-struct Copy {
-    segment: usize,
-    number: u64,
-    entry: SegmentEntry,
-    is_doomed: bool,
 }
 
 /// What a pack holds.
@@ -72,15 +50,10 @@ pub(crate) struct PackUse {
 
 impl<'a> Live<'a> {
     pub(crate) fn new(chunks: &'a ChunkReader, index: &'a Index) -> Live<'a> {
-        let mut named = HashSet::new();
-        let segments = index.all_segments().map(|open| {
-            let counts = open.segment.packs.iter().zip(&open.presence);
-            let counts =
-                counts.map(|(pack, presence)| *presence != Presence::Absent && named.insert(pack.name)).collect();
-            let bits = || Bits::new(open.segment.entry_count);
-            Segment { open, counts, needed: bits(), known: bits(), fresh: bits(), last: LastBlock::default() }
-        });
-        Live { chunks, segments: segments.collect(), pending: Vec::new() }
+        let index = NumberedIndex::new(chunks, index);
+        let bits = || Bits::new(index.len());
+        let (needed, known, fresh) = (bits(), bits(), bits());
+        Live { chunks, index, needed, known, fresh, pending: Vec::new() }
     }
 
     /// Needs all that the tree `root` reaches.
@@ -117,21 +90,18 @@ impl<'a> Live<'a> {
 
     fn meet_bases(&mut self, why: Why) -> Result<()> {
         self.meet_pending(why)?;
-        loop {
-            for at in 0..self.segments.len() {
-                let segment = &mut self.segments[at];
-                let fresh = std::mem::replace(&mut segment.fresh, Bits::new(segment.open.segment.entry_count));
-                let deltas = segment.open.segment.deltas.iter().filter(|(number, _)| fresh.get(*number));
-                self.pending.extend(deltas.map(|(_, base)| *base));
+        while self.fresh.any() {
+            let fresh = self.fresh.take();
+            for segment in 0..self.index.segment_count() {
+                let deltas = self.index.deltas(segment).filter(|(number, _)| fresh.get(*number));
+                self.pending.extend(deltas.map(|(_, base)| base));
                 if self.pending.len() >= BATCH_IDS {
                     self.meet_pending(why)?;
                 }
             }
-            if !self.segments.iter().any(|segment| segment.fresh.any()) && self.pending.is_empty() {
-                return Ok(());
-            }
             self.meet_pending(why)?;
         }
+        Ok(())
     }
 
     fn meet_pending(&mut self, why: Why) -> Result<()> {
@@ -146,118 +116,51 @@ impl<'a> Live<'a> {
 
     /// Whether the chunk was not met before for the same reason, or a better one. One that has no copy is for a check to find.
     fn meet(&mut self, id: &ChunkId, why: Why) -> Result<bool> {
-        let copies = self.copies(id)?;
-        let is_met = copies.iter().any(|copy| {
-            let Segment { needed, known, .. } = &self.segments[copy.segment];
-            if why == Why::Needed { needed.get(copy.number) } else { known.get(copy.number) }
-        });
-        if is_met {
+        let copies = self.index.copies(id)?;
+        let met = if why == Why::Needed { &self.needed } else { &self.known };
+        if copies.iter().any(|copy| met.get(copy.number)) {
             return Ok(false);
         }
         for copy in &copies {
-            self.segments[copy.segment].known.set(copy.number);
+            self.known.set(copy.number);
         }
-        let kept = if why == Why::Needed { self.to_keep(id, copies) } else { copies };
+        let kept = if why == Why::Needed { self.index.to_keep(id, copies) } else { copies };
         for copy in kept {
-            let segment = &mut self.segments[copy.segment];
-            segment.fresh.set(copy.number);
+            self.fresh.set(copy.number);
             if why == Why::Needed {
-                segment.needed.set(copy.number);
+                self.needed.set(copy.number);
             }
         }
         Ok(true)
     }
 
-    /// All copies, those in doomed packs last.
-    fn copies(&mut self, id: &ChunkId) -> Result<Vec<Copy>> {
-        let mut copies = Vec::new();
-        for (at, Segment { open, counts, last, .. }) in self.segments.iter_mut().enumerate() {
-            open.segment.find_near(id, last, &mut |number, entry| {
-                let pack = entry.pack as usize;
-                if counts.get(pack) == Some(&true) {
-                    copies.push(Copy {
-                        segment: at,
-                        number,
-                        entry,
-                        is_doomed: open.presence[pack] == Presence::Doomed,
-                    });
-                }
-            })?;
-        }
-        copies.sort_by_key(|copy| copy.is_doomed);
-        Ok(copies)
-    }
-
-    /// Of several copies one that is no delta, once it has been read. Deltas against different bases are all kept: two chunks that are deltas
-    /// against each other in one copy each would otherwise lose the others.
-    fn to_keep(&self, id: &ChunkId, copies: Vec<Copy>) -> Vec<Copy> {
-        if copies.len() < 2 {
-            return copies;
-        }
-        let mut one_of_each: Vec<(Option<ChunkId>, Copy)> = Vec::new();
-        for copy in &copies {
-            let base = self.segments[copy.segment].open.segment.base_of(copy.number);
-            let is_known = one_of_each.iter().any(|(known, _)| *known == base);
-            if !is_known && self.is_whole(id, copy) {
-                one_of_each.push((base, *copy));
-            }
-        }
-        match one_of_each.iter().find(|(base, _)| base.is_none()) {
-            Some((_, whole)) => vec![*whole],
-            None if one_of_each.is_empty() => copies,
-            None => one_of_each.into_iter().map(|(_, copy)| copy).collect(),
-        }
-    }
-
-    fn is_whole(&self, id: &ChunkId, copy: &Copy) -> bool {
-        let pack = self.segments[copy.segment].open.segment.packs[copy.entry.pack as usize];
-        self.chunks.is_whole(id, &Place { pack, ordinal: copy.entry.ordinal })
-    }
-
     /// What each pack holds.
     pub(crate) fn pack_uses(&self) -> Result<Vec<PackUse>> {
-        let mut uses = Vec::new();
-        for Segment { open, counts, needed, known, .. } in &self.segments {
-            let mut sums = vec![Sums::default(); counts.len()];
-            open.segment.for_each(&mut |number, entry| {
-                if let Some(sums) = sums.get_mut(entry.pack as usize) {
-                    sums.add(class_len(entry.size_class), needed.get(number));
-                    sums.has_unknown |= !known.get(number);
-                }
-            })?;
-            let packs = open.segment.packs.iter().zip(&open.presence).zip(counts).zip(&sums);
-            uses.extend(packs.filter(|((_, counts), _)| **counts).map(|(((pack, presence), _), sums)| PackUse {
-                pack: *pack,
-                is_doomed: *presence == Presence::Doomed,
-                needed_chunks: sums.needed_chunks,
-                needed_bytes: sums.needed_of(pack.len),
-                has_unknown: sums.has_unknown,
-            }));
-        }
-        Ok(uses)
+        let mut sums = vec![Sums::default(); self.index.packs().len()];
+        self.index.for_each(&|_| true, &mut |number, pack, entry| {
+            sums[pack].add(class_len(entry.size_class), self.needed.get(number));
+            sums[pack].has_unknown |= !self.known.get(number);
+        })?;
+        let uses = self.index.packs().iter().zip(&sums).map(|(&NumberedPack { pack, is_doomed }, sums)| PackUse {
+            pack,
+            is_doomed,
+            needed_chunks: sums.needed_chunks,
+            needed_bytes: sums.needed_of(pack.len),
+            has_unknown: sums.has_unknown,
+        });
+        Ok(uses.collect())
     }
 
     /// The ordinals of the needed chunks of each of `packs`.
     pub(crate) fn needed_in(&self, packs: &HashSet<FileHash>) -> Result<HashMap<FileHash, Vec<u16>>> {
+        let name = |pack: usize| self.index.packs()[pack].pack.name;
+        let wanted: Vec<bool> = (0..self.index.packs().len()).map(|pack| packs.contains(&name(pack))).collect();
         let mut ordinals: HashMap<FileHash, Vec<u16>> = HashMap::new();
-        for Segment { open, counts, needed, .. } in &self.segments {
-            let wanted: Vec<bool> = open
-                .segment
-                .packs
-                .iter()
-                .zip(counts)
-                .map(|(pack, counts)| *counts && packs.contains(&pack.name))
-                .collect();
-            if !wanted.contains(&true) {
-                continue;
+        self.index.for_each(&|pack| wanted[pack], &mut |number, pack, entry| {
+            if self.needed.get(number) {
+                ordinals.entry(name(pack)).or_default().push(entry.ordinal);
             }
-            open.segment.for_each(&mut |number, entry| {
-                let pack = entry.pack as usize;
-                if wanted.get(pack) == Some(&true) && needed.get(number) {
-                    ordinals.entry(open.segment.packs[pack].name).or_default().push(entry.ordinal);
-                }
-            })?;
-        }
+        })?;
         ordinals.values_mut().for_each(|ordinals| ordinals.sort_unstable());
         Ok(ordinals)
     }
@@ -285,26 +188,5 @@ impl Sums {
     fn needed_of(&self, len: u64) -> u64 {
         let part = u128::from(len) * u128::from(self.needed_bytes) / u128::from(self.all_bytes.max(1));
         if self.needed_chunks == 0 { 0 } else { part as u64 }
-    }
-}
-
-/// A bit for each number.
-struct Bits(Vec<u64>);
-
-impl Bits {
-    fn new(count: u64) -> Bits {
-        Bits(vec![0; count.div_ceil(64) as usize])
-    }
-
-    fn get(&self, number: u64) -> bool {
-        self.0.get((number / 64) as usize).is_some_and(|bits| bits & 1 << (number % 64) != 0)
-    }
-
-    fn any(&self) -> bool {
-        self.0.iter().any(|bits| *bits != 0)
-    }
-
-    fn set(&mut self, number: u64) {
-        self.0[(number / 64) as usize] |= 1 << (number % 64);
     }
 }

@@ -129,7 +129,8 @@ impl Plan {
     }
 }
 
-fn go_on(on_event: OnEvent, files_done: u64, files_total: u64) -> Result<()> {
+/// Tells of one more root.
+pub(crate) fn go_on(on_event: OnEvent, files_done: u64, files_total: u64) -> Result<()> {
     match on_event(Progress { files_done, files_total, ..Progress::default() }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(Error::Interrupted),

@@ -54,8 +54,12 @@ impl Roots {
 
     /// The roots of all trees.
     pub(crate) fn trees(&self) -> impl Iterator<Item = ChunkId> {
-        let records = self.snapshots.iter().map(|snapshot| &snapshot.record).chain(self.parked.values());
-        records.map(|record| record.root).chain(self.pinned.iter().copied())
+        self.snapshots.iter().map(|snapshot| snapshot.record.root).chain(self.other_trees())
+    }
+
+    /// The roots of those that are no snapshots' of the list.
+    pub(crate) fn other_trees(&self) -> impl Iterator<Item = ChunkId> {
+        self.parked.values().map(|record| record.root).chain(self.pinned.iter().copied())
     }
 
     /// The roots of the newest snapshot of each series.

@@ -9,7 +9,7 @@ use crate::{
     storage::Storage,
 };
 
-const ASIDE_FOLDER: &str = "lost+found";
+pub(crate) const ASIDE_FOLDER: &str = "lost+found";
 /// No file is longer that is read here.
 const FILE_MAX_LEN: usize = (1 << 31) - 1;
 

@@ -33,7 +33,8 @@ impl Storage for MemoryStorage {
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
-        let below = |name: &String| name.strip_prefix(folder)?.strip_prefix('/').map(str::to_owned);
+        let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let below = |name: &String| name.strip_prefix(&prefix).map(str::to_owned);
         Ok(self.files().iter().filter_map(|(name, bytes)| Some((below(name)?, bytes.len() as u64))).collect())
     }
 
