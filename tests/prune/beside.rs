@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use heirloom_store::Error;
+use heirloom_store::{Entry, Error, Kind, Name, SnapshotWriter};
 
 use super::*;
 
@@ -409,4 +409,43 @@ fn what_a_run_is_to_go_on_with_is_told_to_be_gone() {
     prune(&repository, &thorough());
     refused("pruned");
     assert!(!disk.files().keys().any(|name| name.starts_with("sessions/")));
+}
+
+/// One reads the marks, and so holds up nothing that they doom: nor may what it writes be a delta against that.
+#[test]
+fn nothing_new_is_a_delta_against_what_a_mark_dooms() {
+    let disk = Arc::new(MemoryStorage::default());
+    let (repository, _) = Repository::create(disk.clone(), None, &OPTIONS).unwrap();
+    let database = |seed: u64| {
+        let mut bytes = [b"SQLite format 3\0".as_slice(), &noise(3, 2 * BLOCK - 16)].concat();
+        bytes[2000..2050].copy_from_slice(&noise(seed, 50));
+        folder_of([("sms.db".to_owned(), bytes, 1)])
+    };
+    let name = Name::new("HomeDomain", "sms.db").unwrap();
+    let begin = |folder: &Folder| {
+        let mut writer = repository.write("phone").unwrap();
+        let Thing::File(file) = &folder["sms.db"] else { unreachable!() };
+        let content = Some(writer.store(Some(&name), &mut file.bytes.as_slice()).unwrap());
+        let place = Some(place("sms.db"));
+        let entry = Entry { content, place, place_mtime_ns: Some(1), ..Entry::new(Kind::File) };
+        writer.put(&name, &entry).unwrap();
+        writer
+    };
+    let commit = |writer: SnapshotWriter| writer.commit(Details::new(1, Source::Device)).unwrap().0;
+    let first = commit(begin(&database(1)));
+    // He relies on what the first has stored, and the prune waits for him.
+    let relying = begin(&database(1));
+    repository.forget(&[first]).unwrap();
+    let waits = prune(&repository, &thorough());
+    assert!(waits.waiting_packs > 0, "{waits:?}");
+    let second = commit(relying);
+    // Of the series' newest snapshot all lies in packs that are doomed.
+    let third = begin(&database(2));
+    repository.forget(&[second]).unwrap();
+    // Meanwhile the other cores have encoded what they were given.
+    assert_whole(&repository, &Kept::new(), "while the third is made");
+    let swept = prune(&repository, &thorough());
+    assert!(swept.deleted_packs > 0, "who honours the mark holds up nothing: {swept:?}");
+    let kept = vec![(commit(third), database(2))];
+    assert_whole_after_one_more(&disk, &kept, "when what was doomed is gone");
 }
