@@ -269,9 +269,12 @@ impl Shared {
         }
     }
 
-    /// A chunk as a delta against an earlier version, if that is worth it. A base that cannot be read is none.
+    /// A chunk as a delta against an earlier version, if that is worth it. A base that cannot be read is none, nor is one that a mark dooms.
     fn delta_of(&self, chunk: &NewChunk) -> Option<(Base, Vec<u8>)> {
         let base = self.chunks.base_after(chunk.previous?).ok()??;
+        if !self.chunks.holds(&base.id).ok()? {
+            return None;
+        }
         let plaintext = self.chunks.read(&base.id, chunk.kind).ok()?;
         Some((base, codec::encode_delta(&chunk.plaintext, &plaintext)?))
     }

@@ -11,7 +11,7 @@ use super::{
 
 pub const OPTIONS: Options = Options { cipher: Cipher::Aes256Gcm, pack_bytes: 64 << 10, parity: false };
 pub const SERIES: [&str; 2] = ["00008101-001A2B3C4D5E6F78", "00008030-000A1D0C3E38802E"];
-const BLOCK: usize = 64 << 10;
+pub const BLOCK: usize = 64 << 10;
 
 /// Numbers that look random, the same for the same seed.
 pub struct Dice(pub u64);

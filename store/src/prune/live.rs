@@ -58,7 +58,11 @@ impl<'a> Live<'a> {
 
     /// Needs all that the tree `root` reaches.
     pub(crate) fn need_tree(&mut self, root: &ChunkId) -> Result<()> {
-        self.meet_tree(root, Why::Needed)
+        let chunks = self.chunks;
+        walk(chunks, root, &mut |kind, id| match kind {
+            ChunkKind::Data => self.meet_later(id, Why::Needed).map(|()| false),
+            ChunkKind::Node | ChunkKind::List => self.meet(id, Why::Needed),
+        })
     }
 
     /// Needs the bases of all deltas that are needed, and theirs. To be called when all trees are.
@@ -68,8 +72,14 @@ impl<'a> Live<'a> {
 
     /// Knows all that the trees of forgotten snapshots reach, as far as it can be read. To be called when all that is needed is.
     pub(crate) fn know(&mut self, roots: &[ChunkId]) -> Result<()> {
+        // A node that is known may be known as the base of a delta, and nothing below it is met then.
+        let (chunks, mut walked) = (self.chunks, HashSet::new());
         for root in roots {
-            match self.meet_tree(root, Why::Forgotten) {
+            let met = walk(chunks, root, &mut |kind, id| match kind {
+                ChunkKind::Data => self.meet_later(id, Why::Forgotten).map(|()| false),
+                ChunkKind::Node | ChunkKind::List => self.meet(id, Why::Forgotten).map(|_| walked.insert(*id)),
+            });
+            match met {
                 Err(error) if error.is_damage() => {}
                 other => other?,
             }
@@ -77,15 +87,9 @@ impl<'a> Live<'a> {
         self.meet_bases(Why::Forgotten)
     }
 
-    fn meet_tree(&mut self, root: &ChunkId, why: Why) -> Result<()> {
-        let chunks = self.chunks;
-        walk(chunks, root, &mut |kind, id| match kind {
-            ChunkKind::Data => {
-                self.pending.push(*id);
-                if self.pending.len() == BATCH_IDS { self.meet_pending(why).map(|()| false) } else { Ok(false) }
-            }
-            ChunkKind::Node | ChunkKind::List => self.meet(id, why),
-        })
+    fn meet_later(&mut self, id: &ChunkId, why: Why) -> Result<()> {
+        self.pending.push(*id);
+        if self.pending.len() == BATCH_IDS { self.meet_pending(why) } else { Ok(()) }
     }
 
     fn meet_bases(&mut self, why: Why) -> Result<()> {

@@ -1,0 +1,451 @@
+//! Others beside a prune: what they do happens before any one of its changes, in one process and in an order that is always the same.
+
+use std::{
+    io,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use heirloom_store::{Entry, Error, Kind, Name, SnapshotWriter};
+
+use super::*;
+
+/// The disk of one at whose n-th change something else happens first.
+struct Interposed {
+    disk: Arc<MemoryStorage>,
+    at: usize,
+    changes: AtomicUsize,
+    other: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Interposed {
+    fn change(&self) {
+        if self.changes.fetch_add(1, Relaxed) == self.at {
+            let other = self.other.lock().unwrap().take();
+            other.expect("it happens once")();
+        }
+    }
+}
+
+impl Storage for Interposed {
+    fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.change();
+        self.disk.put(name, content)
+    }
+
+    fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.disk.read(name, offset, len)
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
+        self.disk.list(folder)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.change();
+        self.disk.rename(from, to)
+    }
+
+    fn delete(&self, name: &str) -> io::Result<()> {
+        self.change();
+        self.disk.delete(name)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.change();
+        Ok(())
+    }
+}
+
+/// A prune on `disk`, and `other` before its change number `at`; gives what the latter gives, or nothing if there are fewer changes.
+fn beside_a_prune<T: Send + 'static>(
+    disk: &Arc<MemoryStorage>,
+    at: usize,
+    other: impl FnOnce() -> T + Send + 'static,
+) -> (Result<PruneOutcome>, Option<T>) {
+    let came_out = Arc::new(Mutex::new(None));
+    let to = came_out.clone();
+    let other = Box::new(move || *to.lock().unwrap() = Some(other()));
+    let pruner = Interposed { disk: disk.clone(), at, changes: AtomicUsize::new(0), other: Mutex::new(Some(other)) };
+    let outcome = open(&Arc::new(pruner)).prune(&thorough(), &go_on);
+    let came_out = came_out.lock().unwrap().take();
+    (outcome, came_out)
+}
+
+/// What happens at every change of a prune, each time on a disk of its own on which two snapshots are forgotten, until `each` says that there was none.
+fn at_every_change(story: &Story, mut each: impl FnMut(Arc<MemoryStorage>, usize) -> bool) {
+    let files = story.after_forgetting();
+    let mut at = 0;
+    while each(storage_of(&files), at) {
+        at += 1;
+    }
+    // A prune that waits for somebody makes nine.
+    assert!(at > 8, "{at} changes are too few to be of interest");
+}
+
+/// One more prune, for which nobody is at work: it waits for nobody, and leaves nothing but what is kept.
+#[track_caller]
+fn assert_whole_after_one_more(disk: &Arc<MemoryStorage>, kept: &Kept, context: &str) {
+    let repository = open(disk);
+    assert_whole(&repository, kept, context);
+    let outcome = prune(&repository, &thorough());
+    assert_eq!(outcome.waiting_packs, 0, "{context}");
+    assert_whole(&repository, kept, &format!("{context}, pruned once more"));
+    let files = disk.files().clone();
+    let is_left = |name: &&String| ["gc/", "trash/", "sessions/"].iter().any(|of| name.starts_with(of));
+    assert_eq!(files.keys().find(is_left), None, "{context}");
+    let (is, fresh) = (pack_bytes(&files), bytes_of_fresh(kept));
+    assert!(is as f64 <= fresh as f64 * 1.15, "{context}: {is} bytes for {fresh}");
+}
+
+/// What reuses much of a snapshot that is forgotten, and has something of its own.
+fn folder_like_forgotten(story: &Story) -> Folder {
+    folder_like(&story.forgotten[0].1)
+}
+
+fn folder_like(other: &Folder) -> Folder {
+    let mut folder = other.clone();
+    folder.extend(folder_of([("of its own".to_owned(), noise(600, 90_000), 600)]));
+    folder
+}
+
+/// Begins a backup of a third device, and writes the first half of it.
+fn begin(disk: &Arc<MemoryStorage>, folder: &Folder) -> SnapshotEditor {
+    let mut editor = open(disk).edit("third", None).unwrap();
+    write(&mut editor, &Folder::new(), &halves_of(folder).0).unwrap();
+    editor
+}
+
+/// Writes the other half, and commits.
+fn end(mut editor: SnapshotEditor, folder: &Folder) -> Result<Snapshot> {
+    write(&mut editor, &Folder::new(), &halves_of(folder).1)?;
+    Ok(editor.commit(Details::new(9, Source::Device))?.0)
+}
+
+fn halves_of(folder: &Folder) -> (Folder, Folder) {
+    folder.clone().into_iter().partition(|(path, _)| path.len() % 2 == 0)
+}
+
+#[test]
+fn a_backup_at_any_moment_of_a_prune_is_whole() {
+    let story = Story::new(&OPTIONS);
+    let folder = folder_like_forgotten(&story);
+    at_every_change(&story, |disk, at| {
+        let (to, of) = (disk.clone(), folder.clone());
+        let (outcome, snapshot) = beside_a_prune(&disk, at, move || end(begin(&to, &of), &of).unwrap());
+        let context = format!("before change {at}");
+        outcome.unwrap_or_else(|error| panic!("{context}: {error}"));
+        let Some(snapshot) = snapshot else { return false };
+        let kept: Kept = story.kept.iter().cloned().chain([(snapshot, folder.clone())]).collect();
+        assert_whole_after_one_more(&disk, &kept, &context);
+        true
+    });
+}
+
+/// It ends after the prune, and the prune waits for it if it may rely on what goes.
+#[test]
+fn a_backup_that_begins_at_any_moment_of_a_prune_is_whole_when_it_ends_after_it() {
+    let story = Story::new(&OPTIONS);
+    let folder = folder_like_forgotten(&story);
+    let (mut waited, mut deleted) = (0, 0);
+    at_every_change(&story, |disk, at| {
+        let (to, of) = (disk.clone(), folder.clone());
+        let (outcome, editor) = beside_a_prune(&disk, at, move || begin(&to, &of));
+        let context = format!("begun before change {at}");
+        let outcome = outcome.unwrap_or_else(|error| panic!("{context}: {error}"));
+        let Some(editor) = editor else { return false };
+        assert_eq!(outcome.waiting_packs > 0, !outcome.waits_for.is_empty(), "{context}: {outcome:?}");
+        waited += u32::from(outcome.waiting_packs > 0);
+        deleted += u32::from(outcome.deleted_packs > 0);
+        let snapshot = end(editor, &folder).unwrap_or_else(|error| panic!("{context}: {error}"));
+        let kept: Kept = story.kept.iter().cloned().chain([(snapshot, folder.clone())]).collect();
+        assert_whole_after_one_more(&disk, &kept, &context);
+        true
+    });
+    assert!(waited > 3 && deleted > 10, "{waited} prunes waited, {deleted} did not");
+}
+
+#[test]
+fn a_backup_that_ends_at_any_moment_of_a_prune_is_whole() {
+    let story = Story::new(&OPTIONS);
+    let folder = folder_like_forgotten(&story);
+    at_every_change(&story, |disk, at| {
+        let (editor, of) = (begin(&disk, &folder), folder.clone());
+        let (outcome, snapshot) = beside_a_prune(&disk, at, move || end(editor, &of).unwrap());
+        let context = format!("ended before change {at}");
+        outcome.unwrap_or_else(|error| panic!("{context}: {error}"));
+        let Some(snapshot) = snapshot else { return false };
+        let kept: Kept = story.kept.iter().cloned().chain([(snapshot, folder.clone())]).collect();
+        assert_whole_after_one_more(&disk, &kept, &context);
+        true
+    });
+}
+
+#[test]
+fn one_who_was_there_before_a_prune_holds_up_only_what_may_be_his() {
+    let story = Story::new(&OPTIONS);
+    let folder = folder_like_forgotten(&story);
+    let disk = storage_of(&story.after_forgetting());
+    let editor = begin(&disk, &folder);
+    let repository = open(&disk);
+    let first = prune(&repository, &thorough());
+    assert!(first.waiting_packs > 0 && first.waits_for.len() == 1 && first.deleted_packs == 0, "{first:?}");
+    assert_eq!(first.trash, 0, "what he holds up can be undeleted");
+    assert_whole(&repository, &story.kept, "while he works");
+    // Who begins after the mark holds up nothing that it dooms.
+    let later = open(&disk).edit("fourth", None).unwrap();
+    let snapshot = end(editor, &folder).unwrap();
+    let second = prune(&repository, &thorough());
+    assert!(second.deleted_packs >= first.waiting_packs && second.waiting_packs == 0, "{second:?}");
+    drop(later);
+    let kept: Kept = story.kept.iter().cloned().chain([(snapshot, folder)]).collect();
+    assert_whole_after_one_more(&disk, &kept, "when he has ended");
+}
+
+#[test]
+fn what_is_forgotten_or_undeleted_at_any_moment_of_a_prune_is_gone_or_whole() {
+    let story = Story::new(&OPTIONS);
+    for parity in [false, true] {
+        let story = Story::new(&Options { parity, ..OPTIONS });
+        let mut undeleted = 0;
+        at_every_change(&story, |disk, at| {
+            let context = format!("parity {parity}, undeleted before change {at}");
+            let (to, gone) = (disk.clone(), story.forgotten[0].clone());
+            let of = gone.0.clone();
+            let (outcome, result) = beside_a_prune(&disk, at, move || open(&to).undelete(&of));
+            outcome.unwrap_or_else(|error| panic!("{context}: {error}"));
+            let Some(result) = result else { return false };
+            let mut kept = story.kept.clone();
+            match result {
+                Ok(()) => {
+                    undeleted += 1;
+                    kept.push(gone);
+                }
+                Err(Error::Busy { .. } | Error::Storage { .. }) => {}
+                Err(error) => panic!("{context}: {error}"),
+            }
+            assert_whole_after_one_more(&disk, &kept, &context);
+            true
+        });
+        assert_eq!(undeleted, 1, "all but the first change are made by one who says that he prunes");
+    }
+    at_every_change(&story, |disk, at| {
+        let to = disk.clone();
+        let of = snapshots_of(&story.kept)[..1].to_vec();
+        let (outcome, result) = beside_a_prune(&disk, at, move || open(&to).forget(&of).unwrap());
+        outcome.unwrap_or_else(|error| panic!("forgotten before change {at}: {error}"));
+        let kept: Kept = story.kept[1..].to_vec();
+        if result.is_some() {
+            assert_whole_after_one_more(&disk, &kept, &format!("forgotten before change {at}"));
+        }
+        result.is_some()
+    });
+}
+
+#[test]
+fn of_two_prunes_the_second_is_told_that_the_first_is_at_work() {
+    let story = Story::new(&OPTIONS);
+    let mut busy = 0;
+    at_every_change(&story, |disk, at| {
+        let to = disk.clone();
+        let (outcome, second) = beside_a_prune(&disk, at, move || open(&to).prune(&thorough(), &go_on));
+        outcome.unwrap();
+        match &second {
+            Some(Err(Error::Busy { session })) => {
+                assert!(session.contains(&std::process::id().to_string()), "{session}");
+                busy += 1;
+            }
+            // Before the first has announced itself, or when it is done.
+            Some(Ok(_)) => {}
+            Some(Err(error)) => panic!("before change {at}: {error}"),
+            None => {}
+        }
+        assert_whole_after_one_more(&disk, &story.kept, &format!("before change {at}"));
+        second.is_some()
+    });
+    assert!(busy > 20, "{busy}");
+}
+
+/// Stopped between two changes, as by a key: the session ends, and nothing else is done.
+#[test]
+fn after_a_prune_that_was_interrupted_anywhere_what_it_had_not_deleted_can_be_undeleted() {
+    let story = Story::new(&OPTIONS);
+    let (mut behind_mark, mut told) = (0, 0);
+    for stop in 0.. {
+        let disk = storage_of(&story.after_forgetting());
+        let events = AtomicUsize::new(0);
+        let outcome = open(&disk).prune(&thorough(), &|progress| {
+            if events.fetch_add(1, Relaxed) == stop { std::ops::ControlFlow::Break(()) } else { go_on(progress) }
+        });
+        match outcome {
+            Ok(_) => break,
+            Err(Error::Interrupted) => told += 1,
+            Err(error) => panic!("{error}"),
+        }
+        let context = format!("interrupted at event {stop}");
+        assert!(!disk.files().keys().any(|name| name.starts_with("sessions/")), "{context}");
+        assert_whole(&open(&disk), &story.kept, &context);
+        let mut kept = story.kept.clone();
+        for (snapshot, folder) in &story.forgotten {
+            if open(&disk).undelete(snapshot).is_ok() {
+                kept.push((snapshot.clone(), folder.clone()));
+            }
+        }
+        behind_mark += u32::from(disk.files().keys().any(|name| name.starts_with("gc/")));
+        assert_whole_after_one_more(&disk, &kept, &context);
+    }
+    assert!(told > 10 && behind_mark > 1, "{told} interrupted, {behind_mark} behind the mark");
+}
+
+/// The storage fails at each change and for good, and the session is ended by hand.
+#[test]
+fn after_a_prune_that_died_behind_its_mark_what_only_doomed_packs_hold_is_copied_by_an_undelete() {
+    use crate::support::faulty_storage::{Fault, FaultyStorage, Torn};
+    let story = Story::new(&OPTIONS);
+    let (mut undeleted, mut copied) = (0, 0);
+    for at in 0.. {
+        let disk = Arc::new(FaultyStorage::new(&story.after_forgetting(), Fault::Stop { at, torn: Torn::Nothing }));
+        let _ = open(&disk).prune(&thorough(), &go_on);
+        if !disk.has_stopped() {
+            break;
+        }
+        let disk = storage_of(&disk.files());
+        let repository = open(&disk);
+        let (snapshot, folder) = story.forgotten[0].clone();
+        let sessions = repository.sessions().unwrap();
+        if let Some(session) = sessions.iter().find(|session| session.prunes) {
+            assert!(matches!(repository.undelete(&snapshot), Err(Error::Busy { .. })), "at {at}");
+            repository.end_session(&session.id).unwrap();
+        }
+        let before = pack_bytes(&disk.files());
+        let mut kept = story.kept.clone();
+        if repository.undelete(&snapshot).is_ok() {
+            undeleted += 1;
+            copied += u32::from(pack_bytes(&disk.files()) > before);
+            kept.push((snapshot, folder));
+        }
+        assert_whole_after_one_more(&disk, &kept, &format!("died at {at}"));
+    }
+    assert!(undeleted > 5 && copied > 0, "{undeleted} undeleted, of {copied} something was copied");
+}
+
+/// The user says at some moment of a prune that one who is at work is not.
+#[test]
+fn one_whose_session_others_ended_commits_what_is_whole_or_nothing() {
+    let story = Story::new(&OPTIONS);
+    let like_kept = folder_like(&story.kept[0].1);
+    for (folder, relies_on_what_goes) in [(folder_like_forgotten(&story), true), (like_kept, false)] {
+        let (mut whole, mut overtaken) = (0, 0);
+        at_every_change(&story, |disk, at| {
+            let editor = begin(&disk, &folder);
+            let user = open(&disk);
+            let writer = user.sessions().unwrap().remove(0);
+            let context = format!("relies {relies_on_what_goes}, ended before change {at}");
+            let (outcome, happened) = beside_a_prune(&disk, at, move || drop(user.end_session(&writer.id).unwrap()));
+            outcome.unwrap_or_else(|error| panic!("{context}: {error}"));
+            let mut kept = story.kept.clone();
+            match end(editor, &folder) {
+                Ok(snapshot) => {
+                    whole += u32::from(happened.is_some());
+                    kept.push((snapshot, folder.clone()));
+                }
+                Err(Error::Overtaken) => overtaken += 1,
+                Err(error) => panic!("{context}: {error}"),
+            }
+            assert_whole_after_one_more(&disk, &kept, &context);
+            happened.is_some()
+        });
+        let expected = if relies_on_what_goes { overtaken } else { whole };
+        assert!(expected > 3, "relies {relies_on_what_goes}: {whole} were whole, {overtaken} were not");
+    }
+}
+
+/// At some moment the user takes a prune for dead, undeletes a snapshot and backs up; then it goes on.
+#[test]
+fn a_prune_that_was_taken_for_dead_does_no_harm_when_it_goes_on() {
+    let story = Story::new(&OPTIONS);
+    let folder = folder_like_forgotten(&story);
+    let (mut stopped, mut undeleted) = (0, 0);
+    at_every_change(&story, |disk, at| {
+        let user = open(&disk);
+        let (to, of, gone) = (disk.clone(), folder.clone(), story.forgotten[0].0.clone());
+        let (outcome, happened) = beside_a_prune(&disk, at, move || {
+            for session in user.sessions().unwrap() {
+                user.end_session(&session.id).unwrap();
+            }
+            (user.undelete(&gone).is_ok(), end(begin(&to, &of), &of).unwrap())
+        });
+        let context = format!("ended before change {at}");
+        match outcome {
+            Ok(_) => {}
+            Err(Error::Overtaken) => stopped += 1,
+            Err(error) => panic!("{context}: {error}"),
+        }
+        let Some((is_back, snapshot)) = happened else { return false };
+        let mut kept: Kept = story.kept.iter().cloned().chain([(snapshot, folder.clone())]).collect();
+        if is_back {
+            undeleted += 1;
+            kept.push(story.forgotten[0].clone());
+        }
+        assert_whole_after_one_more(&disk, &kept, &context);
+        true
+    });
+    assert!(stopped > 3 && undeleted > 3, "{stopped} stopped, {undeleted} undeleted");
+}
+
+#[test]
+fn what_a_run_is_to_go_on_with_is_told_to_be_gone() {
+    let story = Story::new(&OPTIONS);
+    let disk = storage_of(&story.after_forgetting());
+    let repository = open(&disk);
+    let gone = &story.forgotten[0].0;
+    let refused = |context: &str| match repository.edit(SERIES[0], Some(gone)).map(drop) {
+        Err(Error::SnapshotGone { id }) if id == gone.id => {}
+        other => panic!("{context}: {other:?}"),
+    };
+    refused("forgotten");
+    prune(&repository, &thorough());
+    refused("pruned");
+    assert!(!disk.files().keys().any(|name| name.starts_with("sessions/")));
+}
+
+/// One reads the marks, and so holds up nothing that they doom: nor may what it writes be a delta against that.
+#[test]
+fn nothing_new_is_a_delta_against_what_a_mark_dooms() {
+    let disk = Arc::new(MemoryStorage::default());
+    let (repository, _) = Repository::create(disk.clone(), None, &OPTIONS).unwrap();
+    let database = |seed: u64| {
+        let mut bytes = [b"SQLite format 3\0".as_slice(), &noise(3, 2 * BLOCK - 16)].concat();
+        bytes[2000..2050].copy_from_slice(&noise(seed, 50));
+        folder_of([("sms.db".to_owned(), bytes, 1)])
+    };
+    let name = Name::new("HomeDomain", "sms.db").unwrap();
+    let begin = |folder: &Folder| {
+        let mut writer = repository.write("phone").unwrap();
+        let Thing::File(file) = &folder["sms.db"] else { unreachable!() };
+        let content = Some(writer.store(Some(&name), &mut file.bytes.as_slice()).unwrap());
+        let place = Some(place("sms.db"));
+        let entry = Entry { content, place, place_mtime_ns: Some(1), ..Entry::new(Kind::File) };
+        writer.put(&name, &entry).unwrap();
+        writer
+    };
+    let commit = |writer: SnapshotWriter| writer.commit(Details::new(1, Source::Device)).unwrap().0;
+    let first = commit(begin(&database(1)));
+    // He relies on what the first has stored, and the prune waits for him.
+    let relying = begin(&database(1));
+    repository.forget(&[first]).unwrap();
+    let waits = prune(&repository, &thorough());
+    assert!(waits.waiting_packs > 0, "{waits:?}");
+    let second = commit(relying);
+    // Of the series' newest snapshot all lies in packs that are doomed.
+    let third = begin(&database(2));
+    repository.forget(&[second]).unwrap();
+    // Meanwhile the other cores have encoded what they were given.
+    assert_whole(&repository, &Kept::new(), "while the third is made");
+    let swept = prune(&repository, &thorough());
+    assert!(swept.deleted_packs > 0, "who honours the mark holds up nothing: {swept:?}");
+    let kept = vec![(commit(third), database(2))];
+    assert_whole_after_one_more(&disk, &kept, "when what was doomed is gone");
+}

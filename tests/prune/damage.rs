@@ -1,0 +1,111 @@
+//! Damage that a prune meets: it must not make it worse.
+
+use std::collections::BTreeSet;
+
+use heirloom_store::Prefix;
+
+use super::*;
+
+/// The files that can be read, by snapshot.
+fn readable(repository: &Repository, kept: &Kept) -> BTreeSet<(i64, String)> {
+    let mut all = BTreeSet::new();
+    for (snapshot, folder) in kept {
+        let Ok(reader) = repository.read(snapshot) else { continue };
+        for (name, entry) in reader.entries(&Prefix::all()).map_while(Result::ok) {
+            let Some(content) = &entry.content else { continue };
+            let (mut bytes, place) = (Vec::new(), entry.place_for(&name).unwrap().to_string());
+            if reader.read_file(content, &mut bytes).is_ok() {
+                let Some(Thing::File(file)) = folder.get(&place) else { panic!("{place} was never backed up") };
+                assert!(*file.bytes == bytes, "{place}: other bytes came out");
+                all.insert((snapshot.record.time, place));
+            }
+        }
+    }
+    all
+}
+
+fn packs(files: &Files) -> Vec<String> {
+    files.keys().filter(|name| name.starts_with("packs/")).cloned().collect()
+}
+
+#[test]
+fn of_two_copies_the_rotten_one_is_not_kept_alone() {
+    let storage = Arc::new(MemoryStorage::default());
+    let (repository, _) = Repository::create(storage.clone(), None, &OPTIONS).unwrap();
+    let folder = Phone::new(4).folder();
+    // Two who do not see each other store the same.
+    let mut editors = SERIES.map(|series| repository.edit(series, None).unwrap());
+    editors.iter_mut().for_each(|editor| write(editor, &Folder::new(), &folder).unwrap());
+    let mut kept = Kept::new();
+    for (time, editor) in (0..).zip(editors) {
+        kept.push((editor.commit(Details::new(time, Source::Device)).unwrap().0, folder.clone()));
+    }
+    let whole = storage.files().clone();
+    let chunks = check_all(&repository, Depth::ReadData).unwrap().chunks;
+    for pack in packs(&whole) {
+        let mut files = whole.clone();
+        let bytes = files.get_mut(&pack).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[100] ^= 1;
+        bytes[middle] ^= 1;
+        let storage = storage_of(&files);
+        let repository = open(&storage);
+        prune(&repository, &thorough());
+        assert_whole(&repository, &kept, &pack);
+        let left = check_all(&repository, Depth::ReadData).unwrap().chunks;
+        assert!(left <= chunks / 2 + 2, "{left} of {chunks} chunks are left");
+    }
+}
+
+#[test]
+fn a_prune_that_cannot_tell_what_is_needed_deletes_nothing() {
+    let story = Story::new(&OPTIONS);
+    let before = story.after_forgetting();
+    let record = format!("snapshots/{}", story.kept[0].0.id);
+    let damages: [fn(&mut Vec<u8>); 3] = [|bytes| bytes[70] ^= 1, Vec::clear, |bytes| bytes.truncate(100)];
+    for damage in damages {
+        let mut files = before.clone();
+        damage(files.get_mut(&record).unwrap());
+        let storage = storage_of(&files);
+        let refused = open(&storage).prune(&thorough(), &go_on).unwrap_err();
+        assert!(refused.is_damage() && refused.to_string().contains(&record), "{refused}");
+        let mut left = storage.files().clone();
+        left.remove("reserve");
+        files.remove("reserve");
+        assert!(left == files, "something was deleted or written");
+    }
+}
+
+/// Each pack in turn: of those that hold trees the prune is refused, of those with data it goes on around the damage.
+#[test]
+fn what_could_be_read_before_can_be_read_after() {
+    let story = Story::new(&OPTIONS);
+    let before = story.after_forgetting();
+    let (mut refused, mut around) = (0, 0);
+    for pack in packs(&before) {
+        for (from, part) in [(64, 8), (64, 2), (2000, 3)] {
+            let mut files = before.clone();
+            let bytes = files.get_mut(&pack).unwrap();
+            let end = (from + bytes.len() / part).min(bytes.len());
+            bytes[from.min(end)..end].iter_mut().for_each(|byte| *byte ^= 0x55);
+            let storage = storage_of(&files);
+            let could_be = readable(&open(&storage), &story.kept);
+            let context = format!("{pack} from {from}, one part of {part}");
+            match open(&storage).prune(&thorough(), &go_on) {
+                Ok(outcome) => {
+                    around += u32::from(outcome.damaged_packs > 0);
+                    let is_there = storage.files().contains_key(&pack);
+                    assert!(outcome.damaged_packs == 0 || is_there, "{context}: what is damaged stays");
+                }
+                Err(error) => {
+                    assert!(error.is_damage(), "{context}: {error}");
+                    refused += 1;
+                    assert_eq!(packs(&storage.files()), packs(&before), "{context}: nothing was deleted");
+                }
+            }
+            let can_be = readable(&open(&storage), &story.kept);
+            assert!(can_be.is_superset(&could_be), "{context}: {:?} are lost", could_be.difference(&can_be));
+        }
+    }
+    assert!(refused > 0 && around > 0, "{refused} refused, {around} went on around the damage");
+}

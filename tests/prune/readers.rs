@@ -1,0 +1,179 @@
+//! One who only reads while a prune moves what is read.
+
+use std::{
+    io,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use heirloom_store::{ExportOptions, Prefix, export};
+
+use super::*;
+use crate::support::folder::folder_at;
+
+/// A disk that notes what it holds after each change.
+#[derive(Default)]
+struct Recorder {
+    disk: MemoryStorage,
+    states: Mutex<Vec<Files>>,
+}
+
+impl Recorder {
+    fn note(&self) -> io::Result<()> {
+        self.states.lock().unwrap().push(self.disk.files().clone());
+        Ok(())
+    }
+}
+
+impl Storage for Recorder {
+    fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.disk.put(name, content).and_then(|()| self.note())
+    }
+
+    fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.disk.read(name, offset, len)
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
+        self.disk.list(folder)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to).and_then(|()| self.note())
+    }
+
+    fn delete(&self, name: &str) -> io::Result<()> {
+        self.disk.delete(name).and_then(|()| self.note())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A disk that goes on to the next of what others make of it with every so many operations, and takes no changes.
+struct Replay {
+    states: Vec<Files>,
+    pace: usize,
+    operations: AtomicUsize,
+    disk: MemoryStorage,
+}
+
+impl Replay {
+    fn new(states: &[Files], pace: usize) -> Arc<Replay> {
+        let disk = MemoryStorage::default();
+        *disk.files() = states[0].clone();
+        Arc::new(Replay { states: states.to_vec(), pace, operations: AtomicUsize::new(0), disk })
+    }
+
+    fn go_on(&self) {
+        let operation = self.operations.fetch_add(1, Relaxed);
+        if operation.is_multiple_of(self.pace) {
+            let state = (operation / self.pace).min(self.states.len() - 1);
+            *self.disk.files() = self.states[state].clone();
+        }
+    }
+
+    /// What is left of the prune happens now.
+    fn end(&self) {
+        self.operations.store(self.pace * self.states.len(), Relaxed);
+    }
+}
+
+impl Storage for Replay {
+    fn put(&self, name: &str, _: &[u8]) -> io::Result<()> {
+        panic!("one who reads writes {name}")
+    }
+
+    fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.go_on();
+        self.disk.read(name, offset, len)
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
+        self.go_on();
+        self.disk.list(folder)
+    }
+
+    fn rename(&self, from: &str, _: &str) -> io::Result<()> {
+        panic!("one who reads renames {from}")
+    }
+
+    fn delete(&self, name: &str) -> io::Result<()> {
+        panic!("one who reads deletes {name}")
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What the disk holds before and after every change of a prune, and the snapshots that stay.
+fn states() -> (Vec<Files>, Kept) {
+    let story = Story::new(&OPTIONS);
+    let before = story.after_forgetting();
+    let recorder = Arc::new(Recorder::default());
+    *recorder.disk.files() = before.clone();
+    let outcome = prune(&open(&recorder), &thorough());
+    assert!(outcome.deleted_packs > 2 && outcome.written_bytes > 0, "{outcome:?}");
+    let states = [before].into_iter().chain(recorder.states.lock().unwrap().drain(..)).collect();
+    (states, story.kept)
+}
+
+const PACES: [usize; 6] = [1, 2, 3, 5, 11, 29];
+
+#[test]
+fn a_reader_that_was_there_before_the_prune_goes_on() {
+    let (states, kept) = states();
+    for (snapshot, folder) in &kept {
+        for pace in PACES {
+            let disk = Replay::new(&states, pace);
+            let repository = open(&disk);
+            let read = read_whole(&repository, snapshot).unwrap_or_else(|error| panic!("pace {pace}: {error}"));
+            assert!(read == *folder, "pace {pace}: other files came out");
+        }
+        // All at once, after the reader has read its index.
+        let disk = Replay::new(&states, usize::MAX);
+        let reader = open(&disk).read(snapshot).unwrap();
+        *disk.disk.files() = states.last().unwrap().clone();
+        for item in reader.entries(&Prefix::all()) {
+            let (_, entry) = item.unwrap();
+            entry.content.iter().for_each(|content| reader.read_file(content, &mut Vec::new()).unwrap());
+        }
+    }
+}
+
+#[test]
+fn an_export_beside_a_prune_comes_out_exact() {
+    let (states, kept) = states();
+    for ((snapshot, folder), pace) in kept.iter().flat_map(|kept| PACES.map(|pace| (kept, pace))) {
+        let disk = Replay::new(&states, pace);
+        let repository = open(&disk);
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("export");
+        let reader = repository.read(snapshot).unwrap();
+        export(&reader, &target, &ExportOptions::default(), &|progress| {
+            if progress.files_done == 5 {
+                disk.end();
+            }
+            go_on(progress)
+        })
+        .unwrap_or_else(|error| panic!("pace {pace}: {error}"));
+        assert!(folder_at(&target) == *folder, "pace {pace}: other files came out");
+    }
+}
+
+#[test]
+fn a_check_beside_a_prune_finds_no_damage() {
+    let (states, _) = states();
+    for depth in [Depth::Structure, Depth::ReadData] {
+        for pace in PACES {
+            let repository = open(&Replay::new(&states, pace));
+            let report = check_all(&repository, depth).unwrap();
+            assert_eq!(report.problems, [], "{depth:?}, pace {pace}");
+            assert_eq!(report.affected, [], "{depth:?}, pace {pace}");
+        }
+    }
+}
