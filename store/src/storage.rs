@@ -154,6 +154,8 @@ mod tests {
         listed.sort();
         assert_eq!(listed, [("ab/abcd".to_owned(), 10), ("cd/cdef".to_owned(), 0)]);
         let mut everything = storage.list("").unwrap();
+        // A disk that fails leaves some there.
+        everything.retain(|(name, _)| !name.starts_with("tmp/"));
         everything.sort();
         let expected = [("config", 3), ("packs/ab/abcd", 10), ("packs/cd/cdef", 0)];
         assert_eq!(everything, expected.map(|(name, len)| (name.to_owned(), len)));
