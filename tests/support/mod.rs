@@ -6,6 +6,7 @@ pub mod folder;
 pub mod images;
 pub mod phone;
 pub mod program;
+pub mod repositories;
 
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
