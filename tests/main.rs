@@ -28,6 +28,10 @@ mod damage;
 
 // What a repair brings back of it: another table.
 mod repair;
+
+// Whether what earlier programs wrote is read, gone on with and pruned, and what only a later one can read is refused.
+mod repositories;
+
 // What is said of a drive, fit or not.
 mod doctor;
 

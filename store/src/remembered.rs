@@ -53,8 +53,9 @@ impl Repository {
     /// Remembers the password that opens a keybag of a device's backups. One that is remembered already is left.
     ///
     /// # Errors
-    /// What the storage says.
+    /// What the storage says, or [`Error::Unsupported`] if only a newer program may write here.
     pub fn remember_password(&self, series: &str, keybag: &[u8], password: &str) -> Result<()> {
+        self.core().config.check_writable()?;
         let known = self.remembered_passwords(series)?;
         if known.iter().any(|known| known.is_of(keybag) && known.password == password) {
             return Ok(());

@@ -14,11 +14,13 @@ use crate::{
     support::{
         folder::folder_at,
         program::{Home, PASSWORD, assert_same, phone_in},
+        repositories::{V1, copy_of},
     },
 };
 
 trials! {
     gets_everything_out: &[Judge::SecondReader],
+    reads_the_golden_repositories: &[Judge::SecondReader],
 }
 
 fn read_repo(python: &Path, home: &Home, secret: (&str, &str), args: &[&str]) -> Output {
@@ -56,4 +58,33 @@ fn gets_everything_out() {
         assert_same(&folder_at(&home.path(case)), expected);
     }
     assert!(!read_repo(&python, &home, ("HEIRLOOM_PASSWORD", "wrong"), &["list"]).status.success());
+}
+
+fn reads_the_golden_repositories() {
+    let python = python().unwrap();
+    for name in V1 {
+        let (home, expected) = copy_of(name);
+        let password = expected.password.as_deref().map(|password| ("HEIRLOOM_PASSWORD", password));
+        let recovery = expected.recovery_key.as_deref().map(|key| ("HEIRLOOM_RECOVERY", key));
+        // An open one is read without either.
+        for secret in [password, recovery.or(password)].map(|secret| secret.unwrap_or(("UNUSED", ""))) {
+            let listed = read_repo(&python, &home, secret, &["list"]);
+            let ids: Vec<String> = String::from_utf8_lossy(&listed.stdout)
+                .lines()
+                .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned())
+                .collect();
+            assert_eq!(
+                ids,
+                expected.snapshots.iter().map(|of| of.id.clone()).collect::<Vec<_>>(),
+                "{name}: {listed:?}"
+            );
+            for (snapshot, options) in expected.snapshots.iter().zip([&["--no-index"][..], &[]].into_iter().cycle()) {
+                let to = tempfile::tempdir_in(home.path("")).unwrap();
+                let args = [options, &["extract", &snapshot.id, to.path().to_str().unwrap()]].concat();
+                let output = read_repo(&python, &home, secret, &args);
+                assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+                snapshot.assert_is(&folder_at(to.path()), name);
+            }
+        }
+    }
 }

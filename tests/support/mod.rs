@@ -7,6 +7,7 @@ pub mod history;
 pub mod images;
 pub mod phone;
 pub mod program;
+pub mod repositories;
 
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
