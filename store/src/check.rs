@@ -16,7 +16,10 @@
 //! Others may be at work. What a snapshot names was written before it, so snapshots are listed before segments and packs; and what was listed
 //! and is gone when it is read is no damage if nothing names it when all is listed again.
 
-use std::{collections::HashSet, ops::ControlFlow};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::ControlFlow,
+};
 
 mod ledger;
 mod packs;
@@ -34,11 +37,12 @@ use crate::{
     index::{INDEX_FOLDER, Index, NAME_MISMATCH, SegmentPack, list_packs, segment::Segment},
     mark::MARKS_FOLDER,
     name::Name,
+    pack::pack_file,
     parity,
     pins::check_pins,
     remembered::PASSWORDS_FOLDER,
     repository::{Probe, Repository},
-    session::unix_seconds,
+    session::{SESSIONS_FOLDER, unix_seconds},
     snapshot::{RecordKind, Snapshot, SnapshotRecord, read_records, read_snapshots},
     storage::Storage,
 };
@@ -203,11 +207,11 @@ pub fn check_packs_without_key(storage: &dyn Storage, on_event: OnEvent) -> Resu
     let Probe { parity, problems, .. } = Repository::probe(storage)?;
     let mut report = CheckReport { problems, ..CheckReport::default() };
     report.problems.extend(check_small_files(storage)?);
-    if parity {
-        report.problems.extend(check_parity(storage, true)?);
-    }
     let packs: Vec<SegmentPack> =
         list_packs(storage)?.into_iter().map(|(name, len)| SegmentPack { name, len }).collect();
+    if parity {
+        report.problems.extend(check_parity(storage, &packs, true)?);
+    }
     packs::check_names(storage, &packs, &mut report, on_event)?;
     report.problems.sort();
     Ok(report)
@@ -225,12 +229,15 @@ pub(crate) fn survey(
     let mut report = CheckReport { problems: repository.problems().to_vec(), ..CheckReport::default() };
     report.problems.extend(check_small_files(storage)?);
     report.problems.extend(check_pins(core)?);
-    if core.config.parity {
-        report.problems.extend(check_parity(storage, options.depth > Depth::Structure)?);
-    }
     // Before the index: what these name was written before them.
     let records = Records::read(repository)?;
     let (chunks, of_index) = settled_index(repository)?;
+    if core.config.parity {
+        // A pack that none names is a remnant of a run that was cut off, perhaps before the sidecar.
+        let named = chunks.index().named_packs().into_iter().map(|(name, len)| SegmentPack { name, len });
+        let named: Vec<SegmentPack> = named.filter(|pack| is_listed(&chunks, pack)).collect();
+        report.problems.extend(check_parity(storage, &named, options.depth > Depth::Structure)?);
+    }
     let is_expected = !options.full && ledger.packs().all(|pack| is_listed(&chunks, &pack));
     if !is_expected {
         ledger.distrust();
@@ -363,12 +370,28 @@ fn check_small_files(storage: &dyn Storage) -> Result<Vec<Problem>> {
     Ok(problems)
 }
 
-/// What is wrong with the sidecars of all packs and snapshots that are there.
-fn check_parity(storage: &dyn Storage, deep: bool) -> Result<Vec<Problem>> {
+/// What is wrong with the sidecars of packs and of all snapshots that are there. Somebody who is at work writes a sidecar after its file, and who
+/// prunes deletes both, so that what is found is looked at again; what is missing still while a session is there may be on its way.
+fn check_parity(storage: &dyn Storage, packs: &[SegmentPack], deep: bool) -> Result<Vec<Problem>> {
     let snapshots = storage.list_folder(RecordKind::Snapshot.folder())?;
     let snapshots = snapshots.iter().filter_map(|(name, _)| FileHash::from_hex(name));
-    let protected: Vec<FileHash> = list_packs(storage)?.into_keys().chain(snapshots).collect();
-    Ok(parity::check(storage, &protected, deep)?.into_iter().map(|(_, problem)| problem).collect())
+    let snapshots = snapshots.map(|id| (id, RecordKind::Snapshot.file(&id)));
+    let packs = packs.iter().map(|pack| (pack.name, pack_file(&pack.name)));
+    let protected: HashMap<FileHash, String> = packs.chain(snapshots).collect();
+    let names: Vec<FileHash> = protected.keys().copied().collect();
+    let suspects: Vec<FileHash> = parity::check(storage, &names, deep)?.into_iter().map(|(name, _)| name).collect();
+    if suspects.is_empty() {
+        return Ok(Vec::new());
+    }
+    let is_at_work = !storage.list_folder(SESSIONS_FOLDER)?.is_empty();
+    let mut problems = Vec::new();
+    for (name, problem) in parity::check(storage, &suspects, deep)? {
+        let is_on_its_way = is_at_work && !is_there(storage, &problem.file)?;
+        if !is_on_its_way && is_there(storage, &protected[&name])? {
+            problems.push(problem);
+        }
+    }
+    Ok(problems)
 }
 
 /// What holds chunks.

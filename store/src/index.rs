@@ -197,6 +197,12 @@ impl Index {
         self.segments.iter().chain(&self.unlisted)
     }
 
+    /// The packs that no segment names, without those that a mark dooms.
+    pub(crate) fn unlisted_packs(&self) -> impl Iterator<Item = &SegmentPack> {
+        let packs = self.unlisted.iter().flat_map(|open| &open.segment.packs);
+        packs.filter(|pack| self.presence(pack) == Presence::There)
+    }
+
     /// The marks that were there.
     pub(crate) fn marks(&self) -> &[Mark] {
         &self.marks

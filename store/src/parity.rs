@@ -15,7 +15,8 @@ use crate::{
     bytes::Cursor,
     error::{Error, Problem, Result},
     id::{FileHash, RepositoryId},
-    index::list_by_digits,
+    index::{SegmentPack, list_by_digits},
+    pack::pack_file,
     seal::{self, FileKind, HEADER_LEN},
     storage::Storage,
 };
@@ -46,6 +47,16 @@ pub(crate) fn parity_file(name: &FileHash) -> String {
 /// Writes the sidecar of the file `name`, which holds `bytes`.
 pub(crate) fn write(storage: &dyn Storage, repository: &RepositoryId, name: &FileHash, bytes: &[u8]) -> Result<()> {
     storage.put_file(&parity_file(name), &sidecar(repository, name, bytes))
+}
+
+/// Writes the sidecar of a pack that has none.
+pub(crate) fn complete(storage: &dyn Storage, repository: &RepositoryId, pack: &SegmentPack) -> Result<()> {
+    match storage.read_exactly(&parity_file(&pack.name), 0, 0) {
+        Err(error) if error.is_missing_file() => {}
+        other => return other.map(drop),
+    }
+    let bytes = storage.read_exactly(&pack_file(&pack.name), 0, pack.len as usize)?;
+    if FileHash::of(&bytes) == pack.name { write(storage, repository, &pack.name, &bytes) } else { Ok(()) }
 }
 
 /// The bytes of the file that had this name, of its sidecar and of what is left of the file in `remains`, each of which may be damaged or missing.

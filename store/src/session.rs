@@ -24,7 +24,7 @@ use crate::{
     storage::Storage,
 };
 
-const SESSIONS_FOLDER: &str = "sessions";
+pub(crate) const SESSIONS_FOLDER: &str = "sessions";
 const TEMPORARY_FOLDER: &str = "tmp";
 /// The name of the second file ends so.
 const HONOURS: &str = "-honours";

@@ -19,6 +19,7 @@ use crate::{
     ingest::{Ingest, NewChunk},
     name::Name,
     pack::{ChunkKind, chunk_id},
+    parity,
     parked::{Parked, delete_parked, parked_of},
     previous::{PreviousChunks, PreviousTree},
     reach::walk,
@@ -131,6 +132,10 @@ impl SnapshotWriter {
         let mut session = Session::begin(core)?;
         let (mut index, mut problems) = core.load_index(cache_dir)?;
         problems.extend(index.verify_unlisted(&*core.storage)?);
+        if core.config.parity {
+            // A run may have been cut off before a pack had its own, and from now on a segment names it. Nothing depends on it: a check tells if this fails.
+            let _ = index.unlisted_packs().try_for_each(|pack| parity::complete(&*core.storage, &core.config.id, pack));
+        }
         let snapshots = read_snapshots(&*core.storage, &core.sealer, cache_dir)?;
         if let Some(base) = &base {
             base.require(core)?;
