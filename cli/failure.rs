@@ -146,7 +146,9 @@ impl Failure {
                 Some("let it finish; if it is not at work any more: `heirloom prune --end-session ID`")
             }
             StoreError::NoSuchSession { .. } => Some("give its first digits, as they were shown, or more of them"),
-            StoreError::SnapshotGone { .. } => Some("somebody has forgotten it a moment ago: run it again"),
+            StoreError::SnapshotGone { .. } => {
+                Some("somebody has forgotten or pruned it a moment ago: `heirloom snapshots` lists what there is")
+            }
             StoreError::Overtaken => Some("run it again: what is still there is not stored twice"),
             StoreError::NoSuchSlot { .. } => Some("`heirloom key list` lists them"),
             StoreError::Pinned { .. } => Some("`heirloom unpin` lets go of it"),

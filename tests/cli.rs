@@ -626,7 +626,8 @@ fn damage_ends_with_30_and_is_named() {
 
 #[test]
 fn a_repair_says_what_it_did_and_what_is_left() {
-    let home = Home::new();
+    let home = Home::empty();
+    home.ok(&["init", "--no-password", "--parity"]);
     let folder = home.path(UDID);
     SmallBackup::default().write(&folder);
     home.ok(&["import", UDID]);

@@ -20,6 +20,9 @@ mod copy;
 // Whether processes that write, prune and undelete at once can do harm: every order of their steps.
 mod model;
 
+// Whether real processes, at once in one folder and killed at any moment, can be trusted with it.
+mod thrash;
+
 // What becomes of a repository on a stick or a share: on images that are mounted here, and on disks that behave as those do.
 mod filesystems;
 
@@ -31,6 +34,9 @@ mod repair;
 
 // Whether what earlier programs wrote is read, gone on with and pruned, and what only a later one can read is refused.
 mod repositories;
+
+// Whether a disk that is full to the last byte can be freed by what is on it.
+mod full_disk;
 
 // What is said of a drive, fit or not.
 mod doctor;

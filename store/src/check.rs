@@ -230,6 +230,12 @@ pub(crate) fn survey(
     // Before the index: what these name was written before them.
     let records = Records::read(repository)?;
     let (chunks, of_index) = settled_index(repository)?;
+    if core.config.parity {
+        // A pack that no segment names is of a run that goes on, or was cut off, perhaps before the sidecar.
+        let named = chunks.index().named_packs();
+        let is_named = |pack: &FileHash| named.contains_key(pack);
+        report.problems.extend(check_parity(storage, is_named, options.depth > Depth::Structure)?);
+    }
     let is_expected = !options.full && ledger.packs().all(|pack| is_listed(&chunks, &pack));
     if !is_expected {
         ledger.distrust();

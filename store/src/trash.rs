@@ -1,5 +1,7 @@
 //! Forgetting: the record of a snapshot moves to `trash/`, and back if it is undeleted before the next prune (SPEC §10).
 
+use std::io;
+
 use crate::{
     Repository,
     error::{Error, Result},
@@ -14,7 +16,7 @@ impl Repository {
     /// prune.
     ///
     /// # Errors
-    /// [`Error::Pinned`] if one of them is, and then none is moved; what the storage says; or [`Error::Unsupported`] if only a newer program
+    /// [`Error::Pinned`] if one of them is, and then none is moved; [`Error::SnapshotGone`] if somebody else has forgotten one; what the storage says; or [`Error::Unsupported`] if only a newer program
     /// may write here.
     pub fn forget(&self, snapshots: &[Snapshot]) -> Result<()> {
         self.core().config.check_writable()?;
@@ -40,7 +42,7 @@ impl Repository {
     /// Moves the record of a snapshot that was forgotten back to where it was.
     ///
     /// # Errors
-    /// [`Error::Busy`] while somebody prunes; what the storage says, that it is pruned already among it; or [`Error::Unsupported`] if only a newer
+    /// [`Error::Busy`] while somebody prunes; [`Error::SnapshotGone`] if it is pruned already; what the storage says; or [`Error::Unsupported`] if only a newer
     /// program may write here.
     pub fn undelete(&self, snapshot: &Snapshot) -> Result<()> {
         let core = self.core();
@@ -62,7 +64,10 @@ pub(crate) fn take_from_trash(core: &Core, snapshot: &SnapshotId) -> Result<()> 
 
 fn move_record(core: &Core, action: &'static str, id: &SnapshotId, from: RecordKind, to: RecordKind) -> Result<()> {
     let (from, to) = (from.file(id), to.file(id));
-    core.storage.rename(&from, &to).map_err(|source| Error::Storage { action, name: from, source })
+    match core.storage.rename(&from, &to) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Err(Error::SnapshotGone { id: *id }),
+        moved => moved.map_err(|source| Error::Storage { action, name: from, source }),
+    }
 }
 
 #[cfg(test)]

@@ -6,13 +6,13 @@ use std::{
     process::Command,
 };
 
-const IMAGE_BYTES: u64 = 64 << 20;
-
 /// A file system in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileSystem {
     ExFat,
     Vfat,
+    /// Without room that only root may use.
+    Ext4,
 }
 
 /// A mounted image. Dropping it unmounts it.
@@ -27,22 +27,25 @@ impl Image {
     /// Makes an image in `dir` and mounts it, or says what this machine has not got.
     pub fn mount(file_system: FileSystem, dir: &Path) -> Result<Image, String> {
         let (image, mounted_at) = (dir.join("image"), dir.join("mounted"));
-        File::create(&image).and_then(|file| file.set_len(IMAGE_BYTES)).unwrap();
+        let image_bytes = if file_system == FileSystem::Ext4 { 200_000_000 } else { 64 << 20 };
+        File::create(&image).and_then(|file| file.set_len(image_bytes)).unwrap();
         fs::create_dir(&mounted_at).unwrap();
-        let (maker, name) = match file_system {
-            FileSystem::ExFat => ("mkfs.exfat", "exfat"),
-            FileSystem::Vfat => ("mkfs.vfat", "vfat"),
+        let (maker, options, name): (_, &[&str], _) = match file_system {
+            FileSystem::ExFat => ("mkfs.exfat", &[], "exfat"),
+            FileSystem::Vfat => ("mkfs.vfat", &[], "vfat"),
+            FileSystem::Ext4 => ("mkfs.ext4", &["-q", "-m", "0"], "ext4"),
         };
-        run(Command::new(maker).arg(&image))?;
+        run(Command::new(maker).args(options).arg(&image))?;
         let loop_device = LoopDevice(run(Command::new("losetup").args(["-f", "--show"]).arg(&image))?);
         let mut by_kernel = Command::new("mount");
         by_kernel.args(["-t", name, &loop_device.0]);
         let mut in_user_space = match file_system {
             FileSystem::ExFat => Command::new("mount.exfat-fuse"),
             FileSystem::Vfat => Command::new("fusefat"),
+            FileSystem::Ext4 => Command::new("fuse2fs"),
         };
         match file_system {
-            FileSystem::ExFat => in_user_space.arg(&loop_device.0),
+            FileSystem::ExFat | FileSystem::Ext4 => in_user_space.arg(&loop_device.0),
             FileSystem::Vfat => in_user_space.args(["-o", "rw+"]).arg(&image),
         };
         let mounted = run(by_kernel.arg(&mounted_at))

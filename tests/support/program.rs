@@ -65,9 +65,10 @@ impl Home {
         self.0.path().join(inside)
     }
 
-    /// The program in this home, with nothing of the environment of the tests.
+    /// The program in this home, with nothing of the environment of the tests: that of `HEIRLOOM_TEST_BINARY`, or what was built with them.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.program(env!("CARGO_BIN_EXE_heirloom"));
+        let tested = std::env::var_os("HEIRLOOM_TEST_BINARY");
+        let mut command = self.program(tested.unwrap_or_else(|| env!("CARGO_BIN_EXE_heirloom").into()));
         command.args(args);
         command
     }
@@ -96,16 +97,24 @@ impl Home {
 
     /// Runs a command to its end. What it says is kept in files, so that it never waits for a reader.
     pub fn said(&self, command: &mut Command) -> Said {
+        self.said_within(command, None).expect("nobody kills it")
+    }
+
+    /// The same, but what is not at its end after `life` is killed, as `kill -9` does. `None` if it was.
+    pub fn said_within(&self, command: &mut Command, life: Option<Duration>) -> Option<Said> {
         let said = tempfile::tempdir().unwrap();
         let (stdout, stderr) = (said.path().join("stdout"), said.path().join("stderr"));
         let child = command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap()).spawn();
-        let exit = exit_of(child.unwrap());
+        let exit = match life {
+            None => exit_of(child.unwrap()),
+            Some(life) => exit_within(child.unwrap(), life)?,
+        };
         // A path of this home is another each time.
         let home = fs::canonicalize(self.0.path()).unwrap().to_str().unwrap().to_owned();
         let text = |path: &Path| fs::read_to_string(path).unwrap().replace(&home, "[HOME]");
         let said = Said { exit, stdout: text(&stdout), stderr: text(&stderr) };
         assert!(!said.stderr.contains("panicked"), "{said:?}");
-        said
+        Some(said)
     }
 
     /// Runs the program, which must succeed.
@@ -157,6 +166,19 @@ pub fn assert_same(one: &Folder, other: &Folder) {
         .collect();
     assert!(differ.is_empty(), "{differ:#?}");
     assert!(!one.is_empty());
+}
+
+/// How the program ended, unless it was killed because it had not after `life`. Nothing is left of it then, not even its number.
+fn exit_within(mut child: Child, life: Duration) -> Option<i32> {
+    let started = Instant::now();
+    while started.elapsed() < life {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status.code().unwrap_or(-1));
+        }
+        thread::sleep(Duration::from_millis(1).min(life.saturating_sub(started.elapsed())));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap().code()
 }
 
 /// How the program ended; it is ended if it does not.
