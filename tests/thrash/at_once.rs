@@ -50,7 +50,7 @@ impl Thrash {
             let mut keeper = Keeper { actor: Actor::new(self, dice, 0), pinned: Vec::new() };
             scope.spawn(move || keeper.work());
             let look = |actor: &mut Actor| actor.look();
-            let acts: [fn(&mut Actor); 4] = [|actor| actor.prune(), |actor| actor.copy(), look, look];
+            let acts: [fn(&mut Actor); 4] = [|actor| actor.prune_now_and_then(), |actor| actor.copy(), look, look];
             for (number, act) in acts.into_iter().enumerate() {
                 let mut actor = Actor::new(self, dice, number % 2);
                 scope.spawn(move || actor.repeat(act));
@@ -149,6 +149,11 @@ impl<'t> Actor<'t> {
         if row["outcome"] == "kept" {
             self.thrash.ledger.keep(row["snapshot"]["id"].as_str().unwrap(), begun);
         }
+    }
+
+    /// Prunes, but leaves others the time to undelete.
+    fn prune_now_and_then(&mut self) {
+        if self.dice.roll(3) == 0 { self.prune() } else { self.look() }
     }
 
     fn prune(&mut self) {
