@@ -44,7 +44,7 @@ def make(program, simulator, work, parity):
 def phone(simulator, work):
     for day in range(3):
         folder = work / "phone" / f"day{day}"
-        must(run(simulator, "write", "--size", "40M", "--seed", "3", "--days", day, folder, env=os.environ))
+        must(run(simulator, "write", "--size", "12M", "--seed", "3", "--days", day, folder, env=os.environ))
 
 
 def kind(name):
