@@ -419,6 +419,26 @@ fn what_a_prune_takes_away_meanwhile_is_no_damage() {
     assert!(report.affected.iter().all(|affected| affected.snapshot == other) && !report.affected.is_empty());
 }
 
+#[test]
+fn what_was_cut_off_before_its_parity_is_no_damage_and_gets_it_before_a_segment_names_it() {
+    let disk = Arc::new(Disk::default());
+    Repository::create(disk.clone(), None, &Options { parity: true, ..Options::default() }).unwrap();
+    let snapshot = keep(&disk.open(None), "phone", 40);
+    let packs = disk.names("packs/");
+    let sidecars: Vec<String> = packs.iter().map(|pack| pack.replacen("packs", "parity", 1)).collect();
+    disk.files.files().retain(|name, _| !sidecars.contains(name));
+    assert_eq!(run(&disk.open(None), Depth::Structure).problems.len(), packs.len(), "a segment names them");
+
+    let unnamed = [RecordKind::Snapshot.file(&snapshot.id), format!("parity/{}", &snapshot.id.to_string()[..2])];
+    disk.files
+        .files()
+        .retain(|name, _| !name.starts_with("index/") && !unnamed.iter().any(|gone| name.starts_with(gone)));
+    assert!(run(&disk.open(None), Depth::ReadData).is_whole());
+    keep(&disk.open(None), "phone", 40);
+    assert!(run(&disk.open(None), Depth::ReadData).is_whole());
+    assert!(sidecars.iter().all(|sidecar| disk.names("parity/").contains(sidecar)));
+}
+
 /// What can be read of a snapshot: the files that have lost bytes, how many, and whether parts of the tree are lost.
 fn by_reading(disk: &Arc<Disk>, snapshot: &Snapshot) -> (BTreeMap<Name, u64>, bool) {
     let reader = disk.open(None).read(snapshot).unwrap();
