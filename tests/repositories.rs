@@ -13,7 +13,7 @@ use crate::support::{
     Files,
     folder::folder_at,
     noise,
-    program::{Home, Said, only_child, settle},
+    program::{Home, Said, SmallBackup, UDID, only_child, settle},
     repositories::{Expected, ExpectedSnapshot, V1, copy_of, files_at, folder, write_files},
 };
 
@@ -230,13 +230,14 @@ fn a_later_version_and_what_a_reader_must_know_is_refused_whatever_is_asked() {
     ] {
         let later = with_config(&files, from, to);
         let home = home_with(&later);
+        SmallBackup::default().write(&home.path("Backup").join(UDID));
         for args in [
             &["snapshots"][..],
             &["ls", "latest"],
             &["export", "latest", "--to", "out"],
             &["check"],
             &["check", "--packs"],
-            &["import", "tmp"],
+            &["import", "Backup"],
             &["forget", "latest"],
             &["prune"],
             &["repair"],
@@ -283,4 +284,8 @@ fn what_a_later_program_may_add_to_config_is_ignored() {
     assert_clean(&home, &expected, "an unknown key");
     let (backup, _) = next_backup(&home, &expected);
     ok(&home, &expected, &["import", &backup]);
+    // A new slot has a copy of it as it is.
+    assert_eq!(home.run_with(&[("HEIRLOOM_NEW_PASSWORD", "of this test")], &["key", "add"]).exit, 0);
+    let by_password = home.run_with(&[("HEIRLOOM_PASSWORD", "of this test")], &["snapshots"]);
+    assert_eq!((by_password.exit, by_password.stderr.as_str()), (0, ""), "{by_password:?}");
 }

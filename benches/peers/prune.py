@@ -8,6 +8,7 @@ What is kept is compared with the phone's backups of those days, file by file.
 import argparse
 import datetime
 import json
+import os
 import plistlib
 import shutil
 import statistics
@@ -43,8 +44,6 @@ class Pruned(Heirloom):
         return [self.program, "export", next(row["id"] for row in found if datetime.datetime.fromisoformat(row["time"]).timestamp() == time), "--to", target]
 
     def whole_env(self):
-        import os
-
         return os.environ | self.env()
 
     def env(self):

@@ -243,7 +243,10 @@ fn read_each(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::{Details, Entry, Kind, MemoryStorage, Name, Options, PruneOptions, RepairOptions, Repository, repair};
     use proptest::prelude::*;
 
     proptest! {
@@ -260,5 +263,39 @@ mod tests {
             error.to_string(),
             r#"snapshots/x needs the feature "time travel", which this version of heirloom does not know"#
         );
+    }
+
+    #[test]
+    fn what_a_later_program_wrote_is_told_of_and_kept_and_all_else_is_as_ever() {
+        let storage = Arc::new(MemoryStorage::default());
+        let (repository, _) = Repository::create(storage.clone(), None, &Options::default()).unwrap();
+        let name = Name::new("HomeDomain", "notes").unwrap();
+        let back_up = |text: &str| {
+            let mut writer = repository.write("phone").unwrap();
+            let content = writer.store(Some(&name), &mut text.as_bytes()).unwrap();
+            writer.put(&name, &Entry { content: Some(content), ..Entry::new(Kind::File) }).unwrap();
+            writer.commit(Details::new(1, Source::Import)).unwrap().0
+        };
+        let (mut later, plain) = (back_up("later"), back_up("plain"));
+        parity::delete(&*storage, &later.id).unwrap();
+        storage.delete(&RecordKind::Snapshot.file(&later.id)).unwrap();
+        later.record.needs = vec!["time travel".to_owned()];
+        let later = later.record.write(repository.core(), RecordKind::Snapshot).unwrap();
+
+        let list = repository.snapshots().unwrap();
+        assert_eq!(list.snapshots.iter().map(|snapshot| snapshot.id).collect::<Vec<_>>(), [plain.id]);
+        let [problem] = &list.problems[..] else { panic!("{:?}", list.problems) };
+        assert!(problem.file.ends_with(&later.to_string()) && problem.to_string().contains("time travel"), "{problem}");
+        repository.forget(&[plain]).unwrap();
+        back_up("after");
+
+        // Nobody here knows what it reaches, and it is not broken.
+        let before = storage.files().clone();
+        let go_on = |_| std::ops::ControlFlow::Continue(());
+        let refused = repository.prune(&PruneOptions::default(), &go_on).unwrap_err();
+        assert!(refused.to_string().contains("time travel"), "{refused}");
+        let report = repair(&repository, &RepairOptions::default(), &go_on).unwrap();
+        assert_eq!(report.done, []);
+        assert!(before.iter().all(|(file, bytes)| file == "reserve" || storage.files().get(file) == Some(bytes)));
     }
 }
