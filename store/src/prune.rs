@@ -100,7 +100,7 @@ impl Repository {
             all.add(outcome);
             let is_done = match again {
                 Again::No => true,
-                Again::AsThereIsRoom => !has_freed,
+                Again::AsThereIsRoom => !has_freed && !self.core().give_up_reserve()?,
                 Again::AsThereIsMore => tries >= TRIES_MAX,
             };
             if is_done {
@@ -208,7 +208,7 @@ impl PruneOutcome {
 /// Whether there is a reason to do all of it again.
 enum Again {
     No,
-    /// What was freed is room for what could not be moved.
+    /// What was freed, or the reserve, is room for what could not be moved.
     AsThereIsRoom,
     /// A snapshot came meanwhile.
     AsThereIsMore,

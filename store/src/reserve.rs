@@ -15,11 +15,18 @@ impl Core {
     pub(crate) fn with_reserve<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
         match work() {
             Err(error) if error.is_full() => {
-                self.storage.delete_file(RESERVE_FILE)?;
+                self.give_up_reserve()?;
                 work()
             }
             other => other,
         }
+    }
+
+    /// Makes room of the reserve; tells whether there was one.
+    pub(crate) fn give_up_reserve(&self) -> Result<bool> {
+        let is_there = self.storage.read(RESERVE_FILE, 0, 1).is_ok();
+        self.storage.delete_file(RESERVE_FILE)?;
+        Ok(is_there)
     }
 
     /// Sees that there is a reserve for the index written anew, twice. Without room there is none.

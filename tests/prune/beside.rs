@@ -65,11 +65,21 @@ fn beside_a_prune<T: Send + 'static>(
     at: usize,
     other: impl FnOnce() -> T + Send + 'static,
 ) -> (Result<PruneOutcome>, Option<T>) {
+    beside(disk, at, |repository| repository.prune(&thorough(), &go_on), other)
+}
+
+/// What `one` does to a repository, and `other` before its change number `at`.
+fn beside<O, T: Send + 'static>(
+    disk: &Arc<MemoryStorage>,
+    at: usize,
+    one: impl FnOnce(&Repository) -> O,
+    other: impl FnOnce() -> T + Send + 'static,
+) -> (O, Option<T>) {
     let came_out = Arc::new(Mutex::new(None));
     let to = came_out.clone();
     let other = Box::new(move || *to.lock().unwrap() = Some(other()));
-    let pruner = Interposed { disk: disk.clone(), at, changes: AtomicUsize::new(0), other: Mutex::new(Some(other)) };
-    let outcome = open(&Arc::new(pruner)).prune(&thorough(), &go_on);
+    let storage = Interposed { disk: disk.clone(), at, changes: AtomicUsize::new(0), other: Mutex::new(Some(other)) };
+    let outcome = one(&open(&Arc::new(storage)));
     let came_out = came_out.lock().unwrap().take();
     (outcome, came_out)
 }
@@ -393,6 +403,39 @@ fn a_prune_that_was_taken_for_dead_does_no_harm_when_it_goes_on() {
         true
     });
     assert!(stopped > 3 && undeleted > 3, "{stopped} stopped, {undeleted} undeleted");
+}
+
+/// The other way around: a whole prune before any one change of one who undeletes.
+#[test]
+fn a_prune_at_any_moment_of_an_undelete_leaves_what_is_brought_back_whole() {
+    for (parity, is_marked) in [(false, false), (true, false), (false, true), (true, true)] {
+        let story = Story::new(&Options { parity, ..OPTIONS });
+        let (snapshot, folder) = story.forgotten[0].clone();
+        let start = storage_of(&story.after_forgetting());
+        if is_marked {
+            // Somebody has held up a prune.
+            let somebody = begin(&start, &story.forgotten[0].1);
+            assert!(prune(&open(&start), &thorough()).waiting_packs > 0);
+            drop(somebody);
+        }
+        let mut undeleted = 0;
+        for at in 0.. {
+            let disk = storage_of(&start.files());
+            let (to, of) = (disk.clone(), snapshot.clone());
+            let undelete = |repository: &Repository| repository.undelete(&of);
+            let (result, pruned) = beside(&disk, at, undelete, move || open(&to).prune(&thorough(), &go_on));
+            let context = format!("parity {parity}, marked {is_marked}, before change {at}");
+            let Some(pruned) = pruned else { break };
+            pruned.unwrap_or_else(|error| panic!("{context}: {error}"));
+            let mut kept = story.kept.clone();
+            if result.is_ok() {
+                undeleted += 1;
+                kept.push((snapshot.clone(), folder.clone()));
+            }
+            assert_whole_after_one_more(&disk, &kept, &context);
+        }
+        assert!(undeleted > 1, "parity {parity}, marked {is_marked}: {undeleted}");
+    }
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn what_there_is_no_room_to_write_anew_at_once_is_written_in_rounds() {
     let undisturbed = pack_bytes(&alone.files());
     let mut rounds = Vec::new();
     // The reserve is the last room that there is.
-    for free in [1 << 20, 200_000, 100_000, 5_000, 0] {
+    for free in [1 << 20, 200_000, 100_000, 40_000, 30_000, 20_000, 15_000, 10_000, 5_000, 0] {
         let disk = Quota::new(&files, free);
         let repository = open(&disk);
         prune(&repository, &thorough());
