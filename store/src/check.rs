@@ -236,6 +236,7 @@ pub(crate) fn survey(
         let is_named = |pack: &FileHash| named.contains_key(pack);
         report.problems.extend(check_parity(storage, is_named, options.depth > Depth::Structure)?);
     }
+    report.problems.extend(unnamed_snapshots(&chunks, &records)?);
     let is_expected = !options.full && ledger.packs().all(|pack| is_listed(&chunks, &pack));
     if !is_expected {
         ledger.distrust();
@@ -372,6 +373,19 @@ fn check_small_files(storage: &dyn Storage) -> Result<Vec<Problem>> {
         }
     }
     Ok(problems)
+}
+
+/// A segment names the packs of a snapshot before there is the snapshot: where none does, one is lost. Nothing else is, for the packs are read by
+/// themselves.
+fn unnamed_snapshots(chunks: &ChunkReader, records: &Records) -> Result<Vec<Problem>> {
+    let index = chunks.index();
+    let mut unnamed = 0;
+    for snapshot in &records.snapshots {
+        unnamed += u64::from(index.reads(&snapshot.record.root)? && !index.is_named(&snapshot.record.root)?);
+    }
+    let what =
+        format!("segments are missing that name packs of {unnamed} snapshots; a backup or a repair makes them anew");
+    Ok(if unnamed > 0 { vec![Problem::new(INDEX_FOLDER, what)] } else { Vec::new() })
 }
 
 /// What is wrong with the sidecars of packs and snapshots that are there and stay there. Those of snapshots are to be there, and those of packs for which that

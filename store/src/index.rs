@@ -231,6 +231,18 @@ impl Index {
         self.contains_at_depth(id, &|presence, pack| presence == Presence::There && trusted(pack), 0)
     }
 
+    /// Whether a segment of the repository names a pack that is to hold `id`.
+    pub(crate) fn is_named(&self, id: &ChunkId) -> Result<bool> {
+        for open in &self.segments {
+            let mut is_found = false;
+            open.segment.find(id, &mut |_, _| is_found = true)?;
+            if is_found {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether `id` can be read, doomed or not, as far as the index tells.
     pub(crate) fn reads(&self, id: &ChunkId) -> Result<bool> {
         self.contains_at_depth(id, &|presence, _| presence != Presence::Absent, 0)
