@@ -66,8 +66,7 @@ impl Story {
     fn after_forgetting(&self) -> Files {
         let storage = storage_of(&self.files);
         open(&storage).forget(&snapshots_of(&self.forgotten)).unwrap();
-        let files = storage.files().clone();
-        files
+        storage.files().clone()
     }
 }
 
@@ -116,8 +115,7 @@ fn bytes_of_fresh(kept: &Kept) -> u64 {
         let again = back_up(&repository, &made, &record.series, folder, record.time).unwrap();
         made.push((again, folder.clone()));
     }
-    let bytes = pack_bytes(&storage.files());
-    bytes
+    pack_bytes(&storage.files())
 }
 
 #[test]
