@@ -242,11 +242,12 @@ fn noticed(target: &str, report: &CheckReport) -> String {
     named(target, &report.problems.iter().cloned().chain(lost).collect::<Vec<_>>())
 }
 
-/// `F` for the damaged file, `S` for a snapshot that has lost something by it, `K` for slots that do not fit to a config.
+/// `F` for the damaged file, `S` for a snapshot that has lost something by it, `I` for segments that must have been there, `K` for slots that do not fit to a config.
 fn named(target: &str, problems: &[Problem]) -> String {
     let name = |problem: &Problem| match problem.file.as_str() {
         file if file == target => "F",
         file if file.starts_with("snapshots/") => "S",
+        "index" if target.starts_with("index/") => "I",
         file if file.starts_with("keys/") && target == "config" => "K",
         file => panic!("{file} is not damaged: {problem}"),
     };
@@ -313,7 +314,8 @@ fn damage_to_sealed_files() {
 /// can be edited | how much of the next backup, and of the first and second after it | who then notices | damages, flips unless they say
 /// otherwise.
 ///
-/// - That a file is gone is told by what names it. Nothing names a segment, a snapshot, a session, or a pack without a segment.
+/// - That a file is gone is told by what names it. Nothing names a snapshot, a session, or a pack without a segment; that a segment is gone is told
+///   by snapshots, which come after it.
 /// - That a pack was replaced by another is told by the segment that names it: it lists other chunks.
 /// - A chunk counts as stored while its pack is there with its length, and nothing was found damaged in it since the repository was opened; here
 ///   all of it was read before. So a backup heals what is missing, cut or grown, and what was noticed.
@@ -336,7 +338,7 @@ F  FS FS FS | whole none  | damaged | whole whole none  | FS | first byte, middl
 F  S  FS FS | whole part  | damaged | whole whole part  | FS | first frame
 a segment
 F  F  F  F  | whole whole | ok      | whole whole whole | F  | first byte, middle, last byte, cut or grown, replaced, header
--  -  -  -  | whole whole | ok      | whole whole whole | -  | deleted
+-  I  I  I  | whole whole | ok      | whole whole whole | -  | deleted
 the first snapshot
 F  F  F  F  | gone  whole | ok      | whole gone  whole | F  | first byte, middle, last byte, cut or grown, replaced, header
 -  -  -  -  | gone  whole | ok      | whole gone  whole | -  | deleted

@@ -252,7 +252,7 @@ pack of deltas cut    | whole part  lost packs         | whole whole clean    | 
 pack of deltas delete | whole part  lost packs         | whole part  lost     | {Packs, Index}
 segment        flip   | whole whole index              | whole whole clean    | {Index}
 segment        cut    | whole whole index              | whole whole clean    | {Index}
-segment        delete | whole whole clean              | whole whole clean    | {Index}
+segment        delete | whole whole index              | whole whole clean    | {Index}
 sidecar        flip   | whole whole parity             | whole whole clean    | {Parity}
 sidecar        cut    | whole whole parity             | whole whole clean    | {Parity}
 sidecar        delete | whole whole parity             | whole whole clean    | {Parity}
@@ -277,7 +277,7 @@ pack of deltas cut    | whole part  lost packs         | whole part  lost     | 
 pack of deltas delete | whole part  lost packs         | whole part  lost     | {Packs, Index}
 segment        flip   | whole whole index              | whole whole clean    | {Index}
 segment        cut    | whole whole index              | whole whole clean    | {Index}
-segment        delete | whole whole clean              | whole whole clean    | {Index}
+segment        delete | whole whole index              | whole whole clean    | {Index}
 slot           flip   | whole whole keys               | whole whole clean    | {Keys}
 slot           cut    | whole whole keys               | whole whole clean    | {Keys}
 slot           delete | whole whole keys               | whole whole clean    | {Keys}

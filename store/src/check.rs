@@ -236,7 +236,9 @@ pub(crate) fn survey(
         let is_named = |pack: &FileHash| named.contains_key(pack);
         report.problems.extend(check_parity(storage, is_named, options.depth > Depth::Structure)?);
     }
-    report.problems.extend(unnamed_snapshots(&chunks, &records)?);
+    if !report.problems.iter().any(|problem| problem.file.starts_with(INDEX_FOLDER)) {
+        report.problems.extend(unnamed_snapshots(&chunks, &records)?);
+    }
     let is_expected = !options.full && ledger.packs().all(|pack| is_listed(&chunks, &pack));
     if !is_expected {
         ledger.distrust();
