@@ -2,7 +2,9 @@
 
 use std::{cell::Cell, collections::BTreeSet, fs, ops::ControlFlow};
 
-use heirloom_store::{Copied, Copier, CopyProgress, Outcome, Problem, Progress, Repository, Snapshot};
+use heirloom_store::{
+    Copied, Copier, CopyProgress, Error as StoreError, Outcome, Problem, Progress, Repository, Snapshot,
+};
 use serde::Serialize;
 
 use crate::{
@@ -138,6 +140,10 @@ fn copy_all(
                 }
                 summary.add(snapshot, copied, is_pinned, report)?;
             }
+            Err(StoreError::SnapshotGone { id }) if id == snapshot.id => {
+                report.note(format_args!("{} was forgotten meanwhile, and is not copied", title(snapshot)));
+                summary.rows.push(ResultRow::new(snapshot, "forgotten", None, false));
+            }
             Err(error) if error.is_damage() => summary.lose(snapshot, &Failure::from(error), report),
             Err(error) => return Err(Failure::from(error)),
         }
@@ -187,8 +193,8 @@ fn weight(snapshot: &Snapshot) -> u64 {
 struct ResultRow {
     /// In the repository that was copied from.
     id: String,
-    /// `copied`, `known` (it was there before), `incomplete` (what was there before lacks files, which are damaged still), `failed`, or
-    /// `wanted` with --dry-run.
+    /// `copied`, `known` (it was there before), `incomplete` (what was there before lacks files, which are damaged still), `forgotten` (meanwhile, where
+    /// it was to be copied from), `failed`, or `wanted` with --dry-run.
     outcome: &'static str,
     /// As it is in the other repository.
     snapshot: Option<SnapshotRow>,

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, ops::ControlFlow, path::Path, sync::Arc};
 
 use heirloom_sim::{Options as PhoneOptions, Phone, Simulator};
 use heirloom_store::{
-    Copied, Copier, CopyProgress, Depth, Details, Entry, Error, Kind, MemoryStorage, Name, Outcome, Prefix, Repository,
-    Result, Snapshot, Source, Unlock,
+    Copied, Copier, CopyProgress, Depth, Details, Entry, Error, Kind, MemoryStorage, Name, Outcome, Prefix,
+    PruneOptions, Repository, Result, Snapshot, Source, Unlock,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -304,6 +304,28 @@ fn a_source_that_goes_away_is_no_source_of_holes() {
     let _ = source.write(SERIES);
     assert!(matches!(copier.copy(first, &mut go_on), Err(Error::Storage { .. })));
     assert_eq!(target.snapshots().unwrap().snapshots, []);
+}
+
+#[test]
+fn what_is_pruned_while_it_is_to_be_copied_leaves_no_copy_with_holes() {
+    let story = Story::new();
+    let (_, target) = new_repository();
+    let mut copier = Copier::new(&story.source, &target).unwrap();
+    let pruner = Repository::open(story.storage.clone(), Unlock::Open, None).unwrap();
+    let all = pruner.snapshots().unwrap().snapshots;
+    let (last, others) = all.split_last().unwrap();
+    pruner.forget(others).unwrap();
+    pruner.prune(&PruneOptions { max_unused: 0.0, ..PruneOptions::default() }, &|_| ControlFlow::Continue(())).unwrap();
+    let mut gone = 0;
+    for snapshot in copier.snapshots() {
+        match copier.copy(&snapshot, &mut go_on) {
+            Ok(copied) => assert_eq!(copied.lost_count, 0),
+            Err(Error::SnapshotGone { id }) => gone += u32::from(id == snapshot.id && id != last.id),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(gone > 0, "all of it was there still");
+    assert!(target.snapshots().unwrap().snapshots.iter().all(|copy| copy.record.lost_files == 0));
 }
 
 #[test]

@@ -124,8 +124,24 @@ impl<'r> Copier<'r> {
     /// place of that copy once fewer are.
     ///
     /// # Errors
-    /// What fails on either side, or the damage by which nothing of the snapshot can be read.
+    /// What fails on either side, [`Error::SnapshotGone`] with its id if it was forgotten and pruned meanwhile, or the damage by which nothing of the
+    /// snapshot can be read.
     pub fn copy(&mut self, snapshot: &Snapshot, on_progress: OnProgress) -> Result<Copied> {
+        match self.copy_now(snapshot, on_progress) {
+            Err(error) if error.is_damage() => self.require(snapshot).and(Err(error)),
+            other => other,
+        }
+    }
+
+    /// Fails if a snapshot is not in the source any more: that something of it is lost is no damage then.
+    fn require(&self, snapshot: &Snapshot) -> Result<()> {
+        match self.source.core().storage.read_exactly(&RecordKind::Snapshot.file(&snapshot.id), 0, 0) {
+            Err(error) if error.is_missing_file() => Err(Error::SnapshotGone { id: snapshot.id }),
+            _ => Ok(()),
+        }
+    }
+
+    fn copy_now(&mut self, snapshot: &Snapshot, on_progress: OnProgress) -> Result<Copied> {
         if let Some(copy) = self.copy_of(snapshot) {
             let stats = WriteStats { outcome: Outcome::Unchanged, ..WriteStats::default() };
             return Ok(Copied { snapshot: copy.clone(), stats, lost: Vec::new(), lost_count: 0, problems: Vec::new() });
@@ -224,6 +240,9 @@ impl<'r> Copier<'r> {
         transfer.take_entries(base.as_ref())?;
         transfer.store_window()?;
         let Transfer { writer, lost, lost_count, .. } = transfer;
+        if lost_count > 0 {
+            self.require(snapshot)?;
+        }
         let lost_files = record.lost_files + lost_count;
         let problems = writer.problems().to_vec();
         if let Some(incomplete) = incomplete.filter(|incomplete| lost_files >= incomplete.record.lost_files) {

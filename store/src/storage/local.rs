@@ -18,6 +18,8 @@ use crate::{bytes::random, id::encode_hex};
 
 /// Packs lie two folders deep.
 const LIST_MAX_DEPTH: usize = 3;
+/// How often a file is written whose temporary file is gone before it has its name.
+const PUT_TRIES: u32 = 10;
 /// What macOS says of a share whose files it cannot sync.
 const ENOTTY: i32 = 25;
 
@@ -204,11 +206,14 @@ impl LocalStorage {
 
 impl Storage for LocalStorage {
     fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        match self.try_put(name, content) {
-            // Another process took the temporary file for a leftover.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.try_put(name, content),
-            other => other,
+        for _ in 1..PUT_TRIES {
+            match self.try_put(name, content) {
+                // Another process took the temporary file for a leftover, and so may the next.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => return other,
+            }
         }
+        self.try_put(name, content)
     }
 
     fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
