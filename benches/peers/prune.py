@@ -34,10 +34,11 @@ class Pruned(Heirloom):
         return [self.program, "prune", *more]
 
     def kept(self):
-        """The times of the snapshots that the rules keep, and how many there are."""
+        """The times of the snapshots that the rules keep, and of all."""
         text = subprocess.run([self.program, "--json", *self.forget("--dry-run")[1:]], env=self.whole_env(), capture_output=True, check=True).stdout
         plan = json.loads(text)
-        return [datetime.datetime.fromisoformat(row["time"]).timestamp() for row in plan["kept"]], len(plan["kept"]) + len(plan["removed"])
+        times = lambda rows: [datetime.datetime.fromisoformat(row["time"]).timestamp() for row in rows]
+        return times(plan["kept"]), times(plan["kept"] + plan["removed"])
 
     def restore_at(self, time, target):
         found = json.loads(subprocess.run([self.program, "--json", "snapshots"], env=self.whole_env(), capture_output=True, check=True).stdout)
@@ -65,7 +66,8 @@ class PrunedRestic(Restic):
     def kept(self):
         text = subprocess.run([*self.forget("--dry-run"), "--json"], env=self.whole_env(), capture_output=True, check=True).stdout
         [group] = json.loads(text.splitlines()[0])
-        return [restic_time(row) for row in group["keep"]], len(group["keep"]) + len(group["remove"] or [])
+        kept, removed = ([restic_time(row) for row in group[which] or []] for which in ("keep", "remove"))
+        return kept, kept + removed
 
     def restore_at(self, time, target):
         found = json.loads(subprocess.run([self.program, "snapshots", "--json"], env=self.whole_env(), capture_output=True, check=True).stdout)
@@ -108,6 +110,13 @@ def copy_of(tool, work):
 
 def pack_bytes(tool):
     return sum(path.stat().st_size for path in (tool.repository / tool.packs).rglob("*") if path.is_file())
+
+
+def delete_empty_folders(folder):
+    """A phone's folder has those that its files have left, according to the days on which it was written."""
+    for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+        if not any(path.iterdir()):
+            path.rmdir()
 
 
 class Steps:
@@ -163,6 +172,7 @@ def main():
     parser.add_argument("--size", default="100M")
     parser.add_argument("--days", type=int, default=100)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--again", action="store_true", help="with the repositories that an earlier run left in the working folder")
     parser.add_argument("--bin", type=Path, default=ROOT / "target/release", help="heirloom and heirloom-sim")
     parser.add_argument("--tools", type=Path, default=ROOT / "target/peers", help="what tools.sh installed")
     parser.add_argument("--work", type=Path, default=ROOT / "target/prune-work", help="a folder on the disk to measure")
@@ -170,17 +180,19 @@ def main():
     args = parser.parse_args()
     work = args.work.resolve()
     results = args.results or work
-    shutil.rmtree(work, ignore_errors=True)
     results.mkdir(parents=True, exist_ok=True)
     tools = [Pruned(args.bin / "heirloom", work / "all"), PrunedRestic(args.tools / "bin/restic", work / "all")]
-    steps, days = Steps(), {}
-
-    back_up(tools, Days(work / "phone", args.size, args.bin), range(args.days), days)
+    steps = Steps()
+    if not args.again:
+        shutil.rmtree(work, ignore_errors=True)
+        back_up(tools, Days(work / "phone", args.size, args.bin), range(args.days))
     text = head(tools, [], "benches/peers/prune.py " + " ".join(sys.argv[1:]))
-    kept = [set(tool.kept()[0]) for tool in tools]
-    for tool, times in zip(tools, kept):
-        found = sorted(days[time] for time in times)
-        text += f"{tool.name} keeps {len(found)} of {tool.kept()[1]} snapshots: days {' '.join(map(str, found))}\n"
+    kept, days = [], {}
+    for tool in tools:
+        times, every = tool.kept()
+        days = {time: day for day, time in enumerate(sorted(every))}
+        kept.append(set(times))
+        text += f"{tool.name} keeps {len(times)} of {len(every)} snapshots: days {' '.join(str(days[time]) for time in sorted(times))}\n"
         steps.measure(tool, "before")
     for run in range(1, args.runs + 1):
         for tool in tools:
@@ -194,16 +206,20 @@ def main():
     compared = 0
     for day in every:
         source, time = phone.on(day)
+        delete_empty_folders(source)
         for tool, of, times in zip(fresh, tools, kept):
             if time not in times:
                 continue
             tool.run(tool.backup_at(source, time))
             for name in ("prune", "prune--max-unused0"):
                 pruned, target = type(of)(of.program, work / name), work / "restored"
+                shutil.rmtree(target, ignore_errors=True)
                 target.mkdir()
                 pruned.run(pruned.restore_at(time, target))
                 # restic puts it under the path that it had.
-                assert_same(source, pruned.restored(target, work / "phone" / source.name))
+                restored = pruned.restored(target, work / "phone" / source.name)
+                delete_empty_folders(restored)
+                assert_same(source, restored)
                 shutil.rmtree(target)
                 compared += 1
     for tool in fresh:
@@ -213,12 +229,11 @@ def main():
     print(text, end="")
 
 
-def back_up(tools, phone, numbers, days):
+def back_up(tools, phone, days):
     for tool in tools:
         tool.begin()
-    for day in numbers:
+    for day in days:
         source, time = phone.on(day)
-        days[time] = day
         for tool in tools:
             tool.run(tool.backup_at(source, time))
 
