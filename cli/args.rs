@@ -556,7 +556,7 @@ pub struct Prune {
     #[arg(long, value_name = "SIZE", value_parser = crate::quantity::parse_size)]
     pub max_rewrite: Option<u64>,
     /// What no snapshot needs may stay in packs that are partly needed, up to this part of all that is needed
-    #[arg(long, value_name = "PERCENT", default_value = "5", value_parser = crate::quantity::parse_percent)]
+    #[arg(long, value_name = "PERCENT", default_value = "4", value_parser = crate::quantity::parse_percent)]
     pub max_unused: f64,
     /// End the session of one who is surely not at work any more, by the digits that were shown
     #[arg(long, value_name = "ID")]

@@ -32,7 +32,7 @@ use plan::{Plan, Whom};
 use sweep::Sweep;
 
 /// What part of what is needed may be taken by what nobody needs, by default.
-const UNUSED_DEFAULT: f64 = 0.05;
+const UNUSED_DEFAULT: f64 = 0.04;
 /// How often a prune begins anew because snapshots come while it works.
 const TRIES_MAX: u32 = 5;
 
