@@ -396,34 +396,40 @@ fn marking_keeps_every_good_byte() {
 /// What lies below a node of the tree that is lost is gone, and all else stays.
 #[test]
 fn marking_keeps_what_the_tree_still_names() {
-    let story = Story::new(false);
     let mark = RepairOptions { mark_lost: true, ..Default::default() };
     let (mut are_part, mut are_gone) = (0, 0);
-    for at in (64..4096).step_by(64) {
-        let mut files = story.files.clone();
-        files.get_mut(&story.targets["tree pack"]).unwrap()[at] ^= 1;
-        let names = |files: &Files| -> Option<BTreeSet<String>> {
-            let repository = open(files);
-            let list = repository.snapshots().unwrap();
-            let snapshot = list.snapshots.iter().find(|snapshot| snapshot.record.time == 2)?;
-            let reader = repository.read(snapshot).unwrap();
-            Some(reader.entries(&Prefix::all()).flatten().map(|(name, _)| name.to_string()).collect())
-        };
-        let before = names(&files).unwrap();
-        let storage = storage_of(&files);
-        let report = repair(&open_in(storage.clone()), &mark, &go_on).unwrap();
-        assert!(report.left.is_whole(), "{at}: {:?}", report.left);
-        let after = storage.files().clone();
-        assert_nothing_gone(&files, &after, "a tree");
-        assert_eq!(names(&after).unwrap_or_default(), before, "{at}");
-        let list = open(&after).snapshots().unwrap().snapshots;
-        match list.iter().find(|snapshot| snapshot.record.time == 2) {
-            Some(snapshot) if snapshot.record.lost_files > 0 => {
-                assert!(snapshot.record.warnings[0].contains("a part of the list of files"), "{at}");
-                are_part += 1;
+    // Keys decide where a tree's nodes end: a few trees, of which one has more than a node.
+    for _ in 0..20 {
+        if are_part > 0 && are_gone > 0 {
+            break;
+        }
+        let story = Story::new(false);
+        for at in (64..4096).step_by(64) {
+            let mut files = story.files.clone();
+            files.get_mut(&story.targets["tree pack"]).unwrap()[at] ^= 1;
+            let names = |files: &Files| -> Option<BTreeSet<String>> {
+                let repository = open(files);
+                let list = repository.snapshots().unwrap();
+                let snapshot = list.snapshots.iter().find(|snapshot| snapshot.record.time == 2)?;
+                let reader = repository.read(snapshot).unwrap();
+                Some(reader.entries(&Prefix::all()).flatten().map(|(name, _)| name.to_string()).collect())
+            };
+            let before = names(&files).unwrap();
+            let storage = storage_of(&files);
+            let report = repair(&open_in(storage.clone()), &mark, &go_on).unwrap();
+            assert!(report.left.is_whole(), "{at}: {:?}", report.left);
+            let after = storage.files().clone();
+            assert_nothing_gone(&files, &after, "a tree");
+            assert_eq!(names(&after).unwrap_or_default(), before, "{at}");
+            let list = open(&after).snapshots().unwrap().snapshots;
+            match list.iter().find(|snapshot| snapshot.record.time == 2) {
+                Some(snapshot) if snapshot.record.lost_files > 0 => {
+                    assert!(snapshot.record.warnings[0].contains("a part of the list of files"), "{at}");
+                    are_part += 1;
+                }
+                Some(_) => {}
+                None => are_gone += 1,
             }
-            Some(_) => {}
-            None => are_gone += 1,
         }
     }
     assert!(are_part > 0 && are_gone > 0, "{are_part} {are_gone}");
