@@ -243,12 +243,6 @@ pub(crate) fn survey(
     if !is_expected {
         ledger.distrust();
     }
-    if core.config.parity {
-        // Of a pack that no segment names it may not be written yet.
-        let named = chunks.index().named_packs();
-        let is_named = |pack: &FileHash| named.contains_key(pack);
-        report.problems.extend(check_parity(storage, is_named, options.depth > Depth::Structure)?);
-    }
     let (unreadable, is_gone) = packs::check_packs(&chunks, options, &mut ledger, &mut report, on_event)?;
     let mut view = View { repository, chunks, of_index, unreadable, is_settled: true };
     if is_gone {

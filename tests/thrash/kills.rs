@@ -15,7 +15,7 @@ use heirloom_sim::{Options, Phone, Simulator};
 use super::{Dice, Generation, Generations, Key, PHONE_BYTES, Program, Tally, assert_nothing_is_left, number_of, seed};
 use crate::support::program::{Home, Said, only_child};
 
-const KILLS_DEFAULT: u64 = 24;
+const KILLS_DEFAULT: u64 = 12;
 const DAYS: u64 = 4;
 const BACKUP_PASSWORD: &str = "a backup password";
 /// A run is killed so often before it may finish.
@@ -207,7 +207,7 @@ fn encrypted_days(home: &Home, seed: u64) -> Vec<Generation> {
 /// A repository into which some days were imported.
 fn with_days(home: &Home, before: &Path, days: &[String]) -> String {
     let repository = before.join("repo").to_str().unwrap().to_owned();
-    home.ok(&["--repo", &repository, "init", "--no-password"]);
+    home.ok(&["--repo", &repository, "init", "--no-password", "--parity"]);
     for day in days {
         home.ok(&["--repo", &repository, "import", day]);
     }
@@ -226,7 +226,7 @@ fn prepare_prune(home: &Home, before: &Path, days: &[String]) {
 /// The copy goes into `second` beside it.
 fn prepare_copy(home: &Home, before: &Path, days: &[String]) {
     with_days(home, before, days);
-    home.ok(&["--repo", before.join("second").to_str().unwrap(), "init", "--no-password"]);
+    home.ok(&["--repo", before.join("second").to_str().unwrap(), "init", "--no-password", "--parity"]);
 }
 
 fn prepare_unseal(home: &Home, before: &Path, _: &[String]) {
