@@ -11,7 +11,7 @@ use crate::{
     bytes::{Blocks, Span},
     chunker::{CHUNK_MAX_LEN, HEAD_LEN, Rule},
     chunks::ChunkReader,
-    content::{chunks_of, for_each_chunk},
+    content::chunks_of,
     entry::{ChunkRef, Chunks, Content, Entry},
     error::{Error, Problem, Result},
     id::{ChunkId, SnapshotId},
@@ -21,7 +21,7 @@ use crate::{
     pack::{ChunkKind, chunk_id},
     parked::{Parked, delete_parked, parked_of},
     previous::{PreviousChunks, PreviousTree},
-    reach::walk,
+    reach::{is_content_held, is_tree_held, walk},
     repository::{Core, index_cache},
     sealing::{Rebuilt, Unsealing},
     session::{Session, unix_seconds},
@@ -312,16 +312,7 @@ impl SnapshotWriter {
     /// # Errors
     /// What the storage says.
     pub fn holds(&self, content: &Content) -> Result<bool> {
-        let mut all = true;
-        let walked = for_each_chunk(&self.chunks, content, &mut |chunk| {
-            all = all && self.has(&chunk.id)?;
-            Ok(())
-        });
-        match walked {
-            Ok(()) => Ok(all),
-            Err(error) if error.is_damage() => Ok(false),
-            Err(error) => Err(error),
-        }
+        is_content_held(&self.chunks, content, |id| self.has(id))
     }
 
     /// Puts an entry into the snapshot. The last one of a name counts; a file of the same name that lies elsewhere in the folder is then
@@ -362,11 +353,7 @@ impl SnapshotWriter {
         let id = record.write(&core, RecordKind::Snapshot)?;
         core.storage.sync_all()?;
         let snapshot = Snapshot { id, record };
-        if let Err(error) = self.hold(&snapshot.record.root) {
-            move_to_trash(&core, &snapshot.id)?;
-            core.storage.sync_all()?;
-            return Err(error);
-        }
+        self.hold_or_withdraw(&snapshot.id, &snapshot.record.root)?;
         // One that stays behind is stale, and nobody minds.
         let _ = delete_parked(&core, &self.series, None);
         // Without room for it there is none.
@@ -384,9 +371,17 @@ impl SnapshotWriter {
         let core = self.chunks.core.clone();
         let (index, _) = core.load_index(self.cache_dir.as_deref())?;
         self.session.honour(index.marks())?;
-        let chunks = ChunkReader::new(core, index);
-        let all = walk(&chunks, root, &mut |_, id| if chunks.holds(id)? { Ok(true) } else { Err(Error::Overtaken) });
-        all.map_err(|error| if error.is_damage() { Error::Overtaken } else { error })
+        if is_tree_held(&ChunkReader::new(core, index), root)? { Ok(()) } else { Err(Error::Overtaken) }
+    }
+
+    /// Makes sure once more, now that there is a snapshot of the tree `root`, and else takes that back.
+    fn hold_or_withdraw(&mut self, id: &SnapshotId, root: &ChunkId) -> Result<()> {
+        self.hold(root).or_else(|error| {
+            let core = &self.chunks.core;
+            move_to_trash(core, id)?;
+            core.storage.sync_all()?;
+            Err(error)
+        })
     }
 
     /// Brings a forgotten snapshot back, with all that it reaches in packs that are there to stay.
@@ -401,11 +396,7 @@ impl SnapshotWriter {
         let core = self.chunks.core.clone();
         take_from_trash(&core, &snapshot.id)?;
         core.storage.sync_all()?;
-        self.hold(&root).or_else(|error| {
-            move_to_trash(&core, &snapshot.id)?;
-            core.storage.sync_all()?;
-            Err(error)
-        })
+        self.hold_or_withdraw(&snapshot.id, &root)
     }
 
     /// Stores again what of a tree lies only in packs that a mark dooms.
@@ -576,8 +567,7 @@ impl Base {
 
     /// Whether all that it reaches lies in packs that no mark dooms.
     fn stays(&self, chunks: &ChunkReader) -> bool {
-        let holds = |id: &ChunkId| if chunks.holds(id)? { Ok(true) } else { Err(Error::ChunkMissing { id: *id }) };
-        chunks.index().marks().is_empty() || walk(chunks, &self.root, &mut |_, id| holds(id)).is_ok()
+        chunks.index().marks().is_empty() || is_tree_held(chunks, &self.root).unwrap_or(false)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     name::Name,
     pack::ChunkKind,
     parity,
+    reach::is_content_held,
     repository::Repository,
     sealing::Resealing,
     snapshot::{RecordKind, Snapshot, WARNINGS_MAX},
@@ -107,7 +108,7 @@ impl Marking {
             return Ok(());
         };
         let Some(content) = &entry.content else { return self.writer.put(&name, &entry) };
-        if !super::refill::is_lost(chunks, content)? {
+        if is_content_held(chunks, content, |id| chunks.holds(id))? {
             return self.writer.put(&name, &entry);
         }
         let (content, lost) = Filling::new(chunks, &mut self.writer, content).fill()?;

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use super::{Repair, RepairStep, aside};
 use crate::{
-    content::for_each_chunk,
-    error::{Error, Result},
+    chunks::ChunkReader,
+    error::Result,
     id::{FileHash, SnapshotId},
     index::list_packs,
     parity,
-    reader::Prefix,
+    reach::is_tree_held,
     seal::{self, FileKind},
     snapshot::{RecordKind, Snapshot},
 };
@@ -76,14 +76,15 @@ impl Repair<'_> {
         };
         let mut known = names(RecordKind::Snapshot.folder())?;
         known.extend(names(RecordKind::Forgotten.folder())?);
-        let (index, _) = self.core.load_index(self.repository.cache_dir())?;
+        let (chunks, _) = self.repository.chunks()?;
+        let named = chunks.index().named_packs();
         let mut missing: HashSet<FileHash> = parity::list(self.storage)?.into_keys().collect();
         let packs = list_packs(self.storage)?;
-        missing.retain(|name| !packs.contains_key(name) && !index.named_packs().contains_key(name));
+        missing.retain(|name| !packs.contains_key(name) && !named.contains_key(name));
         for snapshot in
             self.clone_of_this().map_or(Ok(Vec::new()), |from| from.snapshots().map(|list| list.snapshots))?
         {
-            if !known.contains(&snapshot.id) && self.is_missed(&snapshot)? {
+            if !known.contains(&snapshot.id) && self.is_missed(&chunks, &snapshot)? {
                 missing.insert(snapshot.id);
             }
         }
@@ -93,30 +94,11 @@ impl Repair<'_> {
     }
 
     /// Whether a snapshot that a clone has was lost here: what is forgotten, or replaced by a repair, is not.
-    fn is_missed(&self, snapshot: &Snapshot) -> Result<bool> {
+    fn is_missed(&self, chunks: &ChunkReader, snapshot: &Snapshot) -> Result<bool> {
         let aside = self.aside.of(&RecordKind::Snapshot.file(&snapshot.id));
         if aside.is_empty() {
-            return self.holds_all_of(snapshot);
+            return is_tree_held(chunks, &snapshot.record.root);
         }
         Ok(aside.iter().all(|file| aside::read_whole(self.storage, file, &snapshot.id).is_none()))
-    }
-
-    fn holds_all_of(&self, snapshot: &Snapshot) -> Result<bool> {
-        let reader = self.repository.read(snapshot)?;
-        for item in reader.entries(&Prefix::all()) {
-            let held = item.and_then(|(_, entry)| {
-                let Some(content) = entry.content else { return Ok(()) };
-                for_each_chunk(&reader.chunks, &content, &mut |chunk| match reader.chunks.holds(&chunk.id)? {
-                    true => Ok(()),
-                    false => Err(Error::ChunkMissing { id: chunk.id }),
-                })
-            });
-            match held {
-                Ok(()) => {}
-                Err(error) if error.is_damage() => return Ok(false),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(true)
     }
 }

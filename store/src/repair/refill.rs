@@ -20,6 +20,7 @@ use crate::{
     index::SegmentBuilder,
     ingest::{Ingest, NewChunk},
     pack::ChunkKind,
+    reach::is_content_held,
     reader::{Prefix, SnapshotReader},
     repository::{Repository, index_cache},
     snapshot::{RecordKind, Snapshot},
@@ -91,7 +92,7 @@ impl Repair<'_> {
             for (name, entry) in reader.entries(&Prefix::all()).flatten() {
                 if let Some(content) = entry.content
                     && !lost.contains_key(&content.hash)
-                    && is_lost(&reader.chunks, &content)?
+                    && !is_content_held(&reader.chunks, &content, |id| reader.chunks.holds(id))?
                 {
                     lost.insert(content.hash, (content, name.to_string()));
                 }
@@ -166,19 +167,6 @@ impl ChunkSource for Both<'_> {
             Err(error) if error.is_damage() => self.fetch(id, kind),
             read => read,
         }
-    }
-}
-
-/// Whether a chunk of a content is in no pack that is there.
-pub(super) fn is_lost(chunks: &ChunkReader, content: &Content) -> Result<bool> {
-    let walked = for_each_chunk(chunks, content, &mut |chunk| match chunks.holds(&chunk.id)? {
-        true => Ok(()),
-        false => Err(Error::ChunkMissing { id: chunk.id }),
-    });
-    match walked {
-        Ok(()) => Ok(false),
-        Err(error) if error.is_damage() => Ok(true),
-        Err(error) => Err(error),
     }
 }
 
