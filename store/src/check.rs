@@ -350,7 +350,7 @@ fn losses_of(
         }
         view.renew()?;
     };
-    let is_told = !losses.is_empty() && is_there(&*view.repository.core().storage, file)?;
+    let is_told = !losses.is_empty() && view.repository.core().storage.has_file(file)?;
     Ok(is_told.then_some(losses))
 }
 
@@ -470,14 +470,6 @@ fn confirmed(storage: &dyn Storage, problem: Problem) -> Problem {
 
 fn is_listed(chunks: &ChunkReader, pack: &SegmentPack) -> bool {
     chunks.index().pack_len(&pack.name) == Some(pack.len)
-}
-
-fn is_there(storage: &dyn Storage, file: &str) -> Result<bool> {
-    match storage.read_exactly(file, 0, 0) {
-        Err(error) if error.is_missing_file() => Ok(false),
-        Err(error) if !error.is_damage() => Err(error),
-        _ => Ok(true),
-    }
 }
 
 /// The one of the roots `known` that is nearest to snapshot number `at` in a series.

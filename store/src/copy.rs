@@ -135,8 +135,8 @@ impl<'r> Copier<'r> {
 
     /// Fails if a snapshot is not in the source any more: that something of it is lost is no damage then.
     fn require(&self, snapshot: &Snapshot) -> Result<()> {
-        match self.source.core().storage.read_exactly(&RecordKind::Snapshot.file(&snapshot.id), 0, 0) {
-            Err(error) if error.is_missing_file() => Err(Error::SnapshotGone { id: snapshot.id }),
+        match self.source.core().storage.has_file(&RecordKind::Snapshot.file(&snapshot.id)) {
+            Ok(false) => Err(Error::SnapshotGone { id: snapshot.id }),
             _ => Ok(()),
         }
     }

@@ -24,7 +24,7 @@ impl Core {
 
     /// Makes room of the reserve; tells whether there was one.
     pub(crate) fn give_up_reserve(&self) -> Result<bool> {
-        let is_there = self.storage.read(RESERVE_FILE, 0, 1).is_ok();
+        let is_there = self.storage.has_file(RESERVE_FILE).unwrap_or(false);
         self.storage.delete_file(RESERVE_FILE)?;
         Ok(is_there)
     }

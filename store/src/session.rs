@@ -109,7 +109,7 @@ impl Session {
 
     /// Whether nobody has taken this process for dead.
     pub(crate) fn is_there(&self) -> Result<bool> {
-        Ok(self.core.storage.list_folder(SESSIONS_FOLDER)?.iter().any(|(name, _)| *name == self.name))
+        self.core.storage.has_file(&file(&self.name))
     }
 
     /// Those who are at work beside this one. Fails if this one was taken for dead.

@@ -75,6 +75,15 @@ impl dyn Storage + '_ {
         exactly(self.read_anew(name, offset, len), name, offset, len)
     }
 
+    /// Whether there is a file of this name.
+    pub(crate) fn has_file(&self, name: &str) -> Result<bool> {
+        match self.read_exactly(name, 0, 0) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_missing_file() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The whole file, if it is at most `limit` bytes long.
     pub(crate) fn read_whole(&self, name: &str, limit: usize) -> Result<Vec<u8>> {
         let bytes = self.read(name, 0, limit + 1).map_err(storage_error("read", name))?;

@@ -560,9 +560,8 @@ impl Base {
 
     /// Fails if it was forgotten since it was listed: a prune may have come since.
     fn require(&self, core: &Core) -> Result<()> {
-        let listed = core.storage.list_folder(self.kind.folder())?;
-        let id = self.id.to_string();
-        if listed.iter().any(|(name, _)| *name == id) { Ok(()) } else { Err(Error::SnapshotGone { id: self.id }) }
+        let is_there = core.storage.has_file(&self.kind.file(&self.id))?;
+        if is_there { Ok(()) } else { Err(Error::SnapshotGone { id: self.id }) }
     }
 
     /// Whether all that it reaches lies in packs that no mark dooms.
