@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Repository,
-    error::{Error, Problem, Result},
+    error::{Problem, Result},
     id::{FileHash, SnapshotId},
     repository::Core,
     seal::FileKind,
@@ -42,8 +42,7 @@ impl Repository {
         if read_pin(core, snapshot).is_ok() {
             return Ok(());
         }
-        let payload = serde_json::to_vec(&Pin { created: unix_seconds() }).expect("a pin is plain JSON");
-        core.storage.put_file(&pin_file(snapshot), &core.sealer.seal_payload(FileKind::Pin, &payload)?)?;
+        core.put_json(FileKind::Pin, &pin_file(snapshot), &Pin { created: unix_seconds() })?;
         core.storage.sync_all()
     }
 
@@ -78,10 +77,7 @@ pub(crate) fn list_pins(core: &Core) -> Result<BTreeSet<SnapshotId>> {
 }
 
 fn read_pin(core: &Core, snapshot: &SnapshotId) -> Result<Pin> {
-    let file = pin_file(snapshot);
-    let bytes = core.storage.read_whole(&file, PIN_MAX_LEN)?;
-    let payload = core.sealer.open_payload(FileKind::Pin, &bytes, &file)?;
-    serde_json::from_slice(&payload).map_err(|error| Error::damaged(file, format!("it is not a pin: {error}")))
+    core.read_json(FileKind::Pin, &pin_file(snapshot), PIN_MAX_LEN)
 }
 
 fn pin_file(snapshot: &SnapshotId) -> String {

@@ -24,7 +24,7 @@ use crate::{
     repository::{Core, Repository},
     session::Session,
     snapshot::{RecordKind, Snapshot},
-    storage::{Storage, TrialStorage},
+    storage::{OverlayStorage, Storage},
 };
 pub(crate) use aside::ASIDE_FOLDER;
 use aside::Aside;
@@ -87,7 +87,7 @@ pub fn repair(repository: &Repository, options: &RepairOptions, on_event: OnEven
     repository.core().config.check_writable()?;
     let storage = repository.core().storage.clone();
     let storage: Arc<dyn Storage> = if options.dry_run {
-        let trial = TrialStorage::new(storage);
+        let trial = OverlayStorage::new(storage);
         Arc::new(trial.map_err(|source| Error::Storage { action: "try", name: "a repair".into(), source })?)
     } else {
         storage

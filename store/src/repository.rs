@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use serde::{Serialize, de::DeserializeOwned};
+
 use crate::{
     bytes::random,
     chunker::Chunker,
@@ -19,7 +21,7 @@ use crate::{
     keys::{KEYS_FOLDER, Keys, RecoveryKey, Secret, Slot, SlotKind, Unlock, read_slots},
     parked::{Parked, parked_of},
     reader::SnapshotReader,
-    seal::{Cipher, Sealer},
+    seal::{Cipher, FileKind, Sealer},
     session::unix_seconds,
     snapshot::{RecordKind, Snapshot, SnapshotList, read_snapshots},
     snapshot_folder::SnapshotFolder,
@@ -354,6 +356,20 @@ impl Core {
 
     pub(crate) fn load_index(&self, cache_dir: Option<&Path>) -> Result<(Index, Vec<Problem>)> {
         Index::load(&*self.storage, &self.sealer, index_cache(cache_dir).as_deref())
+    }
+
+    /// Writes a small file of JSON, sealed as one of `kind`.
+    pub(crate) fn put_json(&self, kind: FileKind, file: &str, value: &impl Serialize) -> Result<()> {
+        let payload = serde_json::to_vec(value).expect("it is plain JSON");
+        self.storage.put_file(file, &self.sealer.seal_payload(kind, &payload)?)
+    }
+
+    /// Reads what [`put_json`](Core::put_json) wrote, if the file is at most `limit` bytes long.
+    pub(crate) fn read_json<T: DeserializeOwned>(&self, kind: FileKind, file: &str, limit: usize) -> Result<T> {
+        let bytes = self.storage.read_whole(file, limit)?;
+        let payload = self.sealer.open_payload(kind, &bytes, file)?;
+        serde_json::from_slice(&payload)
+            .map_err(|error| Error::damaged(file, format!("what is sealed in it is not understood: {error}")))
     }
 }
 

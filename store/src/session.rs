@@ -21,7 +21,6 @@ use crate::{
     mark::Mark,
     repository::{Core, Repository},
     seal::FileKind,
-    storage::Storage,
 };
 
 pub(crate) const SESSIONS_FOLDER: &str = "sessions";
@@ -217,8 +216,7 @@ fn fresh_name() -> Result<String> {
 }
 
 fn put(core: &Core, name: &str, announcement: &Announcement) -> Result<()> {
-    let payload = serde_json::to_vec(announcement).expect("an announcement is plain JSON");
-    core.storage.put_file(&file(name), &core.sealer.seal_payload(FileKind::Session, &payload)?)
+    core.put_json(FileKind::Session, &file(name), announcement)
 }
 
 /// Deletes both files of a session.
@@ -234,8 +232,8 @@ fn read_sessions(core: &Core) -> Result<Vec<SessionInfo>> {
     }
     let mut sessions = Vec::new();
     for id in ids {
-        let first = read(&*core.storage, core, &id);
-        let second = read(&*core.storage, core, &format!("{id}{HONOURS}"));
+        let first = read(core, &id);
+        let second = read(core, &format!("{id}{HONOURS}"));
         let has_ended = |read: &Result<Announcement>| read.as_ref().is_err_and(Error::is_missing_file);
         if has_ended(&first) && has_ended(&second) {
             continue;
@@ -246,11 +244,8 @@ fn read_sessions(core: &Core) -> Result<Vec<SessionInfo>> {
     Ok(sessions)
 }
 
-fn read(storage: &dyn Storage, core: &Core, name: &str) -> Result<Announcement> {
-    let file = file(name);
-    let bytes = storage.read_whole(&file, SESSION_MAX_LEN)?;
-    let payload = core.sealer.open_payload(FileKind::Session, &bytes, &file)?;
-    serde_json::from_slice(&payload).map_err(|error| Error::damaged(file, error.to_string()))
+fn read(core: &Core, name: &str) -> Result<Announcement> {
+    core.read_json(FileKind::Session, &file(name), SESSION_MAX_LEN)
 }
 
 /// Ends sessions that this machine has seen for seven days by its own watching, which is in the folder `cache`, and gives those. No clocks of two machines
@@ -301,7 +296,7 @@ fn boot_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{MemoryStorage, Options};
+    use crate::{MemoryStorage, Options, Storage};
 
     fn new() -> (Arc<MemoryStorage>, Repository) {
         let storage = Arc::new(MemoryStorage::default());

@@ -12,7 +12,7 @@ mod trial;
 
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
-pub(crate) use overlay::TrialStorage;
+pub(crate) use overlay::OverlayStorage;
 pub use trial::{Finding, Fitness, try_out};
 
 use crate::{
@@ -183,7 +183,7 @@ mod tests {
     fn every_storage_conforms() {
         conforms(&MemoryStorage::default());
         let below = std::sync::Arc::new(MemoryStorage::default());
-        conforms(&TrialStorage::new(below.clone()).unwrap());
+        conforms(&OverlayStorage::new(below.clone()).unwrap());
         assert!(below.files().is_empty(), "what is tried changes nothing");
         let dir = tempfile::tempdir().unwrap();
         conforms(&LocalStorage::new(dir.path()));

@@ -11,7 +11,7 @@ use super::Storage;
 use crate::positioned;
 
 /// What was written lies in a file without a name.
-pub(crate) struct TrialStorage {
+pub(crate) struct OverlayStorage {
     below: Arc<dyn Storage>,
     state: Mutex<State>,
 }
@@ -35,10 +35,10 @@ enum Place {
     Below(String),
 }
 
-impl TrialStorage {
-    pub(crate) fn new(below: Arc<dyn Storage>) -> io::Result<TrialStorage> {
+impl OverlayStorage {
+    pub(crate) fn new(below: Arc<dyn Storage>) -> io::Result<OverlayStorage> {
         let written = tempfile::tempfile()?;
-        Ok(TrialStorage { below, state: Mutex::new(State { changed: BTreeMap::new(), written, end: 0 }) })
+        Ok(OverlayStorage { below, state: Mutex::new(State { changed: BTreeMap::new(), written, end: 0 }) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -50,7 +50,7 @@ impl TrialStorage {
     }
 }
 
-impl Storage for TrialStorage {
+impl Storage for OverlayStorage {
     fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let mut state = self.state();
         let offset = state.end;
