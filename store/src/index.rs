@@ -93,14 +93,16 @@ impl Index {
     pub(crate) fn load(storage: &dyn Storage, sealer: &Sealer, cache: Option<&Path>) -> Result<(Index, Vec<Problem>)> {
         let mut loads = 1;
         loop {
-            let before = segment_names(storage)?;
-            let loaded = Index::load_once(storage, sealer, cache);
+            let marks = read_marks(storage, sealer)?;
+            // Segments before packs: a pack may be newer than the list of segments, but none that a segment names may be.
+            let listed = list_segments(storage)?;
+            let loaded = Index::load_listed(storage, sealer, cache, marks, &listed);
             let may_be_overtaken = match &loaded {
                 Ok((index, _)) => !index.missing_packs().is_empty(),
                 Err(error) => error.is_missing_file(),
             };
             // A prune replaces segments before it deletes the packs that those named.
-            if may_be_overtaken && loads < LOADS_MAX && segment_names(storage)? != before {
+            if may_be_overtaken && loads < LOADS_MAX && list_segments(storage)? != listed {
                 loads += 1;
                 continue;
             }
@@ -108,11 +110,15 @@ impl Index {
         }
     }
 
-    fn load_once(storage: &dyn Storage, sealer: &Sealer, cache: Option<&Path>) -> Result<(Index, Vec<Problem>)> {
-        let (marks, mut problems) = read_marks(storage, sealer)?;
+    fn load_listed(
+        storage: &dyn Storage,
+        sealer: &Sealer,
+        cache: Option<&Path>,
+        (marks, mut problems): (Vec<Mark>, Vec<Problem>),
+        listed: &SegmentList,
+    ) -> Result<(Index, Vec<Problem>)> {
         let doomed = marks.iter().flat_map(|mark| &mark.packs).copied().collect();
-        // Segments before packs: a pack may be newer than the list of segments, but none that a segment names may be.
-        let segments = load_segments(storage, sealer, cache, &mut problems)?;
+        let segments = load_segments(storage, sealer, cache, listed, &mut problems)?;
         let packs = list_packs(storage)?;
         let mut index = Index { packs, marks, doomed, ..Index::default() };
         index.segments = segments.into_iter().map(|segment| index.open_segment(segment)).collect();
@@ -161,18 +167,12 @@ impl Index {
     /// Reads the packs that no segment names in full, and leaves out those whose bytes do not match their names: a run that was cut off
     /// may have left anything, and what the next segment names is relied on.
     pub(crate) fn verify_unlisted(&mut self, storage: &dyn Storage) -> Result<Vec<Problem>> {
-        let Some(OpenSegment { segment, .. }) = &self.unlisted else { return Ok(Vec::new()) };
         let hash = |pack: &SegmentPack| Ok((pack.name, storage.hash(&crate::pack::pack_file(&pack.name), pack.len)?));
-        let relied_on: Vec<SegmentPack> =
-            segment.packs.iter().copied().filter(|pack| !self.doomed.contains(&pack.name)).collect();
-        let hashes: Vec<(FileHash, FileHash)> = relied_on.par_iter().map(hash).collect::<Result<_>>()?;
-        let broken: Vec<FileHash> =
+        let hashes: Vec<(FileHash, FileHash)> = self.unlisted_packs().par_iter().map(hash).collect::<Result<_>>()?;
+        let broken: HashSet<FileHash> =
             hashes.into_iter().filter_map(|(name, found)| (found != name).then_some(name)).collect();
-        for name in &broken {
-            self.packs.remove(name);
-        }
-        if let Some(OpenSegment { segment, .. }) = self.unlisted.take() {
-            self.unlisted = Some(self.open_segment(segment));
+        if !broken.is_empty() {
+            self.drop_packs(&broken);
         }
         let problem = |name| Problem::new(crate::pack::pack_file(name), NAME_MISMATCH);
         Ok(broken.iter().map(problem).collect())
@@ -349,7 +349,7 @@ impl Index {
         goes: impl Fn(&FileHash) -> bool,
     ) -> Result<()> {
         let there: HashSet<FileHash> =
-            segment_names(storage)?.iter().filter_map(|name| FileHash::from_hex(name)).collect();
+            list_segments(storage)?.iter().filter_map(|(name, _)| FileHash::from_hex(name)).collect();
         let is_named = |open: &mut OpenSegment| open.segment.packs.iter().any(|pack| goes(&pack.name));
         let (mut replaced, mut superseded) = (Vec::new(), HashSet::new());
         let mut builder = SegmentBuilder::default();
@@ -422,8 +422,11 @@ pub(crate) fn parse_payload(name: FileHash, payload: Vec<u8>) {
     }
 }
 
-fn segment_names(storage: &dyn Storage) -> Result<BTreeSet<String>> {
-    Ok(storage.list_folder(INDEX_FOLDER)?.into_iter().map(|(name, _)| name).collect())
+/// The files in `index/`, with their lengths.
+type SegmentList = BTreeSet<(String, u64)>;
+
+fn list_segments(storage: &dyn Storage) -> Result<SegmentList> {
+    Ok(storage.list_folder(INDEX_FOLDER)?.into_iter().collect())
 }
 
 fn tier(entries: u64) -> u32 {
@@ -434,18 +437,19 @@ fn load_segments(
     storage: &dyn Storage,
     sealer: &Sealer,
     cache: Option<&Path>,
+    listed: &SegmentList,
     problems: &mut Vec<Problem>,
 ) -> Result<Vec<Segment>> {
     let mut segments: Vec<Segment> = Vec::new();
     let mut superseded = HashSet::new();
-    let mut listed = storage.list_folder(INDEX_FOLDER)?;
     // Those that counted when this was last called, and long ones before shorter: what a segment contains need not be read after it.
     let copies = cache.map_or_else(HashSet::new, names_of_copies);
+    let mut listed: Vec<&(String, u64)> = listed.iter().collect();
     listed.sort_unstable_by_key(|(name, len)| (!copies.contains(name), Reverse(*len)));
     for (name, len) in listed {
-        let Some(hash) = FileHash::from_hex(&name).filter(|hash| !superseded.contains(hash)) else { continue };
+        let Some(hash) = FileHash::from_hex(name).filter(|hash| !superseded.contains(hash)) else { continue };
         let copy = cache.and_then(|cache| Segment::from_copy(hash, cache));
-        match copy.map_or_else(|| read_segment(storage, sealer, hash, len, cache), Ok) {
+        match copy.map_or_else(|| read_segment(storage, sealer, hash, *len, cache), Ok) {
             Ok(segment) => {
                 superseded.extend(segment.superseded.iter().copied());
                 segments.push(segment);
