@@ -16,7 +16,7 @@
 //! Others may be at work. What a snapshot names was written before it, so snapshots are listed before segments and packs; and what was listed
 //! and is gone when it is read is no damage if nothing names it when all is listed again.
 
-use std::{collections::HashSet, ops::ControlFlow};
+use std::collections::HashSet;
 
 mod ledger;
 mod packs;
@@ -27,7 +27,6 @@ mod trees;
 mod tests;
 
 use crate::{
-    Progress,
     chunks::ChunkReader,
     error::{Problem, Result},
     id::{ChunkId, FileHash},
@@ -36,6 +35,7 @@ use crate::{
     name::Name,
     parity,
     pins::check_pins,
+    progress::OnEvent,
     remembered::PASSWORDS_FOLDER,
     repository::{Probe, Repository},
     session::{SESSIONS_FOLDER, unix_seconds},
@@ -179,9 +179,6 @@ pub struct Verified {
     /// When that was of which it is longest ago, seconds since 1970.
     pub since: Option<i64>,
 }
-
-/// What is called while work goes on; `Break` ends it with [`Error::Interrupted`](crate::Error::Interrupted).
-pub type OnEvent<'a> = &'a (dyn Fn(Progress) -> ControlFlow<()> + Sync);
 
 /// Checks a repository, to a [`Depth`] or by [`CheckOptions`].
 ///

@@ -13,7 +13,6 @@ use std::{
 };
 
 use crate::{
-    Progress,
     chunks::ChunkReader,
     config::CONFIG_FILE,
     content::ChunkRefs,
@@ -24,6 +23,7 @@ use crate::{
     id::{ChunkId, SnapshotId},
     name::Name,
     pack::ChunkKind,
+    progress::{Progress, heed},
     repository::Repository,
     snapshot::{RecordKind, Snapshot, SnapshotRecord, WARNINGS_MAX},
     tree::{TreeIter, parse_item, read_node},
@@ -480,10 +480,7 @@ impl Transfer<'_> {
     fn passed(&mut self, length: u64) -> Result<()> {
         self.progress.passed.files_done += 1;
         self.progress.passed.bytes_done += length;
-        match (self.on_progress)(self.progress) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Error::Interrupted),
-        }
+        heed((self.on_progress)(self.progress))
     }
 }
 
@@ -557,10 +554,8 @@ impl ContentReader<'_> {
         };
         self.progress.read_bytes += piece.bytes().len() as u64;
         self.progress.passed.bytes_done += piece.bytes().len() as u64;
-        match (self.on_progress)(self.progress) {
-            ControlFlow::Continue(()) => Ok(Some(piece)),
-            ControlFlow::Break(()) => Err(Error::Interrupted),
-        }
+        heed((self.on_progress)(self.progress))?;
+        Ok(Some(piece))
     }
 }
 

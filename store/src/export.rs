@@ -7,7 +7,6 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs::{self, File},
     io::{self, Write},
-    ops::ControlFlow,
     path::{Component, Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -16,8 +15,6 @@ use std::{
 use rayon::prelude::*;
 
 use crate::{
-    Progress,
-    check::OnEvent,
     chunks::ChunkReader,
     content::for_each_chunk,
     entry::{ChunkRef, Content, Entry, Kind},
@@ -26,6 +23,7 @@ use crate::{
     index::SegmentPack,
     name::TreePath,
     pack::{ChunkKind, Pack},
+    progress::{OnEvent, Progress, heed},
     reader::{Prefix, SnapshotReader},
     sealing::Resealing,
 };
@@ -119,10 +117,7 @@ pub fn export(
 fn report(totals: &mut Progress, stats: &ExportStats, on_event: OnEvent) -> Result<()> {
     totals.files_done = stats.files + stats.skipped_files;
     totals.bytes_done = stats.bytes;
-    match on_event(*totals) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(Error::Interrupted),
-    }
+    heed(on_event(*totals))
 }
 
 /// Reads `window` while `ready` is written; returns what was read.

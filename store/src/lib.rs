@@ -82,6 +82,7 @@ mod error;
 mod id;
 mod name;
 mod positioned;
+mod progress;
 mod seal;
 mod spool;
 mod storage;
@@ -102,8 +103,7 @@ pub mod stages;
 pub mod generated;
 
 pub use check::{
-    Affected, CheckOptions, CheckReport, Depth, LostFile, LostPart, OnEvent, Subset, Verified, check,
-    check_packs_without_key,
+    Affected, CheckOptions, CheckReport, Depth, LostFile, LostPart, Subset, Verified, check, check_packs_without_key,
 };
 pub use copy::{Copied, Copier, CopyProgress};
 pub use diff::{Change, Diff};
@@ -116,6 +116,7 @@ pub use id::{ChunkId, FileHash, RepositoryId, SnapshotId};
 pub use keys::{RecoveryKey, SlotKind, Unlock, random_password};
 pub use name::{Name, TreePath};
 pub use parked::Parked;
+pub use progress::{OnEvent, Progress};
 pub use prune::{PruneOptions, PruneOutcome, PrunePlan};
 pub use reader::{Prefix, SnapshotReader};
 pub use remembered::RememberedPassword;
@@ -134,16 +135,3 @@ pub use writer::{Details, Outcome, SnapshotWriter, WriteStats};
 
 /// What snapshots and sessions name as their writer.
 const PROGRAM: &str = concat!("heirloom ", env!("CARGO_PKG_VERSION"));
-
-/// How far some work has come; totals are zero while they are unknown.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Files so far.
-    pub files_done: u64,
-    /// Files in all.
-    pub files_total: u64,
-    /// Bytes so far.
-    pub bytes_done: u64,
-    /// Bytes in all.
-    pub bytes_total: u64,
-}

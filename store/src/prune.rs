@@ -15,15 +15,14 @@ mod roots;
 mod sweep;
 
 pub use plan::PrunePlan;
-pub(crate) use plan::go_on;
 pub(crate) use roots::Roots;
 
 use crate::{
-    check::OnEvent,
     chunks::ChunkReader,
     error::Result,
     id::{FileHash, SnapshotId},
     mark::{Mark, read_marks},
+    progress::OnEvent,
     repository::{Core, Repository, index_cache},
     session::{Session, SessionInfo, end_long_seen, unix_seconds},
 };

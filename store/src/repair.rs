@@ -13,7 +13,7 @@ mod records;
 mod refill;
 
 use crate::{
-    check::{CheckOptions, CheckReport, Depth, OnEvent, check},
+    check::{CheckOptions, CheckReport, Depth, check},
     config::{CONFIG_FILE, TEXT_MAX_LEN, checked_line, with_check_line},
     error::{Error, Result},
     id::FileHash,
@@ -21,6 +21,7 @@ use crate::{
     keys::slot_copies,
     pack::pack_file,
     parity,
+    progress::OnEvent,
     repository::{Core, Repository},
     session::Session,
     snapshot::{RecordKind, Snapshot},

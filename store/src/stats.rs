@@ -12,12 +12,12 @@ use std::collections::BTreeMap;
 mod owners;
 
 use crate::{
-    check::OnEvent,
     chunks::ChunkReader,
     error::Result,
     index::INDEX_FOLDER,
     parity::PARITY_FOLDER,
-    prune::{Roots, go_on},
+    progress::{OnEvent, Tally},
+    prune::Roots,
     repair::ASIDE_FOLDER,
     repository::{Core, Repository},
     snapshot::Snapshot,
@@ -195,9 +195,10 @@ fn owned(chunks: &ChunkReader, roots: &Roots, series: &[usize], on_event: OnEven
     let mut owners = Owners::new(chunks, &index, series);
     // First what is nobody's: nothing of it is walked again.
     roots.other_trees().try_for_each(|root| owners.share(&root))?;
+    let tally = Tally::new(roots.snapshots.len() as u64, 0, on_event);
     for (number, snapshot) in roots.snapshots.iter().enumerate() {
-        go_on(on_event, number as u64, roots.snapshots.len() as u64)?;
         owners.own(number, &snapshot.record.root)?;
+        tally.pass(0)?;
     }
     owners.own_bases()?;
     owners.sum()

@@ -3,7 +3,6 @@
 use std::{
     cmp::Reverse,
     collections::{HashMap, HashSet},
-    ops::ControlFlow,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,18 +12,18 @@ use std::{
 use rayon::prelude::*;
 
 use super::{
-    CheckOptions, CheckReport, Depth, OnEvent, Subset,
+    CheckOptions, CheckReport, Depth, Subset,
     ledger::{Ledger, Listing, PackRecord},
     reads::{READ_DIFFERENTLY, Verdict, refresh_chunk, thrice},
 };
 use crate::{
-    Progress,
     bytes::random,
     chunks::ChunkReader,
     error::{Error, Problem, Result},
     id::{ChunkId, FileHash},
     index::{INDEX_FOLDER, Index, OpenSegment, Place, Presence, SegmentPack, segment::Segment},
     pack::{Pack, chunk_id, pack_file},
+    progress::{OnEvent, Tally},
     storage::Storage,
 };
 
@@ -504,17 +503,12 @@ fn each_pack<J: Send, F: Send>(
     on_event: OnEvent,
     look: impl Fn(J) -> Option<F> + Sync,
 ) -> Result<Vec<F>> {
-    let (files_done, bytes_done) = (AtomicU64::new(0), AtomicU64::new(0));
+    let tally = Tally::new(files_total, bytes_total, on_event);
     jobs.par_bridge()
         .map(|job| {
             let len = len(&job);
             let found = look(job);
-            let files_done = files_done.fetch_add(1, Ordering::Relaxed) + 1;
-            let bytes_done = bytes_done.fetch_add(len, Ordering::Relaxed) + len;
-            match on_event(Progress { files_done, files_total, bytes_done, bytes_total }) {
-                ControlFlow::Continue(()) => Ok(found),
-                ControlFlow::Break(()) => Err(Error::Interrupted),
-            }
+            tally.pass(len).map(|()| found)
         })
         .filter_map(Result::transpose)
         .collect()

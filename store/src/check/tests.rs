@@ -1,6 +1,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
+    ops::ControlFlow,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -16,6 +17,7 @@ use crate::{
     content::for_each_chunk,
     index::SegmentBuilder,
     pack::{ChunkKind, Pack, pack_file},
+    progress::Progress,
 };
 
 type Files = BTreeMap<String, Vec<u8>>;

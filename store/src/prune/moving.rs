@@ -5,19 +5,17 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    ops::ControlFlow,
     sync::Arc,
 };
 
 use crate::{
-    Progress,
-    check::OnEvent,
     chunks::ChunkReader,
     error::{Error, Result},
     id::{ChunkId, FileHash},
     index::SegmentPack,
     ingest::{Ingest, NewChunk},
     pack::Pack,
+    progress::{OnEvent, Progress, heed},
     reach::walk,
 };
 
@@ -96,10 +94,7 @@ impl<'a> Moving<'a> {
             }
             other => other?,
         }
-        match (self.on_event)(self.progress) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Error::Interrupted),
-        }
+        heed((self.on_event)(self.progress))
     }
 
     fn try_move(&mut self, name: &SegmentPack, ordinal: u16) -> Result<()> {

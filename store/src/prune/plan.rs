@@ -1,6 +1,6 @@
 //! Which packs go: those of which nothing is needed, and those that are worth writing anew.
 
-use std::{collections::HashMap, ops::ControlFlow};
+use std::collections::HashMap;
 
 use super::{
     PruneOptions,
@@ -8,12 +8,11 @@ use super::{
     roots::Roots,
 };
 use crate::{
-    Progress,
-    check::OnEvent,
     chunks::ChunkReader,
-    error::{Error, Result},
+    error::Result,
     id::{ChunkId, FileHash},
     index::SegmentPack,
+    progress::{OnEvent, Tally},
 };
 
 /// What a prune would do, in estimates of a few percent.
@@ -66,9 +65,10 @@ impl Plan {
     ) -> Result<Plan> {
         let index = chunks.index();
         let mut live = Live::new(chunks, &index);
-        for (done, root) in (0..).zip(roots.trees()) {
-            go_on(on_event, done, roots.len())?;
+        let tally = Tally::new(roots.len(), 0, on_event);
+        for root in roots.trees() {
             live.need_tree(&root)?;
+            tally.pass(0)?;
         }
         live.need_bases()?;
         if let Whom::Others(forgotten) = whom {
@@ -126,14 +126,6 @@ impl Plan {
             freed_bytes: dead_bytes + moved_unused,
         };
         Plan { dead, moved, needed: HashMap::new(), summary, is_short }
-    }
-}
-
-/// Tells of one more root.
-pub(crate) fn go_on(on_event: OnEvent, files_done: u64, files_total: u64) -> Result<()> {
-    match on_event(Progress { files_done, files_total, ..Progress::default() }) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(Error::Interrupted),
     }
 }
 

@@ -2,19 +2,17 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    ops::ControlFlow,
     path::Path,
 };
 
 use super::PruneOutcome;
 use crate::{
-    Progress,
-    check::OnEvent,
-    error::{Error, Result},
+    error::Result,
     id::{FileHash, SnapshotId},
     mark::{self, Mark},
     pack::pack_file,
     parity,
+    progress::{OnEvent, Tally},
     repository::{Core, index_cache},
     snapshot::RecordKind,
 };
@@ -68,14 +66,12 @@ impl Sweep<'_> {
         outcome: &mut PruneOutcome,
         on_event: OnEvent,
     ) -> Result<()> {
-        for (done, pack) in (1..).zip(self.packs) {
+        let tally = Tally::new(self.packs.len() as u64, 0, on_event);
+        for pack in self.packs {
             self.core.storage.delete_file(&pack_file(pack))?;
             outcome.deleted_packs += u64::from(there.contains_key(pack));
             outcome.deleted_bytes += there.get(pack).unwrap_or(&0);
-            let progress = Progress { files_done: done, files_total: self.packs.len() as u64, ..Progress::default() };
-            if on_event(progress) == ControlFlow::Break(()) {
-                return Err(Error::Interrupted);
-            }
+            tally.pass(0)?;
         }
         self.core.storage.sync_all()
     }

@@ -2,25 +2,21 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    ops::ControlFlow,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
 use rayon::prelude::*;
 
 use super::{Repair, RepairStep, aside};
 use crate::{
-    Progress,
     chunks::ChunkReader,
-    error::{Error, Result},
+    error::Result,
     id::{ChunkId, FileHash},
     index::{INDEX_FOLDER, SegmentBuilder, list_packs},
     ingest::{Ingest, NewChunk},
     pack::{Pack, chunk_id, pack_file},
     parity,
+    progress::Tally,
     repository::index_cache,
 };
 
@@ -76,16 +72,10 @@ impl Repair<'_> {
     /// Reads every pack, and gives those that do not have their names, and those that only a segment names.
     fn broken_packs(&self, named: &HashMap<FileHash, u64>) -> Result<Vec<Broken>> {
         let listed: Vec<(FileHash, u64)> = list_packs(self.storage)?.into_iter().collect();
-        let (files_done, bytes_done) = (AtomicU64::new(0), AtomicU64::new(0));
-        let (files_total, bytes_total) = (listed.len() as u64, listed.iter().map(|(_, len)| len).sum());
+        let tally = Tally::new(listed.len() as u64, listed.iter().map(|(_, len)| len).sum(), self.on_event);
         let is_whole = |(name, len): &(FileHash, u64)| {
             let is_whole = aside::has_name(self.storage, &pack_file(name), *len, name)?;
-            let files_done = files_done.fetch_add(1, Ordering::Relaxed) + 1;
-            let bytes_done = bytes_done.fetch_add(*len, Ordering::Relaxed) + len;
-            match (self.on_event)(Progress { files_done, files_total, bytes_done, bytes_total }) {
-                ControlFlow::Continue(()) => Ok(is_whole),
-                ControlFlow::Break(()) => Err(Error::Interrupted),
-            }
+            tally.pass(*len).map(|()| is_whole)
         };
         let verdicts: Vec<bool> = listed.par_iter().map(is_whole).collect::<Result<_>>()?;
         let is_listed: HashSet<FileHash> = listed.iter().map(|(name, _)| *name).collect();
