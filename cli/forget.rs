@@ -80,8 +80,8 @@ pub fn run(args: &Forget, global: &Global, report: &Report) -> Result<Exit> {
 
 /// What a prune would free if these were forgotten too; `None` if nobody can tell, because something is damaged.
 fn would_free(repository: &Repository, forgotten: &[Snapshot], report: &Report) -> Result<Option<u64>> {
-    let forgotten = forgotten.iter().map(|snapshot| snapshot.id).collect();
-    match prune::plan(repository, &PruneOptions { forgotten, ..PruneOptions::default() }, report) {
+    let forgotten: Vec<_> = forgotten.iter().map(|snapshot| snapshot.id).collect();
+    match prune::plan(repository, &PruneOptions::default(), &forgotten, report) {
         Ok(plan) => Ok(Some(plan.freed_bytes)),
         Err(failure) if failure.exit == Exit::Damage => {
             report.warn(format_args!("what a prune would free is not known: {}", failure.message));

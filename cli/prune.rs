@@ -2,7 +2,7 @@
 
 use std::{ops::ControlFlow, time::Instant};
 
-use heirloom_store::{PruneOptions, PruneOutcome, PrunePlan, Repository, SessionInfo};
+use heirloom_store::{PruneOptions, PruneOutcome, PrunePlan, Repository, SessionInfo, SnapshotId};
 use serde::Serialize;
 
 use crate::{
@@ -19,10 +19,9 @@ pub fn run(args: &Prune, global: &Global, report: &Report) -> Result<Exit> {
         let ended = repository.end_session(id)?;
         report.note(format_args!("ended the session of {ended}"));
     }
-    let options =
-        PruneOptions { max_rewrite: args.max_rewrite, max_unused: args.max_unused, ..PruneOptions::default() };
+    let options = PruneOptions { max_rewrite: args.max_rewrite, max_unused: args.max_unused };
     if args.dry_run {
-        return tell_plan(&plan(&repository, &options, report)?, report);
+        return tell_plan(&plan(&repository, &options, &[], report)?, report);
     }
     if args.now {
         refuse_if_busy(&repository)?;
@@ -30,11 +29,16 @@ pub fn run(args: &Prune, global: &Global, report: &Report) -> Result<Exit> {
     prune(&repository, &options, args.now, report)
 }
 
-/// What a prune would do.
-pub fn plan(repository: &Repository, options: &PruneOptions, report: &Report) -> Result<PrunePlan> {
+/// What a prune would do if the snapshots `without` were forgotten, too.
+pub fn plan(
+    repository: &Repository,
+    options: &PruneOptions,
+    without: &[SnapshotId],
+    report: &Report,
+) -> Result<PrunePlan> {
     interrupt::catch();
     let progress = report.progress("looking at what is needed");
-    Ok(repository.plan_prune(options, &|now| step(&progress, now))?)
+    Ok(repository.plan_prune(options, without, &|now| step(&progress, now))?)
 }
 
 /// Prunes, and says what came of it. If it must be done `now`, nothing may be left to the next prune.

@@ -155,8 +155,8 @@ fn after_any_history_all_that_is_kept_is_whole_and_what_is_not_is_gone() {
                 _ => {
                     let max_unused = [0.0, 0.05, 0.5][dice.roll(3) as usize];
                     let max_rewrite = [None, None, Some(100_000)][dice.roll(3) as usize];
-                    let options = PruneOptions { max_unused, max_rewrite, ..PruneOptions::default() };
-                    let plan = repository.plan_prune(&options, &go_on).unwrap();
+                    let options = PruneOptions { max_unused, max_rewrite };
+                    let plan = repository.plan_prune(&options, &[], &go_on).unwrap();
                     let before = pack_bytes(&storage.files());
                     let outcome = prune(&repository, &options);
                     deleted += outcome.deleted_packs;

@@ -29,8 +29,8 @@ fn stats(repository: &Repository) -> Stats {
 
 /// What a prune that leaves nothing unused would free with these forgotten, by its plan.
 fn planned(repository: &Repository, forgotten: &[SnapshotId]) -> u64 {
-    let options = PruneOptions { max_unused: 0.0, forgotten: forgotten.to_vec(), ..PruneOptions::default() };
-    repository.plan_prune(&options, &go_on).unwrap().freed_bytes
+    let options = PruneOptions { max_unused: 0.0, ..PruneOptions::default() };
+    repository.plan_prune(&options, forgotten, &go_on).unwrap().freed_bytes
 }
 
 /// What the packs take when these are forgotten and all is pruned that can be.
@@ -70,7 +70,7 @@ fn what_is_unique_is_what_forgetting_frees() {
 
         let stats = stats(&repository);
         let files = storage.files().clone();
-        let plan = repository.plan_prune(&PruneOptions::default(), &go_on).unwrap();
+        let plan = repository.plan_prune(&PruneOptions::default(), &[], &go_on).unwrap();
         // A plan rounds for each pack.
         let assert_about = |one: u64, other: u64, context: &str| {
             assert!(one.abs_diff(other) <= plan.packs, "seed {seed}, {context}: {one} and {other}");

@@ -42,13 +42,11 @@ pub struct PruneOptions {
     pub max_rewrite: Option<u64>,
     /// What nobody needs may stay in packs that are partly needed, up to this part of all that is needed.
     pub max_unused: f64,
-    /// Snapshots that a plan takes for forgotten.
-    pub forgotten: Vec<SnapshotId>,
 }
 
 impl Default for PruneOptions {
     fn default() -> PruneOptions {
-        PruneOptions { max_rewrite: None, max_unused: UNUSED_DEFAULT, forgotten: Vec::new() }
+        PruneOptions { max_rewrite: None, max_unused: UNUSED_DEFAULT }
     }
 }
 
@@ -72,14 +70,14 @@ pub struct PruneOutcome {
 }
 
 impl Repository {
-    /// What a prune would do now if nobody else were at work.
+    /// What a prune would do now if nobody else were at work, and the snapshots `without` were forgotten.
     ///
     /// # Errors
     /// As [`prune`](Repository::prune).
-    pub fn plan_prune(&self, options: &PruneOptions, on_event: OnEvent) -> Result<PrunePlan> {
+    pub fn plan_prune(&self, options: &PruneOptions, without: &[SnapshotId], on_event: OnEvent) -> Result<PrunePlan> {
         let core = self.core();
         let mut roots = Roots::read(core)?;
-        roots.snapshots.retain(|snapshot| !options.forgotten.contains(&snapshot.id));
+        roots.snapshots.retain(|snapshot| !without.contains(&snapshot.id));
         let (index, _) = core.load_index(self.cache_dir())?;
         let chunks = ChunkReader::new(core.clone(), index);
         Ok(Plan::make(&chunks, &roots, &Whom::Nobody, options, on_event)?.summary)
@@ -268,7 +266,7 @@ impl Release {
                 waits_for.push(other);
             }
         }
-        let has_new_roots = !Roots::read(core)?.are_among(&found.roots);
+        let has_new_roots = found.roots.lack_any(core)?;
         if has_new_roots {
             packs.clear();
         }

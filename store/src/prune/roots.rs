@@ -4,21 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     error::{Error, Result},
-    id::{ChunkId, SnapshotId},
+    id::{ChunkId, FileHash, SnapshotId},
     pins::list_pins,
     repository::Core,
-    snapshot::{RecordKind, Snapshot, SnapshotRecord, read_records, read_snapshots},
+    snapshot::{RecordKind, Snapshot, read_records, read_snapshots},
 };
 
 /// The snapshots and parked runs of a repository.
 pub(crate) struct Roots {
     /// Oldest first.
     pub(crate) snapshots: Vec<Snapshot>,
-    parked: BTreeMap<SnapshotId, SnapshotRecord>,
-    /// Those that were pinned when they were just being forgotten: as needed as if they were not.
-    pinned: Vec<ChunkId>,
+    /// The trees of parked runs, and of snapshots that were pinned when they were just being forgotten: as needed as if they were not.
+    others: Vec<ChunkId>,
     /// The other forgotten snapshots, with the roots of those that can be read.
     pub(crate) forgotten: BTreeMap<SnapshotId, Option<ChunkId>>,
+    /// Of snapshots and parked runs.
+    ids: BTreeSet<SnapshotId>,
 }
 
 impl Roots {
@@ -27,21 +28,22 @@ impl Roots {
     pub(crate) fn read(core: &Core) -> Result<Roots> {
         let records = |kind| read_records(&*core.storage, &core.sealer, kind);
         // Before the snapshots: a parked run that becomes one meanwhile is found here, or there.
-        let parked =
-            records(RecordKind::Parked)?.into_iter().filter_map(|(id, record)| Some((id, record.ok()?))).collect();
+        let parked = records(RecordKind::Parked)?;
         let list = read_snapshots(&*core.storage, &core.sealer, None)?;
         if let Some(problem) = list.problems.into_iter().next() {
             return Err(Error::Damaged { file: problem.file, what: problem.what });
         }
-        let mut roots = Roots { snapshots: list.snapshots, parked, pinned: Vec::new(), forgotten: BTreeMap::new() };
+        let ids = list.snapshots.iter().map(|snapshot| snapshot.id).chain(parked.iter().map(|(id, _)| *id)).collect();
+        let others = parked.into_iter().filter_map(|(_, record)| Some(record.ok()?.root)).collect();
+        let mut roots = Roots { snapshots: list.snapshots, others, forgotten: BTreeMap::new(), ids };
         // After the snapshots: what is forgotten meanwhile is found there, or here.
         let forgotten = records(RecordKind::Forgotten)?;
         let pins = list_pins(core)?;
         for (id, record) in forgotten {
             let root = record.ok().map(|record| record.root);
             if pins.contains(&id) {
-                roots.pinned.extend(root);
-            } else if !roots.has(&id) {
+                roots.others.extend(root);
+            } else if !roots.ids.contains(&id) {
                 roots.forgotten.insert(id, root);
             }
         }
@@ -59,7 +61,7 @@ impl Roots {
 
     /// The roots of those that are no snapshots' of the list.
     pub(crate) fn other_trees(&self) -> impl Iterator<Item = ChunkId> {
-        self.parked.values().map(|record| record.root).chain(self.pinned.iter().copied())
+        self.others.iter().copied()
     }
 
     /// The roots of the newest snapshot of each series.
@@ -69,16 +71,14 @@ impl Roots {
         newest.into_values()
     }
 
-    fn has(&self, id: &SnapshotId) -> bool {
-        self.parked.contains_key(id) || self.snapshots.iter().any(|snapshot| snapshot.id == *id)
-    }
-
-    /// Whether there is none that `others` do not have.
-    pub(crate) fn are_among(&self, others: &Roots) -> bool {
-        let ids = |roots: &Roots| {
-            let ids = roots.snapshots.iter().map(|snapshot| snapshot.id).chain(roots.parked.keys().copied());
-            ids.collect::<BTreeSet<SnapshotId>>()
-        };
-        ids(self).is_subset(&ids(others))
+    /// Whether there is a snapshot or parked run now that is not among these.
+    pub(crate) fn lack_any(&self, core: &Core) -> Result<bool> {
+        for kind in [RecordKind::Parked, RecordKind::Snapshot] {
+            let mut listed = core.storage.list_folder(kind.folder())?.into_iter();
+            if listed.any(|(name, _)| FileHash::from_hex(&name).is_some_and(|id| !self.ids.contains(&id))) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
