@@ -33,6 +33,7 @@ use crate::{
     index::{INDEX_FOLDER, Index, NAME_MISMATCH, SegmentPack, list_packs, segment::Segment},
     mark::MARKS_FOLDER,
     name::Name,
+    pack::PACKS_FOLDER,
     parity,
     pins::check_pins,
     progress::OnEvent,
@@ -384,20 +385,17 @@ fn unnamed_snapshots(chunks: &ChunkReader, records: &Records) -> Result<Vec<Prob
 /// What is wrong with the sidecars of packs and snapshots that are there and stay there. Those of snapshots are to be there, and those of packs for which that
 /// `is_required`.
 fn check_parity(storage: &dyn Storage, is_required: impl Fn(&FileHash) -> bool, deep: bool) -> Result<Vec<Problem>> {
-    let protected = || -> Result<HashSet<FileHash>> {
-        let snapshots = storage.list_folder(RecordKind::Snapshot.folder())?;
-        let snapshots = snapshots.iter().filter_map(|(name, _)| FileHash::from_hex(name));
-        Ok(list_packs(storage)?.into_keys().chain(snapshots).collect())
-    };
-    let packs = list_packs(storage)?;
+    let protected = parity::list_protected(storage)?;
     let listed = parity::list(storage)?;
-    let is_due = |name: &FileHash| !packs.contains_key(name) || is_required(name) || listed.contains_key(name);
-    let names: Vec<FileHash> = protected()?.into_iter().filter(is_due).collect();
-    let mut found = parity::check(storage, &names, deep)?;
+    let is_due =
+        |name: &FileHash, file: &str| !file.starts_with(PACKS_FOLDER) || is_required(name) || listed.contains_key(name);
+    let due = protected.iter().filter(|(name, file)| is_due(name, file));
+    let names: Vec<FileHash> = due.map(|(name, _)| *name).collect();
+    let mut found = parity::check(storage, &names, &listed, deep);
     if !found.is_empty() {
         // A prune may have deleted some meanwhile.
-        let left = protected()?;
-        found.retain(|(name, _)| left.contains(name));
+        let left = parity::list_protected(storage)?;
+        found.retain(|(name, _)| left.contains_key(name));
     }
     Ok(found.into_iter().map(|(_, problem)| problem).collect())
 }

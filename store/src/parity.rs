@@ -3,7 +3,7 @@
 //! A sidecar lies beside each file and is made of its bytes as they are on the disk: neither making it nor using it takes a key. Nothing in it is
 //! believed: what it gives back counts if it has the name of the file that was lost.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rayon::prelude::*;
 use reed_solomon_simd::{
@@ -15,10 +15,11 @@ use crate::{
     bytes::Cursor,
     error::{Error, Problem, Result},
     id::{FileHash, RepositoryId},
-    index::{SegmentPack, list_by_digits},
+    index::{SegmentPack, list_by_digits, list_packs},
     pack::pack_file,
     repository::Core,
     seal::{self, FileKind, HEADER_LEN},
+    snapshot::RecordKind,
     storage::Storage,
 };
 
@@ -82,12 +83,22 @@ pub(crate) fn list(storage: &dyn Storage) -> Result<HashMap<FileHash, u64>> {
     list_by_digits(storage, PARITY_FOLDER)
 }
 
-/// What is wrong with the sidecars of `names`: each is to be there, and whole. `deep` reads all of them, and otherwise their heads are read.
-///
-/// # Errors
-/// What the storage says when it lists.
-pub(crate) fn check(storage: &dyn Storage, names: &[FileHash], deep: bool) -> Result<Vec<(FileHash, Problem)>> {
-    let listed = list(storage)?;
+/// The files that may have one, by their names: snapshots, and packs.
+pub(crate) fn list_protected(storage: &dyn Storage) -> Result<BTreeMap<FileHash, String>> {
+    let snapshots = storage.list_folder(RecordKind::Snapshot.folder())?;
+    let snapshots = snapshots.into_iter().filter_map(|(name, _)| FileHash::from_hex(&name));
+    let snapshots = snapshots.map(|id| (id, RecordKind::Snapshot.file(&id)));
+    let packs = list_packs(storage)?.into_keys().map(|name| (name, pack_file(&name)));
+    Ok(packs.chain(snapshots).collect())
+}
+
+/// What is wrong with the sidecars of `names`: each is to be `listed`, and whole. `deep` reads all of them, and otherwise their heads are read.
+pub(crate) fn check(
+    storage: &dyn Storage,
+    names: &[FileHash],
+    listed: &HashMap<FileHash, u64>,
+    deep: bool,
+) -> Vec<(FileHash, Problem)> {
     let check = |name: &FileHash| {
         let file = parity_file(name);
         let problem = match listed.get(name) {
@@ -96,7 +107,7 @@ pub(crate) fn check(storage: &dyn Storage, names: &[FileHash], deep: bool) -> Re
         };
         Some((*name, problem))
     };
-    Ok(names.par_iter().filter_map(check).collect())
+    names.par_iter().filter_map(check).collect()
 }
 
 fn check_one(storage: &dyn Storage, name: &FileHash, len: u64, deep: bool) -> Result<()> {
@@ -335,6 +346,10 @@ mod tests {
         restore(storage, name, &[FILE.to_owned()])
     }
 
+    fn checked(storage: &MemoryStorage, names: &[FileHash], deep: bool) -> Vec<(FileHash, Problem)> {
+        check(storage, names, &list(storage).unwrap(), deep)
+    }
+
     fn noise(seed: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
@@ -412,26 +427,26 @@ mod tests {
         assert_eq!((shape.data, shape.recovery), (62, 4));
         let file = parity_file(&name);
         let names = [name];
-        assert_eq!(check(&storage, &names, true).unwrap(), []);
+        assert_eq!(checked(&storage, &names, true), []);
         let mut damaged = bytes.clone();
         (0..3).for_each(|shard| damaged[shard * 20 * shape.shard_len] ^= 1);
         storage.put(FILE, &damaged).unwrap();
         let sidecar_len = storage.files()[&file].len();
         for at in (0..sidecar_len).step_by(97) {
             storage.files().get_mut(&file).unwrap()[at] ^= 4;
-            assert_eq!(check(&storage, &names, true).unwrap().len(), 1, "{at}");
-            assert_eq!(check(&storage, &names, false).unwrap().len(), usize::from(at < shape.head_len()), "{at}");
+            assert_eq!(checked(&storage, &names, true).len(), 1, "{at}");
+            assert_eq!(checked(&storage, &names, false).len(), usize::from(at < shape.head_len()), "{at}");
             assert_eq!(restored(&storage, &name).is_some(), at >= shape.head_len(), "{at}");
             storage.files().get_mut(&file).unwrap()[at] ^= 4;
         }
         for end in [0, 70, 90, shape.head_len(), sidecar_len - 1] {
             let whole = storage.files()[&file].clone();
             storage.put(&file, &whole[..end]).unwrap();
-            assert_eq!(check(&storage, &names, false).unwrap().len(), 1, "{end}");
+            assert_eq!(checked(&storage, &names, false).len(), 1, "{end}");
             storage.put(&file, &whole).unwrap();
         }
         delete(&storage, &name).unwrap();
-        assert_eq!(check(&storage, &names, false).unwrap(), [(name, Problem::new(file, "it is missing"))]);
+        assert_eq!(checked(&storage, &names, false), [(name, Problem::new(file, "it is missing"))]);
         assert_eq!(restored(&storage, &name), None);
     }
 
@@ -480,7 +495,7 @@ mod tests {
                 }
                 storage.put(&parity_file(&name), &head).unwrap();
                 prop_assert!(restored(&storage, &name).is_none_or(|restored| restored == bytes));
-                let _ = check(&storage, &[name], true);
+                let _ = checked(&storage, &[name], true);
             }
         }
     }

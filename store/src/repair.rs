@@ -4,7 +4,7 @@
 //! suspect is moved to `lost+found/`, nothing is deleted, and packs are durable before the segment that names them, that before a snapshot. So a repair may
 //! be cut off anywhere, and done again.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 mod aside;
 mod mark;
@@ -17,14 +17,12 @@ use crate::{
     config::{CONFIG_FILE, TEXT_MAX_LEN, checked_line, with_check_line},
     error::{Error, Result},
     id::FileHash,
-    index::list_packs,
     keys::slot_copies,
-    pack::pack_file,
     parity,
     progress::OnEvent,
     repository::{Core, Repository},
     session::Session,
-    snapshot::{RecordKind, Snapshot},
+    snapshot::Snapshot,
     storage::{OverlayStorage, Storage},
 };
 pub(crate) use aside::ASIDE_FOLDER;
@@ -195,13 +193,9 @@ impl<'r> Repair<'r> {
         if !self.core.config.parity {
             return Ok(());
         }
-        let snapshots = self.storage.list_folder(RecordKind::Snapshot.folder())?;
-        let snapshots = snapshots.into_iter().filter_map(|(name, _)| FileHash::from_hex(&name));
-        let snapshots = snapshots.map(|id| (id, RecordKind::Snapshot.file(&id)));
-        let packs = list_packs(self.storage)?.into_keys().map(|name| (name, pack_file(&name)));
-        let protected: BTreeMap<FileHash, String> = packs.chain(snapshots).collect();
+        let protected = parity::list_protected(self.storage)?;
         let names: Vec<FileHash> = protected.keys().copied().collect();
-        for (name, _) in parity::check(self.storage, &names, true)? {
+        for (name, _) in parity::check(self.storage, &names, &parity::list(self.storage)?, true) {
             if let Some(bytes) = aside::read_whole(self.storage, &protected[&name], &name) {
                 let sidecar = parity::parity_file(&name);
                 self.set_aside(&sidecar)?;
