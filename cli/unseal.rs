@@ -118,12 +118,7 @@ fn convert(repository: &Repository, old: &Snapshot, options: unlocking::Options,
         report.detail("it had been converted before");
     }
     verify(repository, old, &new, report)?;
-    // As long as one of the two is there, one that is pinned is.
-    if repository.pins()?.contains(&old.id) {
-        repository.pin(&new.id)?;
-        repository.unpin(&old.id)?;
-    }
-    repository.forget(std::slice::from_ref(old))?;
+    repository.replace(old, &new.id)?;
     Ok(new)
 }
 

@@ -164,12 +164,7 @@ impl<'r> Copier<'r> {
             }
         };
         if let Some(incomplete) = incomplete.filter(|_| copied.stats.outcome == Outcome::New) {
-            // What was pinned stays so as the whole copy.
-            if self.target.pins()?.contains(&incomplete.id) {
-                self.target.pin(&copied.snapshot.id)?;
-                self.target.unpin(&incomplete.id)?;
-            }
-            self.target.forget(std::slice::from_ref(&incomplete))?;
+            self.target.replace(&incomplete, &copied.snapshot.id)?;
         }
         self.learn(copied.snapshot.clone());
         Ok(copied)

@@ -56,6 +56,15 @@ impl Repository {
         core.storage.delete_file(&pin_file(snapshot))?;
         core.storage.sync_all()
     }
+
+    /// Pins `to` in the place of `from`, if that is pinned: as long as one of the two is there, one that is pinned is.
+    pub(crate) fn move_pin(&self, from: &SnapshotId, to: &SnapshotId) -> Result<()> {
+        if self.pins()?.contains(from) {
+            self.pin(to)?;
+            self.unpin(from)?;
+        }
+        Ok(())
+    }
 }
 
 /// What is damaged among the pins. They pin all the same.

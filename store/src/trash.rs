@@ -31,6 +31,15 @@ impl Repository {
         core.storage.sync_all()
     }
 
+    /// Forgets a snapshot whose place another has taken, which is pinned then if that one was.
+    ///
+    /// # Errors
+    /// As [`forget`](Repository::forget).
+    pub fn replace(&self, old: &Snapshot, new: &SnapshotId) -> Result<()> {
+        self.move_pin(&old.id, new)?;
+        self.forget(std::slice::from_ref(old))
+    }
+
     /// The snapshots that were forgotten since the last prune, and can be undeleted.
     ///
     /// # Errors
