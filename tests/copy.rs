@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::ControlFlow, path::Path, sync::Arc};
 use heirloom_sim::{Options as PhoneOptions, Phone, Simulator};
 use heirloom_store::{
     Copied, Copier, CopyProgress, Depth, Details, Entry, Error, Kind, MemoryStorage, Name, Outcome, Prefix,
-    PruneOptions, Repository, Result, Snapshot, Source, Unlock,
+    PruneOptions, RepairOptions, Repository, Result, Snapshot, Source, Unlock, repair,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{
     roundtrip::{OPTIONS, SERIES, assert_is, runs, take},
     support::{
-        Files, check_all,
+        self, Files, check_all,
         faulty_storage::{Fault, FaultyStorage, Torn},
         folder::{Folder, Thing, exported, folder_at, folder_of, read_whole},
         noise, place,
@@ -441,6 +441,35 @@ fn what_is_damaged_in_the_target_is_sent_again() {
             }
         }
     }
+}
+
+/// A copy with zeros in the place of what was lost is the copy of its snapshot still.
+#[test]
+fn what_a_repair_has_marked_is_replaced_by_a_whole_copy() {
+    let story = Story::new();
+    let (storage, target) = new_repository();
+    copy_all(&story.source, &target).unwrap();
+    let files = storage.files().clone();
+    let mut marked = 0;
+    for pack in files.keys().filter(|name| name.starts_with("packs/")) {
+        let mut damaged = files.clone();
+        damaged.remove(pack);
+        let storage = storage_of(&damaged);
+        let options = RepairOptions { mark_lost: true, ..RepairOptions::default() };
+        repair(&Repository::open(storage.clone(), Unlock::Open, None).unwrap(), &options, &support::go_on).unwrap();
+        let target = Repository::open(storage, Unlock::Open, None).unwrap();
+        let lacking = |target: &Repository| {
+            let list = target.snapshots().unwrap().snapshots;
+            list.iter().filter(|snapshot| snapshot.record.lost_files > 0).count()
+        };
+        marked += lacking(&target);
+        for (_, copied) in copy_all(&story.source, &target).unwrap() {
+            story.assert_has(&target, &copied.snapshot, pack);
+        }
+        assert_eq!((target.snapshots().unwrap().snapshots.len() as u64, lacking(&target)), (GENERATIONS, 0), "{pack}");
+        assert_whole(&target);
+    }
+    assert!(marked > 0);
 }
 
 // ---- the program -------------------------------------------------------------------------------------------------------------

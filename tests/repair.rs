@@ -11,7 +11,7 @@ use std::{
 
 use heirloom_store::{
     Affected, Cipher, Depth, Details, Entry, Kind, MemoryStorage, Name, Options, Prefix, RepairOptions, RepairReport,
-    RepairStep, Repository, Snapshot, Source, Storage, Unlock, repair,
+    RepairStep, Repository, Snapshot, SnapshotId, Source, Storage, Unlock, repair,
 };
 
 use crate::support::{
@@ -343,7 +343,9 @@ fn marking_keeps_every_good_byte() {
         let context = format!("{target}, {damage:?}");
         let files = story.damaged(target, damage);
         let storage = storage_of(&files);
-        let report = repair(&open_in(storage.clone()), &mark, &go_on).unwrap();
+        let damaged = open_in(storage.clone());
+        damaged.snapshots().unwrap().snapshots.iter().for_each(|snapshot| damaged.pin(&snapshot.id).unwrap());
+        let report = repair(&damaged, &mark, &go_on).unwrap();
         assert_eq!((report.left.problems, report.left.affected), (Vec::new(), Vec::new()), "{context}");
         let after = storage.files().clone();
         assert_nothing_gone(&files, &after, &context);
@@ -352,6 +354,8 @@ fn marking_keeps_every_good_byte() {
         let before = story.readable(&files);
         let snapshots = repository.snapshots().unwrap().snapshots;
         assert_eq!(snapshots.iter().map(|snapshot| snapshot.record.time).collect::<Vec<_>>(), [1, 2], "{context}");
+        let ids: BTreeSet<SnapshotId> = snapshots.iter().map(|snapshot| snapshot.id).collect();
+        assert_eq!(repository.pins().unwrap(), ids, "{context}: what was pinned is");
         let mut lost_files = 0;
         for snapshot in &snapshots {
             let record = &snapshot.record;

@@ -29,6 +29,7 @@ impl Repair<'_> {
             let file = RecordKind::Snapshot.file(&snapshot.id);
             let what = match Marking::begin(&now, snapshot)?.finish(snapshot)? {
                 Some((new, lost_files)) => {
+                    now.move_pin(&snapshot.id, &new)?;
                     format!("{new} stands in its place, with zeros for what {lost_files} files have lost")
                 }
                 None => "moved to lost+found: nothing of the snapshot is left".to_owned(),
@@ -131,6 +132,8 @@ impl Marking {
             lost_files,
             // A repair that was cut off may have made it.
             skip_if_same: true,
+            // A whole copy takes its place as it would have the old one's.
+            origin: record.origin.clone(),
             ..Details::new(record.time, record.source)
         };
         let (snapshot, _) = writer.commit(details)?;
