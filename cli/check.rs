@@ -1,6 +1,6 @@
 //! `check`: verifies the repository, and names every file of it that is not whole, and what snapshots have lost by it.
 
-use std::{collections::BTreeSet, ops::ControlFlow, time::Instant};
+use std::{collections::BTreeSet, time::Instant};
 
 use heirloom_store::{Affected, CheckOptions, CheckReport, Depth, SnapshotId, Subset, Verified};
 use serde::Serialize;
@@ -35,7 +35,7 @@ fn check_files(global: &Global, report: &Report) -> Result<CheckReport> {
     let storage = access::storage(path);
     interrupt::catch();
     let progress = report.progress("checking");
-    let checked = heirloom_store::check_packs_without_key(&*storage, &|now| step(&progress, now));
+    let checked = heirloom_store::check_packs_without_key(&*storage, &|now| progress.step(now));
     checked.map_err(|error| Failure::from(error).about(path.display()))
 }
 
@@ -53,18 +53,13 @@ fn check_content(args: &Check, global: &Global, report: &Report) -> Result<(Chec
         ..CheckOptions::from(if reads { Depth::ReadData } else { Depth::Structure })
     };
     let progress = report.progress("checking");
-    let checked = heirloom_store::check(&repository, options, &|now| step(&progress, now))?;
+    let checked = heirloom_store::check(&repository, options, &|now| progress.step(now))?;
     Ok((checked, repository.pins()?))
 }
 
 /// Whether it reads no more than a part of the data.
 fn is_partial(args: &Check) -> bool {
     args.read_data_subset.is_some() || args.max_time.is_some()
-}
-
-fn step(progress: &crate::report::Progress, now: heirloom_store::Progress) -> ControlFlow<()> {
-    progress.update(now);
-    if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 /// A line for each problem, and for each file that is lost.

@@ -1,6 +1,6 @@
 //! `copy`: snapshots into another repository, which has another password and other keys.
 
-use std::{cell::Cell, collections::BTreeSet, fs, ops::ControlFlow};
+use std::{cell::Cell, collections::BTreeSet, fs};
 
 use heirloom_store::{
     Copied, Copier, CopyProgress, Error as StoreError, Outcome, Problem, Progress, Repository, Snapshot,
@@ -15,7 +15,7 @@ use crate::{
     password::Password,
     report::{Report, count, files, of_many, size},
     snapshot_spec,
-    snapshots::{Row as SnapshotRow, is_of, title},
+    snapshots::{self, Row as SnapshotRow, title},
 };
 
 /// A snapshot counts for the time that is left by what it made its repository grow, and by this part of its length.
@@ -56,13 +56,7 @@ fn wanted(copier: &Copier, args: &CopySnapshots) -> Result<Vec<Snapshot>> {
         let named = named.collect::<Result<Vec<_>>>()?;
         wanted.retain(|snapshot| named.contains(&snapshot.id));
     }
-    if let Some(udid) = &args.udid {
-        wanted.retain(|snapshot| is_of(snapshot, udid));
-        if wanted.is_empty() {
-            return Err(Failure::failed(format!("no snapshots of {udid}")).hint("`heirloom snapshots` lists them all"));
-        }
-    }
-    Ok(wanted)
+    Ok(snapshots::of_device(&wanted, args.udid.as_deref())?.into_iter().cloned().collect())
 }
 
 /// Refuses to lay open what the phone had encrypted, unless that was said to be fine.
@@ -127,7 +121,7 @@ fn copy_all(
         let copied = copier.copy(snapshot, &mut |now| {
             let (done, part) = pace.at(snapshot, now);
             progress.update_part(done, Some(part));
-            if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            interrupt::go_on()
         });
         if !is_known {
             pace.end(snapshot);

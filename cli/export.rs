@@ -1,6 +1,6 @@
 //! `export`: writes a snapshot as the backup folder that it was.
 
-use std::{ops::ControlFlow, path::PathBuf};
+use std::path::PathBuf;
 
 use heirloom_store::{ExportOptions, ExportStats, Repository, Snapshot, TreePath};
 
@@ -58,10 +58,7 @@ pub fn write(
     }
     let target = dir.join(udid);
     let progress = report.progress("exporting");
-    let on_event = |now| {
-        progress.update(now);
-        if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
+    let on_event = |now| progress.step(now);
     let stats = heirloom_store::export(&repository.read(snapshot)?, &target, &ExportOptions { force }, &on_event)?;
     Ok((target, stats))
 }

@@ -13,7 +13,7 @@ use crate::{
     prune,
     report::{Align, Report, Table, local_time, of_many, printable, size},
     retention::{Rules, Taken, reasons_to_keep},
-    snapshots::{self, Row as SnapshotRow, device_name, is_of, title},
+    snapshots::{self, Row as SnapshotRow, device_name, title},
 };
 
 /// With more than these, the way to undo it names none.
@@ -124,12 +124,7 @@ fn check_usage(args: &Forget, rules: Option<&Rules>) -> Result<()> {
 
 impl Plan {
     fn by_rules(repository: &Repository, list: &SnapshotList, rules: &Rules, udid: Option<&str>) -> Result<Plan> {
-        let is_wanted = |snapshot: &&Snapshot| udid.is_none_or(|udid| is_of(snapshot, udid));
-        let wanted: Vec<&Snapshot> = list.snapshots.iter().filter(is_wanted).collect();
-        if let (Some(udid), true) = (udid, wanted.is_empty()) {
-            return Err(Failure::failed(format!("there are no snapshots of {udid}"))
-                .hint("`heirloom snapshots` lists them all"));
-        }
+        let wanted = snapshots::of_device(&list.snapshots, udid)?;
         let pins = repository.pins()?;
         let taken: Vec<Taken> = wanted
             .iter()
@@ -216,7 +211,7 @@ fn tell(args: &Forget, removed: &[Snapshot], would_free_bytes: Option<u64>, repo
         (false, true) => report.line(format_args!("{number} would be forgotten"))?,
         (false, false) => report.line(format_args!("forgot {number}"))?,
     }
-    if let Some(bytes) = would_free_bytes.filter(|_| args.dry_run || !args.prune) {
+    if let Some(bytes) = would_free_bytes {
         report.line(format_args!("a prune would free {}", size(bytes)))?;
     }
     if !removed.is_empty() && !args.dry_run && !args.prune {

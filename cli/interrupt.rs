@@ -1,7 +1,10 @@
 //! Ctrl-C: the first stops the work at the next good place, the second at once. Nothing is lost by either: a repository is whole
 //! at every moment.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    ops::ControlFlow,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use crate::failure::{Exit, Failure, Result};
 
@@ -20,6 +23,11 @@ pub fn catch() {
 /// Whether the work should stop.
 pub fn requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)
+}
+
+/// The same in the words of what is asked again and again.
+pub fn go_on() -> ControlFlow<()> {
+    if requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 /// True once the work should stop.

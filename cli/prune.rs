@@ -1,6 +1,6 @@
 //! `prune`: frees the room of what no snapshot needs.
 
-use std::{ops::ControlFlow, time::Instant};
+use std::time::Instant;
 
 use heirloom_store::{PruneOptions, PruneOutcome, PrunePlan, Repository, SessionInfo, SnapshotId};
 use serde::Serialize;
@@ -38,7 +38,7 @@ pub fn plan(
 ) -> Result<PrunePlan> {
     interrupt::catch();
     let progress = report.progress("looking at what is needed");
-    Ok(repository.plan_prune(options, without, &|now| step(&progress, now))?)
+    Ok(repository.plan_prune(options, without, &|now| progress.step(now))?)
 }
 
 /// Prunes, and says what came of it. If it must be done `now`, nothing may be left to the next prune.
@@ -46,7 +46,7 @@ pub fn prune(repository: &Repository, options: &PruneOptions, now: bool, report:
     let started = Instant::now();
     interrupt::catch();
     let progress = report.progress("freeing room");
-    let outcome = repository.prune(options, &|now| step(&progress, now))?;
+    let outcome = repository.prune(options, &|now| progress.step(now))?;
     drop(progress);
     if report.json {
         report.json(&OutcomeRow::of(&outcome))?;
@@ -62,11 +62,6 @@ pub fn prune(repository: &Repository, options: &PruneOptions, now: bool, report:
         return Ok(Exit::Damage);
     }
     Ok(if now && outcome.waiting_packs > 0 { Exit::Busy } else { Exit::Ok })
-}
-
-fn step(progress: &crate::report::Progress, now: heirloom_store::Progress) -> ControlFlow<()> {
-    progress.update(now);
-    if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 fn refuse_if_busy(repository: &Repository) -> Result<()> {

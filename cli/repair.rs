@@ -1,6 +1,6 @@
 //! `repair`: mends the repository, and says what it did and what is still lost.
 
-use std::{ops::ControlFlow, time::Instant};
+use std::time::Instant;
 
 use heirloom_store::{RepairOptions, RepairStep};
 use serde::Serialize;
@@ -22,10 +22,7 @@ pub fn run(args: &Repair, global: &Global, report: &Report) -> Result<Exit> {
     interrupt::catch();
     let progress = report.progress("repairing");
     let options = RepairOptions { from: from.as_ref(), mark_lost: args.mark_lost, dry_run: args.dry_run };
-    let repaired = heirloom_store::repair(&repository, &options, &|now| {
-        progress.update(now);
-        if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
+    let repaired = heirloom_store::repair(&repository, &options, &|now| progress.step(now))?;
     drop(progress);
     if report.json {
         let done = repaired.done.iter();

@@ -9,6 +9,7 @@
 use std::{
     fmt::Display,
     io::{self, BufWriter, IsTerminal, Write},
+    ops::ControlFlow,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -20,6 +21,7 @@ use serde::Serialize;
 use crate::{
     args::Global,
     failure::{Failure, Result},
+    interrupt,
 };
 
 /// Who speaks, and how.
@@ -225,6 +227,12 @@ impl Progress<'_> {
     /// Says where the work is. Totals are 0 while unknown. Cheap enough for each file.
     pub fn update(&self, now: heirloom_store::Progress) {
         self.show(now, None);
+    }
+
+    /// Says where the work is, and gives whether it should go on.
+    pub fn step(&self, now: heirloom_store::Progress) -> ControlFlow<()> {
+        self.update(now);
+        interrupt::go_on()
     }
 
     /// Says where work is whose end is known only as a part, from 0 to 1, by somebody else's estimate.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     access,
     args::{Global, Snapshots},
-    failure::{Exit, Result},
+    failure::{Exit, Failure, Result},
     report::{Align, JsonArray, Report, Table, count, files, local_time, of_many, printable, rfc3339, size},
     snapshot_spec,
 };
@@ -57,6 +57,19 @@ pub fn list(repository: &Repository, report: &Report) -> Result<SnapshotList> {
     let list = repository.snapshots()?;
     list.problems.iter().for_each(|problem| report.warn(problem));
     Ok(list)
+}
+
+/// Those of the device of this UDID or name, or all if none is given; fails if a device has none.
+pub fn of_device<'s>(snapshots: &'s [Snapshot], udid: Option<&str>) -> Result<Vec<&'s Snapshot>> {
+    let is_wanted = |snapshot: &&Snapshot| udid.is_none_or(|udid| is_of(snapshot, udid));
+    let wanted: Vec<&Snapshot> = snapshots.iter().filter(is_wanted).collect();
+    match udid {
+        Some(udid) if wanted.is_empty() => {
+            Err(Failure::failed(format!("there are no snapshots of {udid}"))
+                .hint("`heirloom snapshots` lists them all"))
+        }
+        _ => Ok(wanted),
+    }
 }
 
 /// The one snapshot that `spec` names.
@@ -185,7 +198,7 @@ pub fn device_name(snapshot: &Snapshot) -> &str {
 }
 
 /// Whether it is of the device of this UDID or name.
-pub fn is_of(snapshot: &Snapshot, device: &str) -> bool {
+fn is_of(snapshot: &Snapshot, device: &str) -> bool {
     let record = &snapshot.record;
     snapshot_spec::is_device(device, &record.series, record.device.get("name").map(String::as_str))
 }

@@ -1,35 +1,31 @@
 //! `stats`: what the repository takes, and what of it is whose.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::ControlFlow,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use heirloom_store::{
-    DiskUse, FileCount, SeriesStats, Snapshot, SnapshotId, SnapshotList, SnapshotStats, Stats as RepositoryStats,
-};
+use heirloom_store::{DiskUse, FileCount, SeriesStats, SnapshotId, SnapshotStats, Stats as RepositoryStats};
 use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
 
 use crate::{
     access,
     args::{Global, Stats},
-    failure::{Exit, Failure, Result},
+    failure::{Exit, Result},
     interrupt,
     report::{Align, Report, Table, count, local_time, of_many, size},
-    snapshots::{self, Row as SnapshotRow, device_name, is_of},
+    snapshots::{self, Row as SnapshotRow, device_name},
 };
 
 pub fn run(args: &Stats, global: &Global, report: &Report) -> Result<Exit> {
     let repository = access::open(global, report)?;
     let list = snapshots::list(&repository, report)?;
-    let wanted: Vec<SnapshotId> = wanted(args, &list)?.iter().map(|snapshot| snapshot.id).collect();
+    let wanted = match args.snapshots.as_slice() {
+        [] => snapshots::of_device(&list.snapshots, args.udid.as_deref())?.into_iter().cloned().collect(),
+        named => snapshots::find_all(&list, named)?,
+    };
+    let wanted: Vec<SnapshotId> = wanted.iter().map(|snapshot| snapshot.id).collect();
     interrupt::catch();
     let progress = report.progress("looking at what is needed");
-    let stats = repository.stats(&|now| {
-        progress.update(now);
-        if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
+    let stats = repository.stats(&|now| progress.step(now))?;
     drop(progress);
     let shown = Shown::of(&stats, &wanted);
     if report.json {
@@ -49,23 +45,6 @@ pub fn run(args: &Stats, global: &Global, report: &Report) -> Result<Exit> {
         print_snapshots(&shown.snapshots, report)?;
     }
     Ok(Exit::Ok)
-}
-
-/// The snapshots to be shown.
-fn wanted(args: &Stats, list: &SnapshotList) -> Result<Vec<Snapshot>> {
-    if !args.snapshots.is_empty() {
-        return snapshots::find_all(list, &args.snapshots);
-    }
-    let udid = args.udid.as_deref();
-    let is_wanted = |snapshot: &&Snapshot| udid.is_none_or(|udid| is_of(snapshot, udid));
-    let wanted: Vec<Snapshot> = list.snapshots.iter().filter(is_wanted).cloned().collect();
-    match udid {
-        Some(udid) if wanted.is_empty() => {
-            Err(Failure::failed(format!("there are no snapshots of {udid}"))
-                .hint("`heirloom snapshots` lists them all"))
-        }
-        _ => Ok(wanted),
-    }
 }
 
 /// What of a repository is shown: some snapshots, and their devices.
