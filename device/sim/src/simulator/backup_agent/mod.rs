@@ -82,7 +82,7 @@ fn authorize(link: &mut Link, request: &Dictionary) -> Result<(), Failure> {
     if text(request, "TargetIdentifier") != shared.udid {
         return Err(link.wrong(code::GENERIC, "TargetIdentifier is not this phone's"));
     }
-    if !shared.afc().is_locked_for_sync() {
+    if !is_sync_locked(shared) {
         shared.complain("a backup without the sync lock");
     }
     for name in ["syncWillStart", "syncLockRequest", "syncDidStart"] {
@@ -91,6 +91,12 @@ fn authorize(link: &mut Link, request: &Dictionary) -> Result<(), Failure> {
         }
     }
     ask_passcode(shared)
+}
+
+/// Whether a computer holds the sync lock. One that the phone was unplugged from did.
+fn is_sync_locked(shared: &Shared) -> bool {
+    let is_locked = shared.afc().is_locked_for_sync();
+    is_locked || shared.state().device_id.is_none()
 }
 
 /// Whether a computer has posted this. Notifications come over a connection of their own, so the last of them may come

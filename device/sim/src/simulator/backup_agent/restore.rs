@@ -67,7 +67,7 @@ pub(super) fn restore(link: &mut Link, request: &Dictionary, has_escrow: bool) -
     if shared.is_locked() {
         return Err(Failure::error(code::LOCKED, "Device locked (MBErrorDomain/208)"));
     }
-    if !shared.afc().is_locked_for_sync() {
+    if !super::is_sync_locked(shared) {
         shared.complain("a restore without the sync lock");
     }
     let had_applications = shared.afc().file(RESTORE_APPLICATIONS).is_some();
