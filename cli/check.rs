@@ -25,6 +25,7 @@ pub fn run(args: &Check, global: &Global, report: &Report) -> Result<Exit> {
         let found = what_is_wrong(&checked);
         report.line(format_args!("{found}: {} in {}", what_was_read(&checked), duration(started.elapsed())))?;
         print_verified(args, &checked, report)?;
+        note_without_spare(checked.without_spare, report);
     }
     Ok(if checked.is_whole() { Exit::Ok } else { Exit::Damage })
 }
@@ -121,6 +122,14 @@ fn what_was_read(checked: &CheckReport) -> String {
     if parts.is_empty() { "nothing is kept yet".to_owned() } else { parts.join(", ") }
 }
 
+/// Nothing is lost where a spare is missing, and the next backup makes it.
+fn note_without_spare(number: u64, report: &Report) {
+    if number > 0 {
+        let whose = of_many(number, "snapshot has", "snapshots have");
+        report.note(format_args!("{whose} no spare, by which a loss would be noticed; the next backup makes it"));
+    }
+}
+
 /// Says how much was ever verified, unless all of it was just now.
 fn print_verified(args: &Check, checked: &CheckReport, report: &Report) -> Result<()> {
     match checked.verified {
@@ -153,6 +162,7 @@ pub struct Row<'a> {
     problems: Vec<ProblemRow<'a>>,
     affected: Vec<AffectedRow<'a>>,
     snapshots: u64,
+    without_spare: u64,
     packs: u64,
     chunks: u64,
     bytes_read: u64,
@@ -205,6 +215,7 @@ impl<'a> Row<'a> {
             problems: checked.problems.iter().map(problem).collect(),
             affected: checked.affected.iter().map(|affected| AffectedRow::of(affected, pins)).collect(),
             snapshots: checked.snapshots,
+            without_spare: checked.without_spare,
             packs: checked.packs,
             chunks: checked.chunks,
             bytes_read: checked.bytes_read,

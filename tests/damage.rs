@@ -135,7 +135,7 @@ impl Story {
             nodes.push(chunks - chunks_before - 2);
         }
         // The third run was cut off when its first pack was written, and its session is still there.
-        for part in ["tree pack", "segment", "snapshot"] {
+        for part in ["tree pack", "segment", "snapshot", "spare"] {
             storage.files().remove(&written[2].remove(part).unwrap());
         }
         let session = repository.edit(SERIES, None).unwrap();
@@ -224,7 +224,10 @@ fn back_up(mut editor: SnapshotEditor, folder: &Folder, time: i64) -> heirloom_s
 fn what_is_new(before: &Files, after: &Files) -> BTreeMap<&'static str, String> {
     let mut new = BTreeMap::new();
     for (name, bytes) in after.iter().filter(|(name, _)| !before.contains_key(*name) && *name != "reserve") {
-        let kind = ["", "data pack", "tree pack", "segment", "snapshot"][usize::from(bytes[9])];
+        let kind = match name.starts_with("spares/") {
+            true => "spare",
+            false => ["", "data pack", "tree pack", "segment", "snapshot"][usize::from(bytes[9])],
+        };
         assert_eq!(new.insert(kind, name.clone()), None, "two files of a kind make the table ambiguous");
     }
     new
@@ -239,10 +242,11 @@ fn check_named(repository: &Repository, target: &str, depth: Depth) -> String {
 fn noticed(target: &str, report: &CheckReport) -> String {
     let lost = report.affected.iter().map(|affected| format!("snapshots/{}", affected.snapshot.id));
     let lost = lost.map(|file| Problem { file, what: "it has lost something".to_owned() });
-    named(target, &report.problems.iter().cloned().chain(lost).collect::<Vec<_>>())
+    let named = named(target, &report.problems.iter().cloned().chain(lost).collect::<Vec<_>>());
+    if report.without_spare > 0 { named.replace('-', "") + "N" } else { named }
 }
 
-/// `F` for the damaged file, `S` for a snapshot that has lost something by it, `I` for segments that must have been there, `K` for slots that do not fit to a config.
+/// `N` where it is noted that a snapshot has no spare, `F` for the damaged file, `S` for a snapshot that has lost something by it, `I` for segments that must have been there, `K` for slots that do not fit to a config.
 fn named(target: &str, problems: &[Problem]) -> String {
     let name = |problem: &Problem| match problem.file.as_str() {
         file if file == target => "F",
@@ -283,7 +287,7 @@ fn rows(damages: &[(&str, Damage)], outcome: impl Fn(Damage) -> String) -> Strin
 fn damage_to_sealed_files() {
     let story = Story::new();
     let [first, second, third] = &story.written;
-    let (data, tree, segment, snapshot) = ("data pack", "tree pack", "segment", "snapshot");
+    let (data, tree, segment, snapshot, spare) = ("data pack", "tree pack", "segment", "snapshot", "spare");
     let session = story.files.keys().find(|name| name.starts_with("sessions/")).unwrap();
     let sealed = [&COMMON[..], &HEADER].concat();
     let pack = [&sealed[..], &PACK].concat();
@@ -295,6 +299,7 @@ fn damage_to_sealed_files() {
         ("the tree pack of the second snapshot, the next backup being another", &second[tree], &first[tree], 2, &pack),
         ("a segment", &first[segment], &second[segment], 1, &sealed),
         ("the first snapshot", &first[snapshot], &second[snapshot], 1, &sealed),
+        ("its spare", &first[spare], &second[spare], 1, &sealed),
         ("a session", session, &first[snapshot], 1, &sealed),
     ];
     let mut table = String::new();
@@ -314,8 +319,8 @@ fn damage_to_sealed_files() {
 /// can be edited | how much of the next backup, and of the first and second after it | who then notices | damages, flips unless they say
 /// otherwise.
 ///
-/// - That a file is gone is told by what names it. Nothing names a snapshot, a session, or a pack without a segment; that a segment is gone is told
-///   by snapshots, which come after it.
+/// - That a file is gone is told by what names it. Nothing names a session, or a pack without a segment; that a segment is gone is told
+///   by snapshots, which come after it, and that a snapshot is gone by its spare.
 /// - That a pack was replaced by another is told by the segment that names it: it lists other chunks.
 /// - A chunk counts as stored while its pack is there with its length, and nothing was found damaged in it since the repository was opened; here
 ///   all of it was read before. So a backup heals what is missing, cut or grown, and what was noticed.
@@ -340,8 +345,10 @@ a segment
 F  F  F  F  | whole whole | ok      | whole whole whole | F  | first byte, middle, last byte, cut or grown, replaced, header
 -  I  I  I  | whole whole | ok      | whole whole whole | -  | deleted
 the first snapshot
-F  F  F  F  | gone  whole | ok      | whole gone  whole | F  | first byte, middle, last byte, cut or grown, replaced, header
--  -  -  -  | gone  whole | ok      | whole gone  whole | -  | deleted
+F  F  F  F  | gone  whole | ok      | whole gone  whole | F  | first byte, middle, last byte, cut or grown, replaced, deleted, header
+its spare
+F  F  F  F  | whole whole | ok      | whole whole whole | F  | first byte, middle, last byte, cut or grown, replaced, header
+N  N  N  N  | whole whole | ok      | whole whole whole | -  | deleted
 a session
 -  -  -  -  | whole whole | ok      | whole whole whole | -  | first byte, middle, last byte, cut or grown, replaced, deleted, header
 ";

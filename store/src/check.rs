@@ -33,7 +33,6 @@ use crate::{
     index::{INDEX_FOLDER, Index, NAME_MISMATCH, SegmentPack, list_packs, segment::Segment},
     mark::MARKS_FOLDER,
     name::Name,
-    pack::PACKS_FOLDER,
     parity,
     pins::check_pins,
     progress::OnEvent,
@@ -41,6 +40,7 @@ use crate::{
     repository::{Probe, Repository},
     session::{SESSIONS_FOLDER, unix_seconds},
     snapshot::{RecordKind, Snapshot, SnapshotRecord, read_records, read_snapshots},
+    spares::{SPARES_FOLDER, list_lost, list_without, lost_snapshot},
     storage::Storage,
 };
 use ledger::Ledger;
@@ -49,10 +49,11 @@ use reads::Verdict;
 use trees::{Losses, Trees};
 
 /// Folders of small files that are named by their hash. Each of their files is read whole in every check, with or without the key.
-const SMALL_FILES: [&str; 6] = [
+const SMALL_FILES: [&str; 7] = [
     INDEX_FOLDER,
     RecordKind::Snapshot.folder(),
     RecordKind::Forgotten.folder(),
+    SPARES_FOLDER,
     RecordKind::Parked.folder(),
     PASSWORDS_FOLDER,
     MARKS_FOLDER,
@@ -120,6 +121,8 @@ pub struct CheckReport {
     pub affected: Vec<Affected>,
     /// Snapshots that could be read.
     pub snapshots: u64,
+    /// Snapshots whose record has no second copy yet, by which its loss would be noticed. The next backup makes it.
+    pub without_spare: u64,
     /// Packs that are there.
     pub packs: u64,
     /// Chunks in them.
@@ -200,7 +203,7 @@ pub fn check<'a>(
 pub fn check_packs_without_key(storage: &dyn Storage, on_event: OnEvent) -> Result<CheckReport> {
     let Probe { parity, problems, .. } = Repository::probe(storage)?;
     let mut report = CheckReport { problems, ..CheckReport::default() };
-    report.problems.extend(check_small_files(storage)?);
+    check_small_files(storage, &mut report)?;
     let packs: Vec<SegmentPack> =
         list_packs(storage)?.into_iter().map(|(name, len)| SegmentPack { name, len }).collect();
     if parity {
@@ -223,7 +226,7 @@ pub(crate) fn survey(
     let storage = &*core.storage;
     let mut ledger = Ledger::open(repository.cache_dir());
     let mut report = CheckReport { problems: repository.problems().to_vec(), ..CheckReport::default() };
-    report.problems.extend(check_small_files(storage)?);
+    check_small_files(storage, &mut report)?;
     report.problems.extend(check_pins(core)?);
     // Before the index: what these name was written before them.
     let records = Records::read(repository)?;
@@ -235,7 +238,7 @@ pub(crate) fn survey(
         report.problems.extend(check_parity(storage, is_named, options.depth > Depth::Structure)?);
     }
     if !report.problems.iter().any(|problem| problem.file.starts_with(INDEX_FOLDER)) {
-        report.problems.extend(unnamed_snapshots(&chunks, &records)?);
+        report.problems.extend(unnamed_snapshots(repository, &chunks, &records)?);
     }
     let is_expected = !options.full && ledger.packs().all(|pack| is_listed(&chunks, &pack));
     if !is_expected {
@@ -352,49 +355,59 @@ fn losses_of(
     Ok(is_told.then_some(losses))
 }
 
-/// The small files that are not what their names say.
-fn check_small_files(storage: &dyn Storage) -> Result<Vec<Problem>> {
-    let mut problems = Vec::new();
+/// The small files that are not what their names say, and snapshots of which only the spare is left.
+fn check_small_files(storage: &dyn Storage, report: &mut CheckReport) -> Result<()> {
     for folder in SMALL_FILES {
         for (name, len) in storage.list_folder(folder)? {
             let Some(hash) = FileHash::from_hex(&name) else { continue };
             let file = format!("{folder}/{name}");
             match Verdict::of_file(storage, &file, &hash, len) {
-                Ok(verdict) => problems.extend(verdict.problem(&file)),
+                Ok(verdict) => report.problems.extend(verdict.problem(&file)),
                 Err(error) if error.is_missing_file() => {}
-                Err(error) => problems.push(Problem::from_error(&file, error)),
+                Err(error) => report.problems.push(Problem::from_error(&file, error)),
             }
         }
     }
-    Ok(problems)
+    report.problems.extend(list_lost(storage)?.iter().map(lost_snapshot));
+    report.without_spare = list_without(storage)?.len() as u64;
+    Ok(())
 }
 
 /// A segment names the packs of a snapshot before there is the snapshot: where none does, one is lost. Nothing else is, for the packs are read by
 /// themselves.
-fn unnamed_snapshots(chunks: &ChunkReader, records: &Records) -> Result<Vec<Problem>> {
-    let index = chunks.index();
-    let mut unnamed = 0;
-    for snapshot in &records.snapshots {
-        unnamed += u64::from(index.reads(&snapshot.record.root)? && !index.is_named(&snapshot.record.root)?);
+fn unnamed_snapshots(repository: &Repository, chunks: &ChunkReader, records: &Records) -> Result<Option<Problem>> {
+    let mut unnamed = count_unnamed(chunks, records)?;
+    for _ in 0..TRIES {
+        if unnamed == 0 {
+            return Ok(None);
+        }
+        // A list may show neither a segment that was just deleted nor the one in its place.
+        unnamed = count_unnamed(&settled_index(repository)?.0, records)?;
     }
-    let what =
-        format!("segments are missing that name packs of {unnamed} snapshots; a backup or a repair makes them anew");
-    Ok(if unnamed > 0 { vec![Problem::new(INDEX_FOLDER, what)] } else { Vec::new() })
+    let whose = if unnamed == 1 { "a snapshot".to_owned() } else { format!("{unnamed} snapshots") };
+    let what = format!("segments are missing that name packs of {whose}; a backup or a repair makes them anew");
+    Ok((unnamed > 0).then(|| Problem::new(INDEX_FOLDER, what)))
 }
 
-/// What is wrong with the sidecars of packs and snapshots that are there and stay there. Those of snapshots are to be there, and those of packs for which that
-/// `is_required`.
+fn count_unnamed(chunks: &ChunkReader, records: &Records) -> Result<u64> {
+    let index = chunks.index();
+    let mut unnamed = 0;
+    for Snapshot { record, .. } in &records.snapshots {
+        unnamed += u64::from(index.reads(&record.root)? && !index.is_named(&record.root)?);
+    }
+    Ok(unnamed)
+}
+
+/// What is wrong with the sidecars of packs that are there and stay there. There is to be one of each pack that `is_required`.
 fn check_parity(storage: &dyn Storage, is_required: impl Fn(&FileHash) -> bool, deep: bool) -> Result<Vec<Problem>> {
-    let protected = parity::list_protected(storage)?;
+    let packs = list_packs(storage)?;
     let listed = parity::list(storage)?;
-    let is_due =
-        |name: &FileHash, file: &str| !file.starts_with(PACKS_FOLDER) || is_required(name) || listed.contains_key(name);
-    let due = protected.iter().filter(|(name, file)| is_due(name, file));
-    let names: Vec<FileHash> = due.map(|(name, _)| *name).collect();
+    let due = packs.keys().filter(|pack| is_required(pack) || listed.contains_key(pack));
+    let names: Vec<FileHash> = due.copied().collect();
     let mut found = parity::check(storage, &names, &listed, deep);
     if !found.is_empty() {
         // A prune may have deleted some meanwhile.
-        let left = parity::list_protected(storage)?;
+        let left = list_packs(storage)?;
         found.retain(|(name, _)| left.contains_key(name));
     }
     Ok(found.into_iter().map(|(_, problem)| problem).collect())

@@ -26,7 +26,7 @@ pub(crate) struct Config {
     pub(crate) read_needs: Vec<String>,
     #[serde(default)]
     pub(crate) write_needs: Vec<String>,
-    /// Whether packs and snapshots get parity.
+    /// Whether packs get parity.
     #[serde(default)]
     pub(crate) parity: bool,
 }

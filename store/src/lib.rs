@@ -73,6 +73,7 @@ mod mark;
 mod pack;
 mod parity;
 mod sealing;
+mod spares;
 mod tree;
 
 // Below.

@@ -1,9 +1,9 @@
-//! Parity: what mends a pack or a snapshot's record when sectors of a disk go bad (SPEC §16).
+//! Parity: what mends a pack when sectors of a disk go bad (SPEC §16).
 //!
-//! A sidecar lies beside each file and is made of its bytes as they are on the disk: neither making it nor using it takes a key. Nothing in it is
-//! believed: what it gives back counts if it has the name of the file that was lost.
+//! A sidecar lies beside each pack and is made of its bytes as they are on the disk: neither making it nor using it takes a key. Nothing in it is
+//! believed: what it gives back counts if it has the name of the pack that was lost.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use rayon::prelude::*;
 use reed_solomon_simd::{
@@ -15,11 +15,10 @@ use crate::{
     bytes::Cursor,
     error::{Error, Problem, Result},
     id::{FileHash, RepositoryId},
-    index::{SegmentPack, list_by_digits, list_packs},
+    index::{SegmentPack, list_by_digits},
     pack::pack_file,
     repository::Core,
     seal::{self, FileKind, HEADER_LEN},
-    snapshot::RecordKind,
     storage::Storage,
 };
 
@@ -81,15 +80,6 @@ impl Core {
 /// The files that have a sidecar, each with the sidecar's length.
 pub(crate) fn list(storage: &dyn Storage) -> Result<HashMap<FileHash, u64>> {
     list_by_digits(storage, PARITY_FOLDER)
-}
-
-/// The files that may have one, by their names: snapshots, and packs.
-pub(crate) fn list_protected(storage: &dyn Storage) -> Result<BTreeMap<FileHash, String>> {
-    let snapshots = storage.list_folder(RecordKind::Snapshot.folder())?;
-    let snapshots = snapshots.into_iter().filter_map(|(name, _)| FileHash::from_hex(&name));
-    let snapshots = snapshots.map(|id| (id, RecordKind::Snapshot.file(&id)));
-    let packs = list_packs(storage)?.into_keys().map(|name| (name, pack_file(&name)));
-    Ok(packs.chain(snapshots).collect())
 }
 
 /// What is wrong with the sidecars of `names`: each is to be `listed`, and whole. `deep` reads all of them, and otherwise their heads are read.

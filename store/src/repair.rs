@@ -17,7 +17,9 @@ use crate::{
     config::{CONFIG_FILE, TEXT_MAX_LEN, checked_line, with_check_line},
     error::{Error, Result},
     id::FileHash,
+    index::list_packs,
     keys::slot_copies,
+    pack::pack_file,
     parity,
     progress::OnEvent,
     repository::{Core, Repository},
@@ -132,6 +134,7 @@ impl<'r> Repair<'r> {
             self.mark_lost(&snapshots_of(&found))?;
             self.set_damaged_parked_aside(&found.problems)?;
         }
+        self.mend_spares()?;
         self.mend_parity()?;
         self.storage.sync_all()?;
         let left = self.check()?;
@@ -193,10 +196,9 @@ impl<'r> Repair<'r> {
         if !self.core.config.parity {
             return Ok(());
         }
-        let protected = parity::list_protected(self.storage)?;
-        let names: Vec<FileHash> = protected.keys().copied().collect();
+        let names: Vec<FileHash> = list_packs(self.storage)?.into_keys().collect();
         for (name, _) in parity::check(self.storage, &names, &parity::list(self.storage)?, true) {
-            if let Some(bytes) = aside::read_whole(self.storage, &protected[&name], &name) {
+            if let Some(bytes) = aside::read_whole(self.storage, &pack_file(&name), &name) {
                 let sidecar = parity::parity_file(&name);
                 self.set_aside(&sidecar)?;
                 parity::write(self.storage, &self.core.config.id, &name, &bytes)?;

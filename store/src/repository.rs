@@ -39,7 +39,7 @@ pub struct Options {
     pub cipher: Cipher,
     /// Bytes at which a pack is closed. A few packs are in memory at a time.
     pub pack_bytes: u32,
-    /// Whether packs and snapshots get parity, a twentieth of their length, that mends bad sectors.
+    /// Whether packs get parity, a twentieth of their length, that mends bad sectors.
     pub parity: bool,
 }
 
@@ -56,7 +56,7 @@ pub struct Probe {
     pub id: RepositoryId,
     /// Whether it can only be opened with a password or recovery key.
     pub needs_password: bool,
-    /// Whether its packs and snapshots have parity.
+    /// Whether its packs have parity.
     pub parity: bool,
     /// What is damaged among `config` and `keys/`.
     pub problems: Vec<Problem>,

@@ -10,7 +10,6 @@ use crate::{
     error::{Error, Problem, Result},
     id::{ChunkId, FileHash, SnapshotId},
     index::read_named_bytes,
-    parity,
     repository::Core,
     seal::{FileKind, Sealer},
     storage::Storage,
@@ -131,7 +130,7 @@ impl SnapshotList {
 }
 
 impl SnapshotRecord {
-    /// Writes it into the folder of its kind, and parity of a snapshot's if the repository has that.
+    /// Writes it into the folder of its kind.
     pub(crate) fn write(&mut self, core: &Core, kind: RecordKind) -> Result<SnapshotId> {
         self.warnings.truncate(WARNINGS_MAX);
         self.warnings.iter_mut().for_each(|warning| warning.truncate(warning.floor_char_boundary(WARNING_MAX_LEN)));
@@ -141,10 +140,6 @@ impl SnapshotRecord {
         }
         let bytes = core.sealer.seal_payload(kind.file_kind(), &payload)?;
         let id = FileHash::of(&bytes);
-        if kind == RecordKind::Snapshot && core.config.parity {
-            // Before the record, so that none is seen without. If it cannot be written, a check says so, and a repair mends it.
-            let _ = parity::write(&*core.storage, &core.config.id, &id, &bytes);
-        }
         core.storage.put_file(&kind.file(&id), &bytes)?;
         Ok(id)
     }
@@ -174,6 +169,9 @@ pub(crate) enum RecordKind {
 }
 
 impl RecordKind {
+    /// What a record takes at most, sealed.
+    pub(crate) const FILE_MAX_LEN: usize = 2 * PAYLOAD_MAX_LEN;
+
     pub(crate) const fn folder(self) -> &'static str {
         match self {
             RecordKind::Snapshot => "snapshots",
@@ -225,7 +223,7 @@ fn read_each(
     for (name, len) in storage.list_folder(kind.folder())? {
         let Some(id) = FileHash::from_hex(&name) else { continue };
         let file = kind.file(&id);
-        let read = if len > 2 * PAYLOAD_MAX_LEN as u64 {
+        let read = if len > RecordKind::FILE_MAX_LEN as u64 {
             Err(Error::damaged(&file, "it is too long"))
         } else {
             copies
@@ -246,7 +244,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{Details, Entry, Kind, MemoryStorage, Name, Options, PruneOptions, RepairOptions, Repository, repair};
+    use crate::{
+        Details, Entry, Kind, MemoryStorage, Name, Options, PruneOptions, RepairOptions, Repository, repair,
+        spares::delete_spares,
+    };
     use proptest::prelude::*;
 
     proptest! {
@@ -277,7 +278,7 @@ mod tests {
             writer.commit(Details::new(1, Source::Import)).unwrap().0
         };
         let (mut later, plain) = (back_up("later"), back_up("plain"));
-        parity::delete(&*storage, &later.id).unwrap();
+        delete_spares(&*storage, &[later.id]).unwrap();
         storage.delete(&RecordKind::Snapshot.file(&later.id)).unwrap();
         later.record.needs = vec!["time travel".to_owned()];
         let later = later.record.write(repository.core(), RecordKind::Snapshot).unwrap();

@@ -15,7 +15,7 @@ use crate::{
     entry::{ChunkRef, Chunks, Content, Entry},
     error::{Error, Problem, Result},
     id::{ChunkId, SnapshotId},
-    index::SegmentBuilder,
+    index::{SegmentBuilder, list_packs},
     ingest::{Ingest, NewChunk},
     name::Name,
     pack::{ChunkKind, chunk_id},
@@ -26,6 +26,7 @@ use crate::{
     sealing::{Rebuilt, Unsealing},
     session::{Session, unix_seconds},
     snapshot::{RecordKind, Snapshot, SnapshotRecord, Source, read_snapshots},
+    spares::add_spares,
     trash::{move_to_trash, take_from_trash},
     tree::{self, ENTRY_MAX_LEN, TreeBuilder},
 };
@@ -354,6 +355,8 @@ impl SnapshotWriter {
         core.storage.sync_all()?;
         let snapshot = Snapshot { id, record };
         self.hold_or_withdraw(&snapshot.id, &snapshot.record.root)?;
+        // What has none has lost nothing, and gets it by the next backup.
+        let _ = add_spares(&*core.storage);
         // One that stays behind is stale, and nobody minds.
         let _ = delete_parked(&core, &self.series, None);
         // Without room for it there is none.
@@ -396,7 +399,10 @@ impl SnapshotWriter {
         let core = self.chunks.core.clone();
         take_from_trash(&core, &snapshot.id)?;
         core.storage.sync_all()?;
-        self.hold_or_withdraw(&snapshot.id, &root)
+        self.hold_or_withdraw(&snapshot.id, &root)?;
+        // A prune that was cut off may have deleted its spare.
+        let _ = add_spares(&*core.storage);
+        Ok(())
     }
 
     /// Stores again what of a tree lies only in packs that a mark dooms.
@@ -432,13 +438,8 @@ impl SnapshotWriter {
     fn finish(&mut self, details: Details, newest_created: Option<i64>) -> Result<SnapshotRecord> {
         let Tree { root, files, bytes, is_sealed } = self.put_tree()?;
         let (written, added_bytes) = self.ingest.finish()?;
-        let core = &self.chunks.core;
-        core.storage.sync_all()?;
-        let mut segment = std::mem::take(&mut self.segment);
-        segment.append(written);
-        let cache = index_cache(self.cache_dir.as_deref());
-        self.chunks.index_mut().write_segment(&*core.storage, &core.sealer, cache.as_deref(), segment)?;
-        core.storage.sync_all()?;
+        self.write_segment(written)?;
+        self.chunks.core.storage.sync_all()?;
         self.stats.added_bytes = added_bytes;
         Ok(SnapshotRecord {
             needs: Vec::new(),
@@ -530,15 +531,28 @@ impl SnapshotWriter {
     /// Brings the packs that are written into the index, if they hold enough chunks.
     fn index_written(&mut self, at_least: usize) -> Result<()> {
         let Some(written) = self.ingest.take_written(at_least) else { return Ok(()) };
-        let core = &self.chunks.core;
-        core.storage.sync_all()?;
         written.ids().for_each(|id| {
             self.fresh.remove(id);
         });
+        self.write_segment(written)
+    }
+
+    /// Makes packs durable, and then writes a segment of them.
+    fn write_segment(&mut self, written: SegmentBuilder) -> Result<()> {
+        let core = &self.chunks.core;
+        core.storage.sync_all()?;
         let mut segment = std::mem::take(&mut self.segment);
         segment.append(written);
+        let mut index = self.chunks.index_mut();
+        if !self.session.is_there()? {
+            // Who has taken this run for dead may have deleted packs since.
+            let there = list_packs(&*core.storage)?;
+            segment.retain_packs(|pack| there.contains_key(&pack.name));
+            let gone = index.packs().map(|pack| pack.name).filter(|name| !there.contains_key(name)).collect();
+            index.drop_packs(&gone);
+        }
         let cache = index_cache(self.cache_dir.as_deref());
-        self.chunks.index_mut().write_segment(&*core.storage, &core.sealer, cache.as_deref(), segment)
+        index.write_segment(&*core.storage, &core.sealer, cache.as_deref(), segment)
     }
 }
 
@@ -689,7 +703,7 @@ impl Entries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Kind, Prefix, Repository, TreePath, storage::MemoryStorage};
+    use crate::{Depth, Kind, Options, Prefix, Repository, Storage, TreePath, check, storage::MemoryStorage};
 
     #[test]
     fn of_two_files_with_one_name_none_is_lost() {
@@ -709,5 +723,36 @@ mod tests {
             reader.entries(&Prefix::all()).map(|item| item.map(|(name, _)| name.to_string()).unwrap()).collect();
         assert_eq!(kept, ["aa/one", "bb/two", "HomeDomain:notes"]);
         assert_eq!(snapshot.record.files, 2);
+    }
+
+    #[test]
+    fn no_segment_names_a_pack_that_was_deleted_when_the_run_was_taken_for_dead() {
+        for is_indexed in [false, true] {
+            let storage = Arc::new(MemoryStorage::default());
+            let options = Options { pack_bytes: 4096, ..Options::default() };
+            let (repository, _) = Repository::create(storage.clone(), None, &options).unwrap();
+            let mut writer = repository.write("phone").unwrap();
+            let store = |writer: &mut SnapshotWriter, text: &str| {
+                let content = Some(writer.store(None, &mut text.as_bytes()).unwrap());
+                writer.put(&Name::new("HomeDomain", text).unwrap(), &Entry { content, ..Entry::new(Kind::File) })
+            };
+            store(&mut writer, "before").unwrap();
+            if is_indexed {
+                writer.flush().unwrap()
+            } else {
+                writer.ingest.flush().unwrap()
+            }
+            let names = |folder: &str| storage.list(folder).unwrap().into_iter().map(move |(name, _)| name);
+            for folder in ["sessions", "packs", "index"] {
+                let mut files = names(folder).map(|name| format!("{folder}/{name}")).collect::<Vec<_>>().into_iter();
+                assert!(files.len() > 0 || folder == "index" && !is_indexed);
+                files.try_for_each(|file| storage.delete(&file)).unwrap();
+            }
+            store(&mut writer, "after").unwrap();
+            let committed = writer.commit(Details::new(0, Source::Import));
+            assert!(matches!(committed, Err(Error::Overtaken)), "{:?}", committed.map(drop));
+            let found = check(&repository, Depth::ReadData, &|_| std::ops::ControlFlow::Continue(())).unwrap();
+            assert_eq!(found.problems, [], "indexed: {is_indexed}");
+        }
     }
 }

@@ -80,8 +80,9 @@ impl Cuts {
         let in_folders = |folders: &[&str]| -> BTreeSet<String> {
             files.keys().filter(|name| folders.iter().any(|folder| name.starts_with(folder))).map(name_of).collect()
         };
-        let protected = if self.parity { in_folders(&["packs/", "snapshots/"]) } else { BTreeSet::new() };
+        let protected = if self.parity { in_folders(&["packs/"]) } else { BTreeSet::new() };
         assert_eq!(in_folders(&["parity/"]), protected, "{context}: a sidecar for each");
+        assert_eq!(in_folders(&["spares/"]), in_folders(&["snapshots/"]), "{context}: a spare for each");
     }
 
     /// All that is kept, and of what is forgotten what is still listed, is whole; a check finds what is torn, and nothing else unless sidecars

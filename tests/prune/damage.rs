@@ -62,10 +62,15 @@ fn a_prune_that_cannot_tell_what_is_needed_deletes_nothing() {
     let story = Story::new(&OPTIONS);
     let before = story.after_forgetting();
     let record = format!("snapshots/{}", story.kept[0].0.id);
-    let damages: [fn(&mut Vec<u8>); 3] = [|bytes| bytes[70] ^= 1, Vec::clear, |bytes| bytes.truncate(100)];
+    let damages: [fn(&mut Files, &str); 4] = [
+        |files, record| files.get_mut(record).unwrap()[70] ^= 1,
+        |files, record| files.get_mut(record).unwrap().clear(),
+        |files, record| files.get_mut(record).unwrap().truncate(100),
+        |files, record| drop(files.remove(record)),
+    ];
     for damage in damages {
         let mut files = before.clone();
-        damage(files.get_mut(&record).unwrap());
+        damage(&mut files, &record);
         let storage = storage_of(&files);
         let refused = open(&storage).prune(&thorough(), &go_on).unwrap_err();
         assert!(refused.is_damage() && refused.to_string().contains(&record), "{refused}");

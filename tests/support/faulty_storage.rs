@@ -62,7 +62,8 @@ struct State {
     fault: Fault,
     stopped: bool,
     torn_file: Option<String>,
-    last_change: String,
+    /// The files whose changes did not come about, or were not made durable, when the fault came to pass.
+    missed: Vec<String>,
     pack_bytes_put: u64,
 }
 
@@ -73,6 +74,12 @@ enum Change {
 }
 
 impl Change {
+    fn name(&self) -> &str {
+        match self {
+            Change::Put(name, _) | Change::Rename(name, _) | Change::Delete(name) => name,
+        }
+    }
+
     fn apply(&self, disk: &MemoryStorage) {
         // What is renamed may have been lost itself.
         let _ = match self {
@@ -95,7 +102,7 @@ impl FaultyStorage {
             fault,
             stopped: false,
             torn_file: None,
-            last_change: String::new(),
+            missed: Vec::new(),
             pack_bytes_put: 0,
         }))
     }
@@ -119,6 +126,12 @@ impl FaultyStorage {
         self.state().stopped
     }
 
+    /// Whether the fault came to pass at a change that somebody waits for. Nobody does for the end of a session, the reserve, or a spare.
+    pub fn misses_any(&self) -> bool {
+        let is_missed = |name: &String| !["sessions/", "reserve", "spares/"].iter().any(|of| name.starts_with(of));
+        self.state().missed.iter().any(is_missed)
+    }
+
     /// The files as they are.
     pub fn files(&self) -> Files {
         self.state().disk.files().clone()
@@ -127,11 +140,6 @@ impl FaultyStorage {
     /// The file of a [`Torn`] `put`, if it left one under its name.
     pub fn torn_file(&self) -> Option<String> {
         self.state().torn_file.clone()
-    }
-
-    /// The file that was to be changed at the fault, or last.
-    pub fn last_change(&self) -> String {
-        self.state().last_change.clone()
     }
 
     /// Bytes of the packs that were put.
@@ -170,19 +178,18 @@ impl State {
     /// Counts a change and lets it happen, unless the fault is here.
     fn change(&mut self, change: Change) -> io::Result<()> {
         let number = self.count()?;
-        self.last_change = match &change {
-            Change::Put(name, _) | Change::Rename(name, _) | Change::Delete(name) => name.clone(),
-        };
         if let (Fault::Full { from }, Change::Put(..)) = (self.fault, &change)
             && number >= from
         {
             self.stopped = true;
+            self.missed.push(change.name().to_owned());
             return Err(io::ErrorKind::StorageFull.into());
         }
         if let Fault::Stop { at, torn } = self.fault
             && number == at
         {
             self.stopped = true;
+            self.missed.push(change.name().to_owned());
             self.tear(torn, &change);
             return Err(io::Error::other("the disk stopped"));
         }
@@ -247,9 +254,9 @@ impl Storage for FaultyStorage {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.state();
         let number = state.count()?;
-        "all".clone_into(&mut state.last_change);
         if matches!(state.fault, Fault::Stop { at, .. } if at == number) {
             state.stopped = true;
+            state.missed = state.unsynced.iter().map(|change| change.name().to_owned()).collect();
             return Err(io::Error::other("the disk stopped"));
         }
         let files = state.disk.files().clone();

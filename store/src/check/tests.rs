@@ -15,9 +15,11 @@ use super::{reads::READ_DIFFERENTLY, *};
 use crate::{
     Details, Entry, Kind, MemoryStorage, Options, Prefix, Source, Unlock,
     content::for_each_chunk,
+    id::SnapshotId,
     index::SegmentBuilder,
     pack::{ChunkKind, Pack, pack_file},
     progress::Progress,
+    spares::spare_file,
 };
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -379,7 +381,7 @@ fn what_is_right_when_it_is_read_again_is_no_damage_and_is_told() {
 }
 
 /// A repository without a snapshot and the packs that only it needed, as a prune leaves it.
-fn pruned(files: &Files, packs: &[String], snapshot: &str) -> Files {
+fn pruned(files: &Files, packs: &[String], snapshot: &SnapshotId) -> Files {
     let disk = Disk::of(files);
     let repository = disk.open(None);
     let core = repository.core();
@@ -390,7 +392,8 @@ fn pruned(files: &Files, packs: &[String], snapshot: &str) -> Files {
     Index::default().write_segment(&*disk, &core.sealer, None, builder).unwrap();
     let is_old = |name: &&String| name.starts_with("index/");
     files.keys().filter(is_old).for_each(|old| disk.delete(old).unwrap());
-    disk.delete(snapshot).unwrap();
+    disk.delete(&spare_file(snapshot)).unwrap();
+    disk.delete(&RecordKind::Snapshot.file(snapshot)).unwrap();
     packs.iter().for_each(|pack| disk.delete(pack).unwrap());
     disk.files.files().clone()
 }
@@ -403,7 +406,7 @@ fn what_a_prune_takes_away_meanwhile_is_no_damage() {
     let files = disk.files.files().clone();
     let alone: Vec<String> = disk.names("packs/").into_iter().filter(|pack| !of_phone.contains(pack)).collect();
     let snapshot = RecordKind::Snapshot.file(&other.id);
-    let pruned = pruned(&files, &alone, &snapshot);
+    let pruned = pruned(&files, &alone, &other.id);
     assert!(alone.len() > 1 && run(&Disk::of(&pruned).open(None), Depth::ReadData).is_whole());
     let segments = disk.names("index/");
     for depth in [Depth::Structure, Depth::ReadData] {
@@ -436,10 +439,8 @@ fn what_was_cut_off_before_its_parity_is_no_damage_and_gets_it_before_a_segment_
     disk.files.files().retain(|name, _| !sidecars.contains(name));
     assert_eq!(run(&disk.open(None), Depth::Structure).problems.len(), packs.len(), "a segment names them");
 
-    let unnamed = [RecordKind::Snapshot.file(&snapshot.id), format!("parity/{}", &snapshot.id.to_string()[..2])];
-    disk.files
-        .files()
-        .retain(|name, _| !name.starts_with("index/") && !unnamed.iter().any(|gone| name.starts_with(gone)));
+    let unnamed = [RecordKind::Snapshot.file(&snapshot.id), spare_file(&snapshot.id)];
+    disk.files.files().retain(|name, _| !name.starts_with("index/") && !unnamed.contains(name));
     assert!(run(&disk.open(None), Depth::ReadData).is_whole());
     keep(&disk.open(None), "phone", 40);
     assert!(run(&disk.open(None), Depth::ReadData).is_whole());

@@ -103,6 +103,20 @@ impl SegmentBuilder {
         self.deltas.extend(other.deltas.into_iter().map(|((pack, ordinal), base)| ((first + pack, ordinal), base)));
     }
 
+    /// Leaves out the packs for which `keep` is false, with all their chunks.
+    pub(crate) fn retain_packs(&mut self, keep: impl Fn(&SegmentPack) -> bool) {
+        let mut next = 0..;
+        let numbers: Vec<Option<u32>> =
+            self.packs.iter().map(|pack| keep(pack).then(|| next.next()).flatten()).collect();
+        let number_of = |pack: u32| numbers[pack as usize];
+        self.packs.retain(&keep);
+        let entries = std::mem::take(&mut self.entries).into_iter();
+        self.entries =
+            entries.filter_map(|entry| Some(SegmentEntry { pack: number_of(entry.pack)?, ..entry })).collect();
+        let deltas = std::mem::take(&mut self.deltas).into_iter();
+        self.deltas = deltas.filter_map(|((pack, ordinal), base)| Some(((number_of(pack)?, ordinal), base))).collect();
+    }
+
     /// Adds a pack with all its chunks.
     pub(crate) fn add_pack(&mut self, pack: SegmentPack, directory: &Directory) {
         let number = self.packs.len() as u32;

@@ -8,6 +8,7 @@ use crate::{
     pins::list_pins,
     repository::Core,
     snapshot::{RecordKind, Snapshot, read_records, read_snapshots},
+    spares::{list_lost, lost_snapshot},
 };
 
 /// The snapshots and parked runs of a repository.
@@ -23,14 +24,15 @@ pub(crate) struct Roots {
 }
 
 impl Roots {
-    /// Reads all of them. Of a snapshot that cannot be read nobody knows what it needs, so that nothing may be deleted; a parked run that cannot be
-    /// read is none.
+    /// Reads all of them. Of a snapshot that is lost or cannot be read nobody knows what it needs, so that nothing may be deleted; a parked run that
+    /// cannot be read is none.
     pub(crate) fn read(core: &Core) -> Result<Roots> {
         let records = |kind| read_records(&*core.storage, &core.sealer, kind);
         // Before the snapshots: a parked run that becomes one meanwhile is found here, or there.
         let parked = records(RecordKind::Parked)?;
         let list = read_snapshots(&*core.storage, &core.sealer, None)?;
-        if let Some(problem) = list.problems.into_iter().next() {
+        let lost = list_lost(&*core.storage)?;
+        if let Some(problem) = list.problems.into_iter().chain(lost.iter().map(lost_snapshot)).next() {
             return Err(Error::Damaged { file: problem.file, what: problem.what });
         }
         let ids = list.snapshots.iter().map(|snapshot| snapshot.id).chain(parked.iter().map(|(id, _)| *id)).collect();

@@ -15,6 +15,7 @@ use crate::{
     progress::{OnEvent, Tally},
     repository::{Core, index_cache},
     snapshot::RecordKind,
+    spares::delete_spares,
 };
 
 /// What goes.
@@ -51,9 +52,9 @@ impl Sweep<'_> {
     }
 
     fn delete_trash(&self, outcome: &mut PruneOutcome) -> Result<()> {
+        // Before the records, or a repair would bring them back.
+        delete_spares(&*self.core.storage, self.trash)?;
         for id in self.trash {
-            // Before the record, or a repair would bring it back.
-            parity::delete(&*self.core.storage, id)?;
             self.core.storage.delete_file(&RecordKind::Forgotten.file(id))?;
             outcome.trash += 1;
         }

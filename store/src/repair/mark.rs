@@ -9,7 +9,6 @@ use crate::{
     id::SnapshotId,
     name::Name,
     pack::ChunkKind,
-    parity,
     reach::is_content_held,
     repository::Repository,
     sealing::Resealing,
@@ -34,8 +33,7 @@ impl Repair<'_> {
                 }
                 None => "moved to lost+found: nothing of the snapshot is left".to_owned(),
             };
-            self.set_aside(&file)?;
-            self.set_aside(&parity::parity_file(&snapshot.id))?;
+            self.set_snapshot_aside(&snapshot.id)?;
             self.storage.sync_all()?;
             self.say(RepairStep::MarkLost, file, what);
         }

@@ -1,17 +1,16 @@
 //! Records: snapshots that are damaged or missing, and what nobody would miss.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::{Repair, RepairStep, aside};
 use crate::{
     chunks::ChunkReader,
     error::Result,
     id::{FileHash, SnapshotId},
-    index::list_packs,
-    parity,
     reach::is_tree_held,
     seal::{self, FileKind},
     snapshot::{RecordKind, Snapshot},
+    spares::{SPARES_FOLDER, add_spares, list_lost, spare_file},
 };
 
 /// Records besides snapshots, of which a damaged one is as good as none.
@@ -21,16 +20,10 @@ impl Repair<'_> {
     /// Brings snapshots back, and moves aside what is left of those that are lost.
     pub(super) fn mend_records(&mut self) -> Result<()> {
         for id in self.damaged_of(RecordKind::Snapshot.folder())? {
-            let file = RecordKind::Snapshot.file(&id);
-            if self.restore_snapshot(&id)? {
-                continue;
-            }
-            self.set_aside(&file)?;
-            self.set_aside(&parity::parity_file(&id))?;
-            self.say(RepairStep::Records, file, "moved to lost+found: the snapshot is lost");
+            self.restore_snapshot_or_lose(&id)?;
         }
         for id in self.missing_snapshots()? {
-            self.restore_snapshot(&id)?;
+            self.restore_snapshot_or_lose(&id)?;
         }
         for folder in OTHER_FOLDERS {
             for name in self.damaged_of(folder)? {
@@ -55,21 +48,48 @@ impl Repair<'_> {
         Ok(damaged)
     }
 
-    fn restore_snapshot(&mut self, id: &SnapshotId) -> Result<bool> {
+    fn restore_snapshot_or_lose(&mut self, id: &SnapshotId) -> Result<()> {
         let file = RecordKind::Snapshot.file(id);
+        let spare = aside::read_whole(self.storage, &spare_file(id), id).map(|bytes| (bytes, "taken from its spare"));
         // Nothing but its bytes tells how long it was.
-        let Some((bytes, what)) = self.bytes_of(&file, id, 0) else { return Ok(false) };
-        if !seal::is_header_of(&bytes, FileKind::Snapshot) {
-            return Ok(false);
-        }
-        self.replace(&file, &bytes)?;
+        let found = spare.or_else(|| self.bytes_of(&file, id, 0));
+        let found = found.filter(|(bytes, _)| seal::is_header_of(bytes, FileKind::Snapshot));
+        let what = match found {
+            Some((bytes, what)) => {
+                self.replace(&file, &bytes)?;
+                what
+            }
+            None => {
+                self.set_snapshot_aside(id)?;
+                "moved to lost+found: the snapshot is lost"
+            }
+        };
         self.say(RepairStep::Records, file, what);
-        Ok(true)
+        Ok(())
     }
 
-    /// Snapshots that are not here, though something of them is: a sidecar, whose record is deleted after it for good, or damaged remains. And those of a clone of which the
-    /// whole content is here: what was forgotten and pruned has lost some.
-    fn missing_snapshots(&self) -> Result<Vec<SnapshotId>> {
+    /// Moves what there is of a snapshot's record aside.
+    pub(super) fn set_snapshot_aside(&mut self, id: &SnapshotId) -> Result<()> {
+        // Durably before the record, or the spare would tell that it was lost.
+        self.set_aside(&spare_file(id))?;
+        self.storage.sync_all()?;
+        self.set_aside(&RecordKind::Snapshot.file(id))?;
+        Ok(())
+    }
+
+    /// Makes the spares that are missing or damaged.
+    pub(super) fn mend_spares(&mut self) -> Result<()> {
+        for id in self.damaged_of(SPARES_FOLDER)? {
+            self.set_aside(&spare_file(&id))?;
+        }
+        for id in add_spares(self.storage)? {
+            self.say(RepairStep::Records, spare_file(&id), "made anew");
+        }
+        Ok(())
+    }
+
+    /// Snapshots that are not here, though their spare is. And those of a clone of which the whole content is here: what was forgotten and pruned has lost some.
+    fn missing_snapshots(&self) -> Result<BTreeSet<SnapshotId>> {
         let names = |folder: &str| -> Result<HashSet<FileHash>> {
             let listed = self.storage.list_folder(folder)?;
             Ok(listed.iter().filter_map(|(name, _)| FileHash::from_hex(name)).collect())
@@ -77,10 +97,7 @@ impl Repair<'_> {
         let mut known = names(RecordKind::Snapshot.folder())?;
         known.extend(names(RecordKind::Forgotten.folder())?);
         let (chunks, _) = self.repository.chunks()?;
-        let named = chunks.index().named_packs();
-        let mut missing: HashSet<FileHash> = parity::list(self.storage)?.into_keys().collect();
-        let packs = list_packs(self.storage)?;
-        missing.retain(|name| !packs.contains_key(name) && !named.contains_key(name));
+        let mut missing = list_lost(self.storage)?;
         for snapshot in
             self.clone_of_this().map_or(Ok(Vec::new()), |from| from.snapshots().map(|list| list.snapshots))?
         {
@@ -88,8 +105,6 @@ impl Repair<'_> {
                 missing.insert(snapshot.id);
             }
         }
-        let mut missing: Vec<SnapshotId> = missing.difference(&known).copied().collect();
-        missing.sort();
         Ok(missing)
     }
 
