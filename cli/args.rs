@@ -130,7 +130,7 @@ pub struct Init {
     /// How to encrypt; chacha20-poly1305 is faster on machines without AES hardware, such as an older Raspberry Pi
     #[arg(long, value_enum, default_value_t = CipherName::Aes256Gcm)]
     pub cipher: CipherName,
-    /// Write parity beside everything, from which `heirloom repair` mends what a disk has lost; takes 5 % more room, and a fifth more work
+    /// Write parity beside every pack, from which `heirloom repair` mends what a disk has lost; takes 5 % more room, and a fifth more work
     #[arg(long)]
     pub parity: bool,
     /// Do not ask for words of the recovery key to see that it was written down

@@ -1044,8 +1044,8 @@ data packs      4 [..] KB
 tree packs      4 [..] KB
 index           4 [..] KB
 parity          0 [..] B
-other           8 [..] KB
-all            20 [..] KB
+other          12 [..] KB
+all            24 [..] KB
 
 DEVICE          UDID                       SNAPSHOTS  NEWEST    ALL [..] UNIQUE
 Maria’s iPhone  00008030-001A2B3C4D5E6F70          3   21 KB  64 KB [..]B

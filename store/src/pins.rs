@@ -35,7 +35,7 @@ impl Repository {
     /// Pins a snapshot: it cannot be forgotten until it is unpinned. One that is pinned stays so, and a damaged pin is made anew.
     ///
     /// # Errors
-    /// What the storage says, or [`Error::Unsupported`] if only a newer program may write here.
+    /// What the storage says, or [`Error::Unsupported`](crate::Error::Unsupported) if only a newer program may write here.
     pub fn pin(&self, snapshot: &SnapshotId) -> Result<()> {
         let core = self.core();
         core.config.check_writable()?;
