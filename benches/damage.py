@@ -80,7 +80,7 @@ def count_wrong(program, work, env, whole):
             continue
         target = work / "exported"
         run(program, "export", snapshot, "--to", target, env=env)
-        [folder] = target.iterdir()
+        [folder] = (path for path in target.iterdir() if not path.name.startswith("."))
         exported = contents(folder)
         wrong += sum(exported.get(name) != data and name not in named.get(snapshot, ()) for name, data in files.items())
         shutil.rmtree(target)

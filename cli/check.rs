@@ -122,11 +122,13 @@ fn what_was_read(checked: &CheckReport) -> String {
     if parts.is_empty() { "nothing is kept yet".to_owned() } else { parts.join(", ") }
 }
 
-/// Nothing is lost where a spare is missing, and the next backup makes it.
+/// Nothing is lost where a spare is missing.
 fn note_without_spare(number: u64, report: &Report) {
     if number > 0 {
         let whose = of_many(number, "snapshot has", "snapshots have");
-        report.note(format_args!("{whose} no spare, by which a loss would be noticed; the next backup makes it"));
+        report.note(format_args!(
+            "{whose} no spare, by which a loss would be noticed; the next snapshot, or a repair, makes it"
+        ));
     }
 }
 

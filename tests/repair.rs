@@ -10,12 +10,14 @@ use std::{
 };
 
 use heirloom_store::{
-    Affected, Cipher, Depth, Details, Entry, Kind, MemoryStorage, Name, Options, Prefix, RepairOptions, RepairReport,
-    RepairStep, Repository, Snapshot, SnapshotId, Source, Storage, Unlock, repair,
+    Affected, Cipher, Depth, Details, Entry, Error, Kind, MemoryStorage, Name, Options, Prefix, PruneOptions,
+    RepairOptions, RepairReport, RepairStep, Repository, Snapshot, SnapshotId, Source, Storage, Unlock, repair,
 };
 
 use crate::support::{
-    Files, check_all,
+    Files,
+    beside::{Moments, beside},
+    check_all,
     faulty_storage::{Fault, FaultyStorage, Torn},
     go_on, noise, storage_of,
 };
@@ -529,4 +531,42 @@ fn snapshots_of(files: &Files) -> String {
         }
     }
     text
+}
+
+/// A snapshot is forgotten, or another device is backed up, at any moment of a repair that replaces damaged snapshots.
+#[test]
+fn what_others_do_beside_a_repair_stays_done() {
+    let story = Story::new(false);
+    let files = story.damaged("pack of deltas", Damage::Delete);
+    let first = open(&files).snapshots().unwrap().snapshots[0].clone();
+    let mark = RepairOptions { mark_lost: true, ..Default::default() };
+    for (moments, step) in [(Moments::Changes, 1), (Moments::Reads, 3)] {
+        for (at, forgets) in (0..).step_by(step).flat_map(|at| [(at, true), (at, false)]) {
+            let context = format!("{moments:?} {at}, forgets: {forgets}");
+            let disk = storage_of(&files);
+            let (other, gone) = (open_in(disk.clone()), first.clone());
+            let act = move || if forgets { other.forget(&[gone]).is_ok() } else { make_small(&other).is_ok() };
+            let (outcome, acted) = beside(&disk, moments, at, |repository| repair(repository, &mark, &go_on), act);
+            let report = outcome.unwrap_or_else(|error| panic!("{context}: {error}"));
+            assert!(report.left.is_whole(), "{context}: {:?}", report.left);
+            let Some(acted) = acted else { break };
+            assert!(acted, "{context}");
+            let repository = open_in(disk.clone());
+            let times: Vec<i64> =
+                repository.snapshots().unwrap().snapshots.iter().map(|snapshot| snapshot.record.time).collect();
+            assert_eq!(times, if forgets { vec![2] } else { vec![1, 2, 3] }, "{context}");
+            assert_eq!(repository.trash().unwrap().snapshots.len(), usize::from(forgets), "{context}");
+            repository.prune(&PruneOptions::default(), &go_on).unwrap();
+            assert!(check_all(&repository, Depth::ReadData).unwrap().is_whole(), "{context}");
+        }
+    }
+}
+
+/// A snapshot of another device.
+fn make_small(repository: &Repository) -> Result<Snapshot, Error> {
+    let mut writer = repository.write("another")?;
+    let name = Name::new("HomeDomain", "small")?;
+    let content = Some(writer.store(Some(&name), &mut b"small".as_slice())?);
+    writer.put(&name, &Entry { content, ..Entry::new(Kind::File) })?;
+    Ok(writer.commit(Details::new(3, Source::Import))?.0)
 }

@@ -121,7 +121,7 @@ pub struct CheckReport {
     pub affected: Vec<Affected>,
     /// Snapshots that could be read.
     pub snapshots: u64,
-    /// Snapshots whose record has no second copy yet, by which its loss would be noticed. The next backup makes it.
+    /// Snapshots whose record has no second copy yet, by which its loss would be noticed. The next snapshot, or a repair, makes it.
     pub without_spare: u64,
     /// Packs that are there.
     pub packs: u64,

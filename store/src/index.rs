@@ -167,15 +167,23 @@ impl Index {
     /// Reads the packs that no segment names in full, and leaves out those whose bytes do not match their names: a run that was cut off
     /// may have left anything, and what the next segment names is relied on.
     pub(crate) fn verify_unlisted(&mut self, storage: &dyn Storage) -> Result<Vec<Problem>> {
-        let hash = |pack: &SegmentPack| Ok((pack.name, storage.hash(&crate::pack::pack_file(&pack.name), pack.len)?));
-        let hashes: Vec<(FileHash, FileHash)> = self.unlisted_packs().par_iter().map(hash).collect::<Result<_>>()?;
-        let broken: HashSet<FileHash> =
-            hashes.into_iter().filter_map(|(name, found)| (found != name).then_some(name)).collect();
-        if !broken.is_empty() {
-            self.drop_packs(&broken);
+        let problem_of = |pack: &SegmentPack| {
+            let file = crate::pack::pack_file(&pack.name);
+            match storage.hash(&file, pack.len) {
+                Ok(found) if found == pack.name => Ok(None),
+                Ok(_) => Ok(Some((pack.name, Some(Problem::new(file, NAME_MISMATCH))))),
+                // Pruned since it was listed.
+                Err(error) if error.is_missing_file() => Ok(Some((pack.name, None))),
+                Err(error) => Err(error),
+            }
+        };
+        let found: Vec<_> =
+            self.unlisted_packs().par_iter().filter_map(|pack| problem_of(pack).transpose()).collect::<Result<_>>()?;
+        let (gone, problems): (HashSet<FileHash>, Vec<Option<Problem>>) = found.into_iter().unzip();
+        if !gone.is_empty() {
+            self.drop_packs(&gone);
         }
-        let problem = |name| Problem::new(crate::pack::pack_file(name), NAME_MISMATCH);
-        Ok(broken.iter().map(problem).collect())
+        Ok(problems.into_iter().flatten().collect())
     }
 
     /// The packs that no segment names, and that are relied on.

@@ -86,7 +86,7 @@ impl Repository {
     /// Deletes packs of which nothing is needed, and writes those anew of which little is. Forgotten snapshots are gone for good then.
     ///
     /// # Errors
-    /// [`Error::Busy`](crate::Error::Busy) if another prune is at work; damage, if a snapshot or a tree cannot be read, so that nobody knows what is needed: nothing was
+    /// [`Error::Busy`](crate::Error::Busy) if another prune is at work; damage, if a snapshot is lost, or it or its tree cannot be read, so that nobody knows what is needed: nothing was
     /// deleted then; [`Error::Interrupted`](crate::Error::Interrupted); or what the storage says. The repository is whole in any case.
     pub fn prune(&self, options: &PruneOptions, on_event: OnEvent) -> Result<PruneOutcome> {
         self.core().config.check_writable()?;
@@ -121,11 +121,11 @@ impl Repository {
         let chunks = Arc::new(ChunkReader::new(core.clone(), index));
         let mut plan = Plan::make(&chunks, &found.roots, &found.whom(), options, on_event)?;
         let mut outcome = PruneOutcome::default();
-        let going = self.move_needed(&chunks, &mut plan, &found.roots, &mut outcome, on_event)?;
+        let going = self.move_needed(&chunks, &session, &mut plan, &found.roots, &mut outcome, on_event)?;
         let release = Release::of(core, &session, &found, &going)?;
         outcome.waiting_packs = (going.len() - release.packs.len()) as u64;
         // Who forgets a snapshot may undelete it for as long as all of it is there.
-        if outcome.waiting_packs == 0 || !release.packs.is_empty() {
+        if !release.has_new_roots && (outcome.waiting_packs == 0 || !release.packs.is_empty()) {
             let trash: Vec<SnapshotId> = found.roots.forgotten.keys().copied().collect();
             let Release { packs, marks, .. } = &release;
             let sweep = Sweep { core, cache_dir: self.cache_dir(), packs, trash: &trash, marks };
@@ -144,6 +144,7 @@ impl Repository {
     fn move_needed(
         &self,
         chunks: &Arc<ChunkReader>,
+        session: &Session,
         plan: &mut Plan,
         roots: &Roots,
         outcome: &mut PruneOutcome,
@@ -153,7 +154,7 @@ impl Repository {
         if plan.moved.is_empty() {
             return Ok(going);
         }
-        let staying = match self.try_move(chunks, plan, roots, outcome, on_event) {
+        let staying = match self.try_move(chunks, session, plan, roots, outcome, on_event) {
             // Then what need not be moved goes first.
             Err(error) if error.is_full() => {
                 plan.is_short = true;
@@ -170,6 +171,7 @@ impl Repository {
     fn try_move(
         &self,
         chunks: &Arc<ChunkReader>,
+        session: &Session,
         plan: &Plan,
         roots: &Roots,
         outcome: &mut PruneOutcome,
@@ -179,10 +181,12 @@ impl Repository {
         let mut moving = Moving::new(chunks, &plan.moved, &plan.needed, on_event);
         roots.newest_trees().try_for_each(|root| moving.move_tree(&root))?;
         let (mut ingest, staying) = moving.finish()?;
-        let (segment, written_bytes) = ingest.finish()?;
+        let (mut segment, written_bytes) = ingest.finish()?;
         core.storage.sync_all()?;
         let cache = index_cache(self.cache_dir());
-        chunks.index_mut().write_segment(&*core.storage, &core.sealer, cache.as_deref(), segment)?;
+        let mut index = chunks.index_mut();
+        session.leave_out_gone(&mut index, &mut segment)?;
+        index.write_segment(&*core.storage, &core.sealer, cache.as_deref(), segment)?;
         core.storage.sync_all()?;
         outcome.written_bytes += written_bytes;
         Ok(staying)

@@ -1,6 +1,6 @@
 //! Mending what is damaged, as far as there is anything to mend it with (SPEC §16).
 //!
-//! The ladder: the file's parity, another repository, what can still be read of the file itself. Each step leaves the repository no worse than it was: what is
+//! The ladder: a second copy of the file, its parity, another repository, what can still be read of the file itself. Each step leaves the repository no worse than it was: what is
 //! suspect is moved to `lost+found/`, nothing is deleted, and packs are durable before the segment that names them, that before a snapshot. So a repair may
 //! be cut off anywhere, and done again.
 
@@ -110,7 +110,7 @@ struct Repair<'r> {
     on_event: OnEvent<'r>,
     aside: Aside,
     done: Vec<Mended>,
-    _session: Session,
+    session: Session,
 }
 
 impl<'r> Repair<'r> {
@@ -118,7 +118,7 @@ impl<'r> Repair<'r> {
         let core = repository.core();
         let (session, aside) = (Session::begin(core)?, Aside::list(&*core.storage)?);
         let (storage, done) = (&*core.storage, Vec::new());
-        Ok(Repair { repository, core, storage, from, on_event, aside, done, _session: session })
+        Ok(Repair { repository, core, storage, from, on_event, aside, done, session })
     }
 
     fn run(mut self, mark_lost: bool) -> Result<RepairReport> {

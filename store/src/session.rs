@@ -5,7 +5,7 @@
 //! until the end: were it replaced, one who lists at that moment might see neither, and one that others have ended would come back to life.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fs,
     path::Path,
     sync::Arc,
@@ -18,7 +18,8 @@ use crate::{
     bytes::random,
     error::{Error, Result},
     id::{FileHash, encode_hex},
-    mark::Mark,
+    index::{Index, SegmentBuilder, list_packs},
+    mark::{Mark, read_marks},
     repository::{Core, Repository},
     seal::FileKind,
 };
@@ -109,6 +110,23 @@ impl Session {
     /// Whether nobody has taken this process for dead.
     pub(crate) fn is_there(&self) -> Result<bool> {
         self.core.storage.has_file(&file(&self.name))
+    }
+
+    /// Leaves out of what is known of packs, and of a segment that is to be written, those that are gone or doomed since others have taken this
+    /// process for dead, if they have.
+    pub(crate) fn leave_out_gone(&self, index: &mut Index, segment: &mut SegmentBuilder) -> Result<()> {
+        if self.is_there()? {
+            return Ok(());
+        }
+        let storage = &*self.core.storage;
+        let (marks, _) = read_marks(storage, &self.core.sealer)?;
+        let doomed: HashSet<FileHash> = marks.into_iter().flat_map(|mark| mark.packs).collect();
+        let there = list_packs(storage)?;
+        let stays = |name: &FileHash| there.contains_key(name) && !doomed.contains(name);
+        segment.retain_packs(|pack| stays(&pack.name));
+        let gone = index.packs().map(|pack| pack.name).filter(|name| !stays(name)).collect();
+        index.drop_packs(&gone);
+        Ok(())
     }
 
     /// Those who are at work beside this one. Fails if this one was taken for dead.

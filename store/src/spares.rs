@@ -34,10 +34,15 @@ pub(crate) fn list_without(storage: &dyn Storage) -> Result<BTreeSet<SnapshotId>
     Ok(&list(storage, RecordKind::Snapshot.folder())? - &list(storage, SPARES_FOLDER)?)
 }
 
-/// Makes the spares that snapshots lack, of records that are durable; gives those.
+/// Makes the spares that snapshots lack; gives those.
 pub(crate) fn add_spares(storage: &dyn Storage) -> Result<Vec<SnapshotId>> {
-    let mut added = Vec::new();
-    for id in list_without(storage)? {
+    let (without, mut added) = (list_without(storage)?, Vec::new());
+    if without.is_empty() {
+        return Ok(added);
+    }
+    // Others may have written some of the records just now.
+    storage.sync_all()?;
+    for id in without {
         let record = RecordKind::Snapshot.file(&id);
         let bytes = storage.read_whole(&record, RecordKind::FILE_MAX_LEN);
         let Some(bytes) = bytes.ok().filter(|bytes| FileHash::of(bytes) == id) else { continue };

@@ -53,7 +53,7 @@ pub struct DiskUse {
     pub index: FileCount,
     /// What mends damage.
     pub parity: FileCount,
-    /// All else: snapshots, slots, the reserve, what a repair moved away, and packs that cannot be read.
+    /// All else: snapshots and their second copies, slots, the reserve, what a repair moved away, and packs that cannot be read.
     pub other: FileCount,
 }
 
@@ -93,7 +93,7 @@ impl Repository {
     /// a few times, and tells of each. Takes four bytes of memory for each chunk, beside the index.
     ///
     /// # Errors
-    /// Damage, if a snapshot or a tree cannot be read, so that nobody knows what is needed; [`Error::Interrupted`](crate::Error::Interrupted);
+    /// Damage, if a snapshot is lost, or it or its tree cannot be read, so that nobody knows what is needed; [`Error::Interrupted`](crate::Error::Interrupted);
     /// or what the storage says.
     pub fn stats(&self, on_event: OnEvent) -> Result<Stats> {
         let mut tries = 1;

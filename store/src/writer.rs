@@ -15,7 +15,7 @@ use crate::{
     entry::{ChunkRef, Chunks, Content, Entry},
     error::{Error, Problem, Result},
     id::{ChunkId, SnapshotId},
-    index::{SegmentBuilder, list_packs},
+    index::SegmentBuilder,
     ingest::{Ingest, NewChunk},
     name::Name,
     pack::{ChunkKind, chunk_id},
@@ -355,7 +355,7 @@ impl SnapshotWriter {
         core.storage.sync_all()?;
         let snapshot = Snapshot { id, record };
         self.hold_or_withdraw(&snapshot.id, &snapshot.record.root)?;
-        // What has none has lost nothing, and gets it by the next backup.
+        // What has none has lost nothing, and gets it with the next snapshot.
         let _ = add_spares(&*core.storage);
         // One that stays behind is stale, and nobody minds.
         let _ = delete_parked(&core, &self.series, None);
@@ -392,11 +392,15 @@ impl SnapshotWriter {
         // Who begins to prune from now on sees this session, and finds the snapshot when it has ended.
         self.session.refuse_prunes()?;
         let root = snapshot.record.root;
-        if !self.chunks.index().marks().is_empty() {
-            self.save_from_doomed(&root)?;
+        let core = self.chunks.core.clone();
+        if !self.chunks.index().marks().is_empty()
+            && let Err(error) = self.save_from_doomed(&root)
+        {
+            // Who has begun to prune since may delete what is doomed, and deletes the record before that.
+            let is_there = core.storage.has_file(&RecordKind::Forgotten.file(&snapshot.id))?;
+            return Err(if is_there { error } else { Error::SnapshotGone { id: snapshot.id } });
         }
         self.hold(&root)?;
-        let core = self.chunks.core.clone();
         take_from_trash(&core, &snapshot.id)?;
         core.storage.sync_all()?;
         self.hold_or_withdraw(&snapshot.id, &root)?;
@@ -544,13 +548,7 @@ impl SnapshotWriter {
         let mut segment = std::mem::take(&mut self.segment);
         segment.append(written);
         let mut index = self.chunks.index_mut();
-        if !self.session.is_there()? {
-            // Who has taken this run for dead may have deleted packs since.
-            let there = list_packs(&*core.storage)?;
-            segment.retain_packs(|pack| there.contains_key(&pack.name));
-            let gone = index.packs().map(|pack| pack.name).filter(|name| !there.contains_key(name)).collect();
-            index.drop_packs(&gone);
-        }
+        self.session.leave_out_gone(&mut index, &mut segment)?;
         let cache = index_cache(self.cache_dir.as_deref());
         index.write_segment(&*core.storage, &core.sealer, cache.as_deref(), segment)
     }

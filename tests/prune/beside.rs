@@ -1,63 +1,11 @@
 //! Others beside a prune: what they do happens before any one of its changes, in one process and in an order that is always the same.
 
-use std::{
-    io,
-    sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use heirloom_store::{Entry, Error, Kind, Name, SnapshotWriter};
 
 use super::*;
-
-/// The disk of one at whose n-th change something else happens first.
-struct Interposed {
-    disk: Arc<MemoryStorage>,
-    at: usize,
-    changes: AtomicUsize,
-    other: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-}
-
-impl Interposed {
-    fn change(&self) {
-        if self.changes.fetch_add(1, Relaxed) == self.at {
-            let other = self.other.lock().unwrap().take();
-            other.expect("it happens once")();
-        }
-    }
-}
-
-impl Storage for Interposed {
-    fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        self.change();
-        self.disk.put(name, content)
-    }
-
-    fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        self.disk.read(name, offset, len)
-    }
-
-    fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
-        self.disk.list(folder)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.change();
-        self.disk.rename(from, to)
-    }
-
-    fn delete(&self, name: &str) -> io::Result<()> {
-        self.change();
-        self.disk.delete(name)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.change();
-        Ok(())
-    }
-}
+use crate::support::beside::{Moments, beside};
 
 /// A prune on `disk`, and `other` before its change number `at`; gives what the latter gives, or nothing if there are fewer changes.
 fn beside_a_prune<T: Send + 'static>(
@@ -65,23 +13,7 @@ fn beside_a_prune<T: Send + 'static>(
     at: usize,
     other: impl FnOnce() -> T + Send + 'static,
 ) -> (Result<PruneOutcome>, Option<T>) {
-    beside(disk, at, |repository| repository.prune(&thorough(), &go_on), other)
-}
-
-/// What `one` does to a repository, and `other` before its change number `at`.
-fn beside<O, T: Send + 'static>(
-    disk: &Arc<MemoryStorage>,
-    at: usize,
-    one: impl FnOnce(&Repository) -> O,
-    other: impl FnOnce() -> T + Send + 'static,
-) -> (O, Option<T>) {
-    let came_out = Arc::new(Mutex::new(None));
-    let to = came_out.clone();
-    let other = Box::new(move || *to.lock().unwrap() = Some(other()));
-    let storage = Interposed { disk: disk.clone(), at, changes: AtomicUsize::new(0), other: Mutex::new(Some(other)) };
-    let outcome = one(&open(&Arc::new(storage)));
-    let came_out = came_out.lock().unwrap().take();
-    (outcome, came_out)
+    beside(disk, Moments::Changes, at, |repository| repository.prune(&thorough(), &go_on), other)
 }
 
 /// What happens at every change of a prune, each time on a disk of its own on which two snapshots are forgotten, until `each` says that there was none.
@@ -98,6 +30,13 @@ fn at_every_change(story: &Story, mut each: impl FnMut(Arc<MemoryStorage>, usize
 /// One more prune, for which nobody is at work: it waits for nobody, and leaves nothing but what is kept.
 #[track_caller]
 fn assert_whole_after_one_more(disk: &Arc<MemoryStorage>, kept: &Kept, context: &str) {
+    assert_whole_but_for_spares(disk, kept, context);
+    let in_folder = |folder| disk.list(folder).unwrap();
+    assert_eq!(in_folder("spares"), in_folder("snapshots"), "{context}");
+}
+
+#[track_caller]
+fn assert_whole_but_for_spares(disk: &Arc<MemoryStorage>, kept: &Kept, context: &str) {
     let repository = open(disk);
     assert_whole(&repository, kept, context);
     let outcome = prune(&repository, &thorough());
@@ -144,13 +83,8 @@ fn a_backup_at_any_moment_of_a_prune_is_whole() {
     let folder = folder_like_forgotten(&story);
     at_every_change(&story, |disk, at| {
         let (to, of) = (disk.clone(), folder.clone());
-        let (outcome, snapshot) = beside_a_prune(&disk, at, move || end(begin(&to, &of), &of).unwrap());
-        let context = format!("before change {at}");
-        outcome.unwrap_or_else(|error| panic!("{context}: {error}"));
-        let Some(snapshot) = snapshot else { return false };
-        let kept: Kept = story.kept.iter().cloned().chain([(snapshot, folder.clone())]).collect();
-        assert_whole_after_one_more(&disk, &kept, &context);
-        true
+        let back_up = move || end(begin(&to, &of), &of).unwrap();
+        is_whole_if(back_up, &story, &folder, &disk, at)
     });
 }
 
@@ -183,14 +117,26 @@ fn a_backup_that_ends_at_any_moment_of_a_prune_is_whole() {
     let folder = folder_like_forgotten(&story);
     at_every_change(&story, |disk, at| {
         let (editor, of) = (begin(&disk, &folder), folder.clone());
-        let (outcome, snapshot) = beside_a_prune(&disk, at, move || end(editor, &of).unwrap());
-        let context = format!("ended before change {at}");
-        outcome.unwrap_or_else(|error| panic!("{context}: {error}"));
-        let Some(snapshot) = snapshot else { return false };
-        let kept: Kept = story.kept.iter().cloned().chain([(snapshot, folder.clone())]).collect();
-        assert_whole_after_one_more(&disk, &kept, &context);
-        true
+        let back_up = move || end(editor, &of).unwrap();
+        is_whole_if(back_up, &story, &folder, &disk, at)
     });
+}
+
+/// Whether there was a change `at` of a prune before which to `back_up` the `folder`; all is whole then.
+fn is_whole_if(
+    back_up: impl FnOnce() -> Snapshot + Send + 'static,
+    story: &Story,
+    folder: &Folder,
+    disk: &Arc<MemoryStorage>,
+    at: usize,
+) -> bool {
+    let (outcome, snapshot) = beside_a_prune(disk, at, back_up);
+    let context = format!("before change {at}");
+    outcome.unwrap_or_else(|error| panic!("{context}: {error}"));
+    let Some(snapshot) = snapshot else { return false };
+    let kept: Kept = story.kept.iter().cloned().chain([(snapshot, folder.clone())]).collect();
+    assert_whole_after_one_more(disk, &kept, &context);
+    true
 }
 
 #[test]
@@ -341,6 +287,45 @@ fn after_a_prune_that_died_behind_its_mark_what_only_doomed_packs_hold_is_copied
     assert!(undeleted > 5 && copied > 0, "{undeleted} undeleted, of {copied} something was copied");
 }
 
+/// What waits for an undelete is pruned at each read of it.
+#[test]
+fn an_undelete_that_a_prune_overtakes_says_that_the_snapshot_is_gone() {
+    use crate::support::faulty_storage::{Fault, FaultyStorage, Torn};
+    let story = Story::new(&OPTIONS);
+    // The first prune died when it had written its mark.
+    let doomed = (0..).find_map(|at| {
+        let disk = FaultyStorage::new(&story.after_forgetting(), Fault::Stop { at, torn: Torn::Nothing });
+        let disk = Arc::new(disk);
+        let _ = open(&disk).prune(&thorough(), &go_on);
+        let mut files = disk.files();
+        files.retain(|name, _| !name.starts_with("sessions/"));
+        files.keys().any(|name| name.starts_with("gc/")).then_some(files)
+    });
+    let doomed = doomed.expect("it writes one");
+    let (mut undeleted, mut gone) = (0, 0);
+    for at in 0.. {
+        let disk = storage_of(&doomed);
+        let (snapshot, folder) = story.forgotten[0].clone();
+        let other = open(&disk);
+        let undelete = |repository: &Repository| repository.undelete(&snapshot);
+        let (outcome, pruned) =
+            beside(&disk, Moments::Reads, at, undelete, move || other.prune(&thorough(), &go_on).map(drop));
+        let mut kept = story.kept.clone();
+        match outcome {
+            Ok(()) => {
+                undeleted += 1;
+                kept.push((snapshot, folder));
+            }
+            Err(Error::SnapshotGone { .. }) => gone += 1,
+            Err(error) => panic!("pruned before read {at}: {error}"),
+        }
+        let Some(pruned) = pruned else { break };
+        pruned.unwrap();
+        assert_whole_after_one_more(&disk, &kept, &format!("pruned before read {at}"));
+    }
+    assert!(undeleted > 0 && gone > 1, "{undeleted} undeleted, {gone} gone");
+}
+
 /// The user says at some moment of a prune that one who is at work is not.
 #[test]
 fn one_whose_session_others_ended_commits_what_is_whole_or_nothing() {
@@ -399,7 +384,8 @@ fn a_prune_that_was_taken_for_dead_does_no_harm_when_it_goes_on() {
             undeleted += 1;
             kept.push(story.forgotten[0].clone());
         }
-        assert_whole_after_one_more(&disk, &kept, &context);
+        // It may delete the spare of what is undeleted just then.
+        assert_whole_but_for_spares(&disk, &kept, &context);
         true
     });
     assert!(stopped > 3 && undeleted > 3, "{stopped} stopped, {undeleted} undeleted");
@@ -423,7 +409,8 @@ fn a_prune_at_any_moment_of_an_undelete_leaves_what_is_brought_back_whole() {
             let disk = storage_of(&start.files());
             let (to, of) = (disk.clone(), snapshot.clone());
             let undelete = |repository: &Repository| repository.undelete(&of);
-            let (result, pruned) = beside(&disk, at, undelete, move || open(&to).prune(&thorough(), &go_on));
+            let (result, pruned) =
+                beside(&disk, Moments::Changes, at, undelete, move || open(&to).prune(&thorough(), &go_on));
             let context = format!("parity {parity}, marked {is_marked}, before change {at}");
             let Some(pruned) = pruned else { break };
             pruned.unwrap_or_else(|error| panic!("{context}: {error}"));

@@ -1,5 +1,6 @@
 //! What the tests of the store share.
 
+pub mod beside;
 pub mod disks;
 pub mod faulty_storage;
 pub mod folder;

@@ -55,6 +55,8 @@ impl Sweep<'_> {
         // Before the records, or a repair would bring them back.
         delete_spares(&*self.core.storage, self.trash)?;
         for id in self.trash {
+            // A record may have a sidecar, too.
+            parity::delete(&*self.core.storage, id)?;
             self.core.storage.delete_file(&RecordKind::Forgotten.file(id))?;
             outcome.trash += 1;
         }

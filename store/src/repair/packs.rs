@@ -149,6 +149,7 @@ impl Repair<'_> {
         let mut segment = index.begin_segment()?;
         let unlisted = segment.packs().len();
         segment.append(written);
+        self.session.leave_out_gone(&mut index, &mut segment)?;
         for name in index.take_stale(&mut segment)? {
             let file = format!("{INDEX_FOLDER}/{name}");
             self.say(RepairStep::Index, file, "another segment stands in its place, without the packs that are lost");

@@ -5,11 +5,12 @@ use std::collections::{BTreeSet, HashSet};
 use super::{Repair, RepairStep, aside};
 use crate::{
     chunks::ChunkReader,
-    error::Result,
+    error::{Error, Result},
     id::{FileHash, SnapshotId},
+    pack::ChunkKind,
     reach::is_tree_held,
-    seal::{self, FileKind},
-    snapshot::{RecordKind, Snapshot},
+    seal::FileKind,
+    snapshot::{RecordKind, Snapshot, SnapshotRecord},
     spares::{SPARES_FOLDER, add_spares, list_lost, spare_file},
 };
 
@@ -40,7 +41,9 @@ impl Repair<'_> {
         let mut damaged = Vec::new();
         for (name, len) in self.storage.list_folder(folder)? {
             let Some(hash) = FileHash::from_hex(&name) else { continue };
-            if !aside::has_name(self.storage, &format!("{folder}/{name}"), len, &hash)? {
+            let file = format!("{folder}/{name}");
+            // One that is not there any more was forgotten, or pruned.
+            if !aside::has_name(self.storage, &file, len, &hash)? && self.storage.has_file(&file)? {
                 damaged.push(hash);
             }
         }
@@ -52,29 +55,44 @@ impl Repair<'_> {
         let file = RecordKind::Snapshot.file(id);
         let spare = aside::read_whole(self.storage, &spare_file(id), id).map(|bytes| (bytes, "taken from its spare"));
         // Nothing but its bytes tells how long it was.
-        let found = spare.or_else(|| self.bytes_of(&file, id, 0));
-        let found = found.filter(|(bytes, _)| seal::is_header_of(bytes, FileKind::Snapshot));
-        let what = match found {
-            Some((bytes, what)) => {
+        match spare.or_else(|| self.bytes_of(&file, id, 0)) {
+            Some((bytes, what)) if self.is_of_use(&file, &bytes)? => {
                 self.replace(&file, &bytes)?;
-                what
+                self.say(RepairStep::Records, file, what);
             }
-            None => {
-                self.set_snapshot_aside(id)?;
-                "moved to lost+found: the snapshot is lost"
+            _ => {
+                if self.set_snapshot_aside(id)? {
+                    self.say(RepairStep::Records, file, "moved to lost+found: the snapshot is lost");
+                }
             }
-        };
-        self.say(RepairStep::Records, file, what);
+        }
         Ok(())
     }
 
-    /// Moves what there is of a snapshot's record aside.
-    pub(super) fn set_snapshot_aside(&mut self, id: &SnapshotId) -> Result<()> {
-        // Durably before the record, or the spare would tell that it was lost.
-        self.set_aside(&spare_file(id))?;
+    /// Whether the bytes are of a snapshot of this repository. One of which no record is there may have been pruned: then nothing of it is left.
+    fn is_of_use(&self, file: &str, bytes: &[u8]) -> Result<bool> {
+        if bytes.len() > RecordKind::FILE_MAX_LEN {
+            return Ok(false);
+        }
+        let Ok(payload) = self.core.sealer.open_payload(FileKind::Snapshot, bytes, file) else { return Ok(false) };
+        match SnapshotRecord::parse(&payload, file) {
+            Ok(record) => {
+                Ok(self.storage.has_file(file)? || self.now()?.chunks()?.0.read(&record.root, ChunkKind::Node).is_ok())
+            }
+            // What only a later program knows.
+            Err(error) => Ok(matches!(error, Error::Unsupported { .. })),
+        }
+    }
+
+    /// Moves what there is of a snapshot's record aside; gives false if there is nothing.
+    pub(super) fn set_snapshot_aside(&mut self, id: &SnapshotId) -> Result<bool> {
+        let spare = spare_file(id);
+        // Durably before the record, or the spare would tell that it was lost; and after it, if another has made one until then.
+        let had_spare = self.set_aside(&spare)?;
         self.storage.sync_all()?;
-        self.set_aside(&RecordKind::Snapshot.file(id))?;
-        Ok(())
+        let had_record = self.set_aside(&RecordKind::Snapshot.file(id))?;
+        self.set_aside(&spare)?;
+        Ok(had_spare || had_record)
     }
 
     /// Makes the spares that are missing or damaged.

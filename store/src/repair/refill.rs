@@ -79,6 +79,7 @@ impl Repair<'_> {
         let mut index = chunks.index_mut();
         let mut segment = index.begin_segment()?;
         segment.append(written);
+        self.session.leave_out_gone(&mut index, &mut segment)?;
         index.write_segment(self.storage, &self.core.sealer, cache.as_deref(), segment)?;
         self.storage.sync_all()
     }
