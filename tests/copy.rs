@@ -13,10 +13,12 @@ use serde_json::Value;
 use crate::{
     roundtrip::{OPTIONS, SERIES, assert_is, runs, take},
     support::{
-        self, Files, check_all,
+        self, Files,
+        beside::{Moments, beside},
+        check_all,
         faulty_storage::{Fault, FaultyStorage, Torn},
         folder::{Folder, Thing, exported, folder_at, folder_of, read_whole},
-        noise, place,
+        make_small, noise, place,
         program::{Home, PASSWORD, Said, SmallBackup, assert_same, only_child},
         storage_of,
     },
@@ -29,7 +31,11 @@ fn new_repository() -> (Arc<MemoryStorage>, Repository) {
 }
 
 fn open(files: &Files) -> Repository {
-    Repository::open(storage_of(files), Unlock::Open, None).unwrap()
+    open_in(&storage_of(files))
+}
+
+fn open_in(storage: &Arc<MemoryStorage>) -> Repository {
+    Repository::open(storage.clone(), Unlock::Open, None).unwrap()
 }
 
 fn go_on(_: CopyProgress) -> ControlFlow<()> {
@@ -324,6 +330,34 @@ fn what_is_pruned_while_it_is_to_be_copied_leaves_no_copy_with_holes() {
     }
     assert!(gone > 0, "all of it was there still");
     assert!(target.snapshots().unwrap().snapshots.iter().all(|copy| copy.record.lost_files == 0));
+}
+
+#[test]
+fn what_is_backed_up_while_the_rest_is_copied_is_copied_or_left_for_the_next_time() {
+    let (storage, source) = new_repository();
+    make_small(&source).unwrap();
+    let files = storage.files().clone();
+    let mut copied_too = 0;
+    for at in 0.. {
+        let disk = storage_of(&files);
+        let (_, target) = new_repository();
+        let other = open_in(&disk);
+        let more = move || {
+            let mut editor = other.edit(SERIES, None).unwrap();
+            editor.write_file(&place("more"), None, 0, &mut noise(7, 50_000).as_slice()).unwrap();
+            editor.commit(Details::new(4, Source::Import)).unwrap();
+        };
+        let copy = |source: &Repository| copy_all(source, &target);
+        let (copies, came) = beside(&disk, Moments::Reads, at, copy, more);
+        let copies = copies.unwrap_or_else(|error| panic!("before read {at}: {error}"));
+        assert!(copies.iter().all(|(_, copied)| copied.lost_count == 0), "before read {at}");
+        copied_too += copies.len() - 1;
+        assert_whole(&target);
+        if came.is_none() {
+            break;
+        }
+    }
+    assert!(copied_too > 0, "nothing came before the list of snapshots");
 }
 
 #[test]

@@ -10,8 +10,8 @@ use std::{
 };
 
 use heirloom_store::{
-    Affected, Cipher, Depth, Details, Entry, Error, Kind, MemoryStorage, Name, Options, Prefix, PruneOptions,
-    RepairOptions, RepairReport, RepairStep, Repository, Snapshot, SnapshotId, Source, Storage, Unlock, repair,
+    Affected, Cipher, Depth, Details, Entry, Kind, MemoryStorage, Name, Options, Prefix, PruneOptions, RepairOptions,
+    RepairReport, RepairStep, Repository, Snapshot, SnapshotId, Source, Storage, Unlock, repair,
 };
 
 use crate::support::{
@@ -19,7 +19,7 @@ use crate::support::{
     beside::{Moments, beside},
     check_all,
     faulty_storage::{Fault, FaultyStorage, Torn},
-    go_on, noise, storage_of,
+    go_on, make_small, noise, storage_of,
 };
 
 const SERIES: &str = "00008101-001A2B3C4D5E6F78";
@@ -560,13 +560,4 @@ fn what_others_do_beside_a_repair_stays_done() {
             assert!(check_all(&repository, Depth::ReadData).unwrap().is_whole(), "{context}");
         }
     }
-}
-
-/// A snapshot of another device.
-fn make_small(repository: &Repository) -> Result<Snapshot, Error> {
-    let mut writer = repository.write("another")?;
-    let name = Name::new("HomeDomain", "small")?;
-    let content = Some(writer.store(Some(&name), &mut b"small".as_slice())?);
-    writer.put(&name, &Entry { content, ..Entry::new(Kind::File) })?;
-    Ok(writer.commit(Details::new(3, Source::Import))?.0)
 }

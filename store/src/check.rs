@@ -376,24 +376,27 @@ fn check_small_files(storage: &dyn Storage, report: &mut CheckReport) -> Result<
 /// A segment names the packs of a snapshot before there is the snapshot: where none does, one is lost. Nothing else is, for the packs are read by
 /// themselves.
 fn unnamed_snapshots(repository: &Repository, chunks: &ChunkReader, records: &Records) -> Result<Option<Problem>> {
-    let mut unnamed = count_unnamed(chunks, records)?;
+    let storage = &*repository.core().storage;
+    let mut unnamed = count_unnamed(storage, chunks, records)?;
     for _ in 0..TRIES {
         if unnamed == 0 {
             return Ok(None);
         }
         // A list may show neither a segment that was just deleted nor the one in its place.
-        unnamed = count_unnamed(&settled_index(repository)?.0, records)?;
+        unnamed = count_unnamed(storage, &settled_index(repository)?.0, records)?;
     }
     let whose = if unnamed == 1 { "a snapshot".to_owned() } else { format!("{unnamed} snapshots") };
     let what = format!("segments are missing that name packs of {whose}; a backup or a repair makes them anew");
     Ok((unnamed > 0).then(|| Problem::new(INDEX_FOLDER, what)))
 }
 
-fn count_unnamed(chunks: &ChunkReader, records: &Records) -> Result<u64> {
+fn count_unnamed(storage: &dyn Storage, chunks: &ChunkReader, records: &Records) -> Result<u64> {
     let index = chunks.index();
     let mut unnamed = 0;
-    for Snapshot { record, .. } in &records.snapshots {
-        unnamed += u64::from(index.reads(&record.root)? && !index.is_named(&record.root)?);
+    for Snapshot { id, record } in &records.snapshots {
+        let is_unnamed = index.reads(&record.root)? && !index.is_named(&record.root)?;
+        // What was forgotten since may be just being pruned, and segments go before packs.
+        unnamed += u64::from(is_unnamed && storage.has_file(&RecordKind::Snapshot.file(id))?);
     }
     Ok(unnamed)
 }

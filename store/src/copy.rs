@@ -78,8 +78,9 @@ impl<'r> Copier<'r> {
     /// What a storage says, or [`Error::Unsupported`] if only a newer program may write to the target.
     pub fn new(source: &'r Repository, target: &'r Repository) -> Result<Copier<'r>> {
         target.core().config.check_writable()?;
-        let (chunks, mut problems) = source.chunks()?;
+        // Before the chunks: what these name was written before them.
         let list = source.snapshots()?;
+        let (chunks, mut problems) = source.chunks()?;
         problems.extend(list.problems);
         let mut copier = Copier {
             source,

@@ -287,6 +287,31 @@ fn after_a_prune_that_died_behind_its_mark_what_only_doomed_packs_hold_is_copied
     assert!(undeleted > 5 && copied > 0, "{undeleted} undeleted, of {copied} something was copied");
 }
 
+/// Snapshots are forgotten, and a prune goes as far as it may, between any two reads of a check.
+#[test]
+fn a_check_beside_a_prune_finds_no_damage() {
+    use crate::support::faulty_storage::{Fault, FaultyStorage, Torn};
+    let story = Story::new(&OPTIONS);
+    for stop in 0.. {
+        let pruned =
+            Arc::new(FaultyStorage::new(&story.after_forgetting(), Fault::Stop { at: stop, torn: Torn::Nothing }));
+        let _ = open(&pruned).prune(&thorough(), &go_on);
+        for at in 0.. {
+            let disk = storage_of(&story.files);
+            let (to, then) = (disk.clone(), pruned.files());
+            let check = |repository: &Repository| check_all(repository, Depth::Structure).unwrap();
+            let (report, came) = beside(&disk, Moments::Reads, at, check, move || *to.files() = then);
+            assert!(report.is_whole(), "pruned up to change {stop} before read {at}: {report:?}");
+            if came.is_none() {
+                break;
+            }
+        }
+        if !pruned.has_stopped() {
+            break;
+        }
+    }
+}
+
 /// What waits for an undelete is pruned at each read of it.
 #[test]
 fn an_undelete_that_a_prune_overtakes_says_that_the_snapshot_is_gone() {

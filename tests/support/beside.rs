@@ -28,7 +28,7 @@ pub fn beside<O, T: Send + 'static>(
     (outcome, came_out)
 }
 
-/// The disk of one at whose n-th change, or read, something else happens first.
+/// The disk of one at whose n-th change, read or list, something else happens first.
 struct Interposed {
     disk: Arc<MemoryStorage>,
     moments: Moments,
@@ -64,6 +64,7 @@ impl Storage for Interposed {
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
+        self.pass(Moments::Reads);
         self.disk.list(folder)
     }
 

@@ -12,7 +12,10 @@ pub mod repositories;
 
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
-use heirloom_store::{CheckReport, Depth, MemoryStorage, Progress, Repository, TreePath, check};
+use heirloom_store::{
+    CheckReport, Depth, Details, Entry, Kind, MemoryStorage, Name, Progress, Repository, Snapshot, Source, TreePath,
+    check,
+};
 
 /// A repository's files, by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -60,4 +63,13 @@ pub fn check_all(repository: &Repository, depth: Depth) -> heirloom_store::Resul
 /// Wants to hear of nothing.
 pub fn go_on(_: Progress) -> ControlFlow<()> {
     ControlFlow::Continue(())
+}
+
+/// Makes a snapshot of another device, of time 3.
+pub fn make_small(repository: &Repository) -> heirloom_store::Result<Snapshot> {
+    let mut writer = repository.write("another")?;
+    let name = Name::new("HomeDomain", "small")?;
+    let content = Some(writer.store(Some(&name), &mut b"small".as_slice())?);
+    writer.put(&name, &Entry { content, ..Entry::new(Kind::File) })?;
+    Ok(writer.commit(Details::new(3, Source::Import))?.0)
 }
