@@ -88,6 +88,33 @@ fn a_backup_at_any_moment_of_a_prune_is_whole() {
     });
 }
 
+/// What is forgotten can be undeleted until a prune deletes it, even if it came while the prune was at work.
+#[test]
+fn a_backup_that_is_made_and_forgotten_at_any_moment_of_a_prune_can_be_undeleted() {
+    let story = Story::new(&OPTIONS);
+    let folder = folder_like_forgotten(&story);
+    at_every_change(&story, |disk, at| {
+        let (to, of) = (disk.clone(), folder.clone());
+        let make_and_forget = move || {
+            let snapshot = end(begin(&to, &of), &of).unwrap();
+            open(&to).forget(std::slice::from_ref(&snapshot)).unwrap();
+            snapshot
+        };
+        let (outcome, snapshot) = beside_a_prune(&disk, at, make_and_forget);
+        let context = format!("before change {at}");
+        outcome.unwrap_or_else(|error| panic!("{context}: {error}"));
+        let Some(snapshot) = snapshot else { return false };
+        let mut kept = story.kept.clone();
+        match open(&disk).undelete(&snapshot) {
+            Ok(()) => kept.push((snapshot, folder.clone())),
+            Err(Error::SnapshotGone { .. }) => {}
+            Err(error) => panic!("{context}: {error}"),
+        }
+        assert_whole_after_one_more(&disk, &kept, &context);
+        true
+    });
+}
+
 /// It ends after the prune, and the prune waits for it if it may rely on what goes.
 #[test]
 fn a_backup_that_begins_at_any_moment_of_a_prune_is_whole_when_it_ends_after_it() {

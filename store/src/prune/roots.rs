@@ -21,6 +21,8 @@ pub(crate) struct Roots {
     pub(crate) forgotten: BTreeMap<SnapshotId, Option<ChunkId>>,
     /// Of snapshots and parked runs.
     ids: BTreeSet<SnapshotId>,
+    /// Of all that lies in the trash.
+    trash: BTreeSet<SnapshotId>,
 }
 
 impl Roots {
@@ -37,12 +39,14 @@ impl Roots {
         }
         let ids = list.snapshots.iter().map(|snapshot| snapshot.id).chain(parked.iter().map(|(id, _)| *id)).collect();
         let others = parked.into_iter().filter_map(|(_, record)| Some(record.ok()?.root)).collect();
-        let mut roots = Roots { snapshots: list.snapshots, others, forgotten: BTreeMap::new(), ids };
+        let mut roots =
+            Roots { snapshots: list.snapshots, others, forgotten: BTreeMap::new(), ids, trash: BTreeSet::new() };
         // After the snapshots: what is forgotten meanwhile is found there, or here.
         let forgotten = records(RecordKind::Forgotten)?;
         let pins = list_pins(core)?;
         for (id, record) in forgotten {
             let root = record.ok().map(|record| record.root);
+            roots.trash.insert(id);
             if pins.contains(&id) {
                 roots.others.extend(root);
             } else if !roots.ids.contains(&id) {
@@ -73,11 +77,14 @@ impl Roots {
         newest.into_values()
     }
 
-    /// Whether there is a snapshot or parked run now that is not among these.
+    /// Whether there is a snapshot or parked run now that is not among these, or one that was made and forgotten since.
     pub(crate) fn lack_any(&self, core: &Core) -> Result<bool> {
-        for kind in [RecordKind::Parked, RecordKind::Snapshot] {
+        // The trash last: what is forgotten meanwhile is found there, or before.
+        for kind in [RecordKind::Parked, RecordKind::Snapshot, RecordKind::Forgotten] {
+            let was_in_trash = |id: &SnapshotId| kind == RecordKind::Forgotten && self.trash.contains(id);
+            let is_new = |id: SnapshotId| !self.ids.contains(&id) && !was_in_trash(&id);
             let mut listed = core.storage.list_folder(kind.folder())?.into_iter();
-            if listed.any(|(name, _)| FileHash::from_hex(&name).is_some_and(|id| !self.ids.contains(&id))) {
+            if listed.any(|(name, _)| FileHash::from_hex(&name).is_some_and(is_new)) {
                 return Ok(true);
             }
         }
