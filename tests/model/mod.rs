@@ -61,10 +61,16 @@ fn missed_rules() -> Vec<Missed> {
             TWO_PRUNERS,
             LACKS,
         ),
-        ("snapshots before trash", |p| p.roots_before_trash = false, FORGOTTEN, NO_UNDELETE),
+        (
+            "snapshots before trash",
+            |p| (p.roots_before_trash, p.lists_trash_again) = (false, false),
+            FORGOTTEN,
+            NO_UNDELETE,
+        ),
         ("chunks are moved out of doomed packs", |p| p.moves_out_of_doomed = false, TWO_PRUNERS, LACKS),
         ("the mark before sessions", |p| p.mark_before_sessions = false, CRASHES, LACKS),
         ("roots again", |p| p.lists_roots_again = false, CRASHES, LACKS),
+        ("trash again", |p| p.lists_trash_again = false, MADE_AND_FORGOTTEN, NO_UNDELETE),
         ("a pruner looks for its session", |p| p.looks_for_own_session = false, TWO_PRUNERS, LACKS),
         ("old marks wait for the second listing", |p| p.waits_for_second_listing = false, EDITED, FAILS),
         (

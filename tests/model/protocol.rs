@@ -49,6 +49,8 @@ pub struct Protocol {
     pub mark_before_sessions: bool,
     /// What only its own mark names is deleted only if the roots are what they were.
     pub lists_roots_again: bool,
+    /// For this, what was not listed at all before the plan, and is in the trash, is a root, too.
+    pub lists_trash_again: bool,
     /// What earlier marks name waits for this, too.
     pub old_marks_wait_for_roots: bool,
     /// A pruner stops if its own session is not in the second listing.
@@ -88,6 +90,7 @@ impl Protocol {
         moves_out_of_doomed: true,
         mark_before_sessions: true,
         lists_roots_again: true,
+        lists_trash_again: true,
         old_marks_wait_for_roots: true,
         looks_for_own_session: true,
         waits_for_first_listing: true,
@@ -212,6 +215,7 @@ impl Model<'_> {
             Step::ListRoots => self.list(state, run, state.snapshots.into(), events, Self::list_roots),
             Step::ListTrash => self.list(state, run, state.trash.into(), events, Self::list_trash),
             Step::ListRootsAgain => self.list(state, run, state.snapshots.into(), events, Self::list_roots_again),
+            Step::ListTrashAgain => self.list(state, run, state.trash.into(), events, Self::list_trash_again),
             _ => {
                 let mut after = *state;
                 let what = match self.kind(run) {

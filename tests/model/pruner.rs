@@ -169,14 +169,30 @@ impl Model<'_> {
         "lists sessions again"
     }
 
-    /// Decides what is deleted.
+    /// One that is gone was forgotten; one that has come may need what is to go.
     pub(super) fn list_roots_again(&self, state: &mut State, run: usize, seen: u32) -> &'static str {
+        state.runs[run].has_come = seen & !u32::from(state.runs[run].roots) != 0;
+        if self.protocol.lists_trash_again {
+            state.runs[run].next = Step::ListTrashAgain;
+        } else {
+            self.decide(state, run);
+        }
+        "lists snapshots again"
+    }
+
+    pub(super) fn list_trash_again(&self, state: &mut State, run: usize, seen: u32) -> &'static str {
+        let Run { roots, trash, .. } = state.runs[run];
+        state.runs[run].has_come |= seen & !u32::from(roots | trash) != 0;
+        self.decide(state, run);
+        "lists trash again"
+    }
+
+    /// Decides what is deleted.
+    fn decide(&self, state: &mut State, run: usize) {
         // From the plan on, `packs` are those that are to go.
-        let Run { marks, unhonoured, packs: to_go, newly_doomed, roots, trash, .. } = state.runs[run];
+        let Run { marks, unhonoured, packs: to_go, newly_doomed, has_come, trash, .. } = state.runs[run];
         let mut swept = state.doomed(marks & !unhonoured) & to_go;
-        // One that is gone was forgotten; one that has come may need what is to go.
-        let none_came = seen & !u32::from(roots) == 0;
-        if none_came || !self.protocol.lists_roots_again {
+        if !has_come || !self.protocol.lists_roots_again {
             swept |= newly_doomed;
         } else if self.protocol.old_marks_wait_for_roots {
             swept = 0;
@@ -187,7 +203,6 @@ impl Model<'_> {
         let Run { is_unsure, .. } = state.runs[run];
         state.runs[run] = Run { marks, trash, swept, is_unsure, ..Run::default() };
         self.sweep_on(state, run);
-        "lists snapshots again"
     }
 
     /// To what is deleted next.

@@ -2,7 +2,7 @@
 
 use super::{
     protocol::{Kind, Scenario},
-    state::Chunks,
+    state::{Chunks, FIRST_SNAPSHOTS},
 };
 
 const A: Chunks = 1;
@@ -86,6 +86,18 @@ pub const FORGOTTEN: Scenario = Scenario {
     ..USUAL
 };
 
+pub const MADE_AND_FORGOTTEN: Scenario = Scenario {
+    name: "a snapshot that is made, forgotten and undeleted, and two prunes",
+    runs: &[
+        (IMPORT, None),
+        (Kind::Forget(FIRST_SNAPSHOTS), Some(0)),
+        (Kind::Undelete(FIRST_SNAPSHOTS), Some(1)),
+        (PRUNE, None),
+        (OTHER_PRUNE, Some(3)),
+    ],
+    ..USUAL
+};
+
 pub const READ: Scenario = Scenario {
     name: "a reader, a writer and two prunes",
     packs: &[A | B],
@@ -122,6 +134,7 @@ pub const SMALL: &[Scenario] = &[
     EDITED,
     UNDELETED,
     FORGOTTEN,
+    MADE_AND_FORGOTTEN,
     READ,
     TWO_WRITERS,
     IN_TURN,

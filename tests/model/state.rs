@@ -65,6 +65,8 @@ pub struct Run {
     pub trash: Snapshots,
     /// Marks that some session does not honour.
     pub unhonoured: Marks,
+    /// Whether there is a root that was not listed before the plan.
+    pub has_come: bool,
     /// Packs that no mark named before its own.
     pub newly_doomed: Packs,
     /// Packs that are to be deleted.
@@ -107,6 +109,7 @@ pub enum Step {
     WriteMark,
     ListSessionsAgain,
     ListRootsAgain,
+    ListTrashAgain,
     DeleteTrash,
     DeletePacks,
     DeleteMarks,
