@@ -394,7 +394,8 @@ fn count_unnamed(storage: &dyn Storage, chunks: &ChunkReader, records: &Records)
     let index = chunks.index();
     let mut unnamed = 0;
     for Snapshot { id, record } in &records.snapshots {
-        let is_unnamed = index.reads(&record.root)? && !index.is_named(&record.root)?;
+        // Those that a mark dooms are left out of segments, until what is needed of them has been moved.
+        let is_unnamed = index.contains(&record.root, &|_| true)? && !index.is_named(&record.root)?;
         // What was forgotten since may be just being pruned, and segments go before packs.
         unnamed += u64::from(is_unnamed && storage.has_file(&RecordKind::Snapshot.file(id))?);
     }
