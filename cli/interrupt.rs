@@ -25,7 +25,7 @@ pub fn requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)
 }
 
-/// The same in the words of what is asked again and again.
+/// Whether the work is to go on, as the store asks.
 pub fn go_on() -> ControlFlow<()> {
     if requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }

@@ -238,7 +238,7 @@ pub(crate) fn survey(
         report.problems.extend(check_parity(storage, is_named, options.depth > Depth::Structure)?);
     }
     if !report.problems.iter().any(|problem| problem.file.starts_with(INDEX_FOLDER)) {
-        report.problems.extend(unnamed_snapshots(repository, &chunks, &records)?);
+        report.problems.extend(unnamed_snapshots(storage, &chunks, &records)?);
     }
     let is_expected = !options.full && ledger.packs().all(|pack| is_listed(&chunks, &pack));
     if !is_expected {
@@ -358,10 +358,9 @@ fn losses_of(
 /// The small files that are not what their names say, and snapshots of which only the spare is left.
 fn check_small_files(storage: &dyn Storage, report: &mut CheckReport) -> Result<()> {
     for folder in SMALL_FILES {
-        for (name, len) in storage.list_folder(folder)? {
-            let Some(hash) = FileHash::from_hex(&name) else { continue };
+        for (name, len) in storage.list_named(folder)? {
             let file = format!("{folder}/{name}");
-            match Verdict::of_file(storage, &file, &hash, len) {
+            match Verdict::of_file(storage, &file, &name, len) {
                 Ok(verdict) => report.problems.extend(verdict.problem(&file)),
                 Err(error) if error.is_missing_file() => {}
                 Err(error) => report.problems.push(Problem::from_error(&file, error)),
@@ -375,22 +374,7 @@ fn check_small_files(storage: &dyn Storage, report: &mut CheckReport) -> Result<
 
 /// A segment names the packs of a snapshot before there is the snapshot: where none does, one is lost. Nothing else is, for the packs are read by
 /// themselves.
-fn unnamed_snapshots(repository: &Repository, chunks: &ChunkReader, records: &Records) -> Result<Option<Problem>> {
-    let storage = &*repository.core().storage;
-    let mut unnamed = count_unnamed(storage, chunks, records)?;
-    for _ in 0..TRIES {
-        if unnamed == 0 {
-            return Ok(None);
-        }
-        // A list may show neither a segment that was just deleted nor the one in its place.
-        unnamed = count_unnamed(storage, &settled_index(repository)?.0, records)?;
-    }
-    let whose = if unnamed == 1 { "a snapshot".to_owned() } else { format!("{unnamed} snapshots") };
-    let what = format!("segments are missing that name packs of {whose}; a backup or a repair makes them anew");
-    Ok((unnamed > 0).then(|| Problem::new(INDEX_FOLDER, what)))
-}
-
-fn count_unnamed(storage: &dyn Storage, chunks: &ChunkReader, records: &Records) -> Result<u64> {
+fn unnamed_snapshots(storage: &dyn Storage, chunks: &ChunkReader, records: &Records) -> Result<Option<Problem>> {
     let index = chunks.index();
     let mut unnamed = 0;
     for Snapshot { id, record } in &records.snapshots {
@@ -399,7 +383,9 @@ fn count_unnamed(storage: &dyn Storage, chunks: &ChunkReader, records: &Records)
         // What was forgotten since may be just being pruned, and segments go before packs.
         unnamed += u64::from(is_unnamed && storage.has_file(&RecordKind::Snapshot.file(id))?);
     }
-    Ok(unnamed)
+    let whose = if unnamed == 1 { "a snapshot".to_owned() } else { format!("{unnamed} snapshots") };
+    let what = format!("segments are missing that name packs of {whose}; a backup or a repair makes them anew");
+    Ok((unnamed > 0).then(|| Problem::new(INDEX_FOLDER, what)))
 }
 
 /// What is wrong with the sidecars of packs that are there and stay there. There is to be one of each pack that `is_required`.

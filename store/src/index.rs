@@ -97,11 +97,12 @@ impl Index {
             // Segments before packs: a pack may be newer than the list of segments, but none that a segment names may be.
             let listed = list_segments(storage)?;
             let loaded = Index::load_listed(storage, sealer, cache, marks, &listed);
+            // A prune replaces segments before it deletes the packs that those named. A list may show neither one that was deleted meanwhile nor the
+            // one in its place: then no segment names what both name.
             let may_be_overtaken = match &loaded {
-                Ok((index, _)) => !index.missing_packs().is_empty(),
+                Ok((index, _)) => index.unlisted.is_some() || !index.missing_packs().is_empty(),
                 Err(error) => error.is_missing_file(),
             };
-            // A prune replaces segments before it deletes the packs that those named.
             if may_be_overtaken && loads < LOADS_MAX && list_segments(storage)? != listed {
                 loads += 1;
                 continue;

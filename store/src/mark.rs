@@ -58,8 +58,7 @@ pub(crate) fn file(name: &FileHash) -> String {
 /// All marks. One that cannot be read binds nobody, and nobody acts on it.
 pub(crate) fn read_marks(storage: &dyn Storage, sealer: &Sealer) -> Result<(Vec<Mark>, Vec<Problem>)> {
     let (mut marks, mut problems) = (Vec::new(), Vec::new());
-    for (name, len) in storage.list_folder(MARKS_FOLDER)? {
-        let Some(name) = FileHash::from_hex(&name) else { continue };
+    for (name, len) in storage.list_named(MARKS_FOLDER)? {
         match Mark::read(storage, sealer, name, len) {
             Ok(mark) => marks.push(mark),
             Err(error) if error.is_missing_file() => {}

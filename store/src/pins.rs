@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Repository,
     error::{Problem, Result},
-    id::{FileHash, SnapshotId},
+    id::SnapshotId,
     repository::Core,
     seal::FileKind,
     session::unix_seconds,
@@ -81,8 +81,7 @@ pub(crate) fn check_pins(core: &Core) -> Result<Vec<Problem>> {
 }
 
 pub(crate) fn list_pins(core: &Core) -> Result<BTreeSet<SnapshotId>> {
-    let files = core.storage.list_folder(PINS_FOLDER)?;
-    Ok(files.into_iter().filter_map(|(name, _)| FileHash::from_hex(&name)).collect())
+    core.storage.names_in(PINS_FOLDER)
 }
 
 fn read_pin(core: &Core, snapshot: &SnapshotId) -> Result<Pin> {
@@ -98,7 +97,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{MemoryStorage, Options, Storage};
+    use crate::{MemoryStorage, Options, Storage, id::FileHash};
 
     fn new() -> (Arc<MemoryStorage>, Repository) {
         let storage = Arc::new(MemoryStorage::default());

@@ -23,7 +23,7 @@ use crate::{
     id::{FileHash, SnapshotId},
     mark::{Mark, read_marks},
     progress::OnEvent,
-    repository::{Core, Repository, index_cache},
+    repository::{Core, Repository},
     session::{Session, SessionInfo, end_long_seen, unix_seconds},
 };
 use moving::Moving;
@@ -181,12 +181,9 @@ impl Repository {
         let mut moving = Moving::new(chunks, &plan.moved, &plan.needed, on_event);
         roots.newest_trees().try_for_each(|root| moving.move_tree(&root))?;
         let (mut ingest, staying) = moving.finish()?;
-        let (mut segment, written_bytes) = ingest.finish()?;
+        let (segment, written_bytes) = ingest.finish()?;
         core.storage.sync_all()?;
-        let cache = index_cache(self.cache_dir());
-        let mut index = chunks.index_mut();
-        session.leave_out_gone(&mut index, &mut segment)?;
-        index.write_segment(&*core.storage, &core.sealer, cache.as_deref(), segment)?;
+        session.write_segment(&mut chunks.index_mut(), segment, self.cache_dir())?;
         core.storage.sync_all()?;
         outcome.written_bytes += written_bytes;
         Ok(staying)

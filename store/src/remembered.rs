@@ -80,9 +80,9 @@ impl Repository {
     pub fn remembered_passwords(&self, series: &str) -> Result<Vec<RememberedPassword>> {
         let core = self.core();
         let mut found: Vec<RememberedPassword> = Vec::new();
-        for (name, len) in core.storage.list_folder(PASSWORDS_FOLDER)? {
-            let Some(id) = FileHash::from_hex(&name).filter(|_| len <= TEXT_MAX_LEN as u64) else { continue };
-            let file = format!("{PASSWORDS_FOLDER}/{name}");
+        let listed = core.storage.list_named(PASSWORDS_FOLDER)?;
+        for (id, len) in listed.into_iter().filter(|(_, len)| *len <= TEXT_MAX_LEN as u64) {
+            let file = format!("{PASSWORDS_FOLDER}/{id}");
             let read = read_named(&*core.storage, &core.sealer, FileKind::Password, &file, &id, len);
             let parsed = read.ok().and_then(|payload| serde_json::from_slice::<RememberedPassword>(&payload).ok());
             found.extend(parsed.filter(|password| password.series == series));

@@ -20,7 +20,7 @@ use crate::{
     id::{FileHash, encode_hex},
     index::{Index, SegmentBuilder, list_packs},
     mark::{Mark, read_marks},
-    repository::{Core, Repository},
+    repository::{Core, Repository, index_cache},
     seal::FileKind,
 };
 
@@ -112,21 +112,25 @@ impl Session {
         self.core.storage.has_file(&file(&self.name))
     }
 
-    /// Leaves out of what is known of packs, and of a segment that is to be written, those that are gone or doomed since others have taken this
-    /// process for dead, if they have.
-    pub(crate) fn leave_out_gone(&self, index: &mut Index, segment: &mut SegmentBuilder) -> Result<()> {
-        if self.is_there()? {
-            return Ok(());
+    /// Writes a segment of packs that are durable, and takes it into the index. If others have taken this process for dead, it names none that is gone
+    /// or doomed since.
+    pub(crate) fn write_segment(
+        &self,
+        index: &mut Index,
+        mut segment: SegmentBuilder,
+        cache_dir: Option<&Path>,
+    ) -> Result<()> {
+        let Core { storage, sealer, .. } = &*self.core;
+        if !self.is_there()? {
+            let (marks, _) = read_marks(&**storage, sealer)?;
+            let doomed: HashSet<FileHash> = marks.into_iter().flat_map(|mark| mark.packs).collect();
+            let there = list_packs(&**storage)?;
+            let stays = |name: &FileHash| there.contains_key(name) && !doomed.contains(name);
+            segment.retain_packs(|pack| stays(&pack.name));
+            let gone = index.packs().map(|pack| pack.name).filter(|name| !stays(name)).collect();
+            index.drop_packs(&gone);
         }
-        let storage = &*self.core.storage;
-        let (marks, _) = read_marks(storage, &self.core.sealer)?;
-        let doomed: HashSet<FileHash> = marks.into_iter().flat_map(|mark| mark.packs).collect();
-        let there = list_packs(storage)?;
-        let stays = |name: &FileHash| there.contains_key(name) && !doomed.contains(name);
-        segment.retain_packs(|pack| stays(&pack.name));
-        let gone = index.packs().map(|pack| pack.name).filter(|name| !stays(name)).collect();
-        index.drop_packs(&gone);
-        Ok(())
+        index.write_segment(&**storage, sealer, index_cache(cache_dir).as_deref(), segment)
     }
 
     /// Those who are at work beside this one. Fails if this one was taken for dead.

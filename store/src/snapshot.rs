@@ -220,8 +220,7 @@ fn read_each(
     mut copies: Copies,
 ) -> Result<Vec<(SnapshotId, Result<SnapshotRecord>)>> {
     let mut records = Vec::new();
-    for (name, len) in storage.list_folder(kind.folder())? {
-        let Some(id) = FileHash::from_hex(&name) else { continue };
+    for (id, len) in storage.list_named(kind.folder())? {
         let file = kind.file(&id);
         let read = if len > RecordKind::FILE_MAX_LEN as u64 {
             Err(Error::damaged(&file, "it is too long"))

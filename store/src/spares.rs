@@ -31,7 +31,7 @@ pub(crate) fn lost_snapshot(id: &SnapshotId) -> Problem {
 
 /// The snapshots that have no spare, because who wrote them was cut off, or knew of none.
 pub(crate) fn list_without(storage: &dyn Storage) -> Result<BTreeSet<SnapshotId>> {
-    Ok(&list(storage, RecordKind::Snapshot.folder())? - &list(storage, SPARES_FOLDER)?)
+    Ok(&storage.names_in(RecordKind::Snapshot.folder())? - &storage.names_in(SPARES_FOLDER)?)
 }
 
 /// Makes the spares that snapshots lack; gives those.
@@ -66,15 +66,11 @@ pub(crate) fn delete_spares(storage: &dyn Storage, ids: &[SnapshotId]) -> Result
 
 fn spares_alone(storage: &dyn Storage) -> Result<BTreeSet<SnapshotId>> {
     // Spares first, because records are there before them; the trash last, because a record may be moved there meanwhile.
-    let mut spares = list(storage, SPARES_FOLDER)?;
+    let mut spares = storage.names_in(SPARES_FOLDER)?;
     for kind in [RecordKind::Snapshot, RecordKind::Forgotten] {
         if !spares.is_empty() {
-            spares = &spares - &list(storage, kind.folder())?;
+            spares = &spares - &storage.names_in(kind.folder())?;
         }
     }
     Ok(spares)
-}
-
-fn list(storage: &dyn Storage, folder: &str) -> Result<BTreeSet<SnapshotId>> {
-    Ok(storage.list_folder(folder)?.iter().filter_map(|(name, _)| FileHash::from_hex(name)).collect())
 }

@@ -3,7 +3,7 @@
 //! A name is a relative path with `/` between its parts, made by this library alone. What a test wants a disk to do wrong, it
 //! does in an implementation of [`Storage`].
 
-use std::io;
+use std::{collections::BTreeSet, io};
 
 mod local;
 mod memory;
@@ -73,6 +73,17 @@ impl dyn Storage + '_ {
     /// The same by [`read_anew`](Storage::read_anew).
     pub(crate) fn read_exactly_anew(&self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
         exactly(self.read_anew(name, offset, len), name, offset, len)
+    }
+
+    /// The files of a folder that are named by a hash, with their lengths. No other is one of ours.
+    pub(crate) fn list_named(&self, folder: &str) -> Result<Vec<(FileHash, u64)>> {
+        let listed = self.list_folder(folder)?.into_iter();
+        Ok(listed.filter_map(|(name, len)| Some((FileHash::from_hex(&name)?, len))).collect())
+    }
+
+    /// The names of these files.
+    pub(crate) fn names_in(&self, folder: &str) -> Result<BTreeSet<FileHash>> {
+        Ok(self.list_named(folder)?.into_iter().map(|(name, _)| name).collect())
     }
 
     /// Whether there is a file of this name.

@@ -22,7 +22,7 @@ use crate::{
     parked::{Parked, delete_parked, parked_of},
     previous::{PreviousChunks, PreviousTree},
     reach::{is_content_held, is_tree_held, walk},
-    repository::{Core, index_cache},
+    repository::Core,
     sealing::{Rebuilt, Unsealing},
     session::{Session, unix_seconds},
     snapshot::{RecordKind, Snapshot, SnapshotRecord, Source, read_snapshots},
@@ -547,10 +547,7 @@ impl SnapshotWriter {
         core.storage.sync_all()?;
         let mut segment = std::mem::take(&mut self.segment);
         segment.append(written);
-        let mut index = self.chunks.index_mut();
-        self.session.leave_out_gone(&mut index, &mut segment)?;
-        let cache = index_cache(self.cache_dir.as_deref());
-        index.write_segment(&*core.storage, &core.sealer, cache.as_deref(), segment)
+        self.session.write_segment(&mut self.chunks.index_mut(), segment, self.cache_dir.as_deref())
     }
 }
 

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use heirloom_store::{Entry, Error, Kind, Name, SnapshotWriter};
 
 use super::*;
-use crate::support::beside::{Moments, beside};
+use crate::support::{
+    beside::{Moments, beside},
+    faulty_storage::{Fault, FaultyStorage, Torn},
+};
 
 /// A prune on `disk`, and `other` before its change number `at`; gives what the latter gives, or nothing if there are fewer changes.
 fn beside_a_prune<T: Send + 'static>(
@@ -285,7 +288,6 @@ fn after_a_prune_that_was_interrupted_anywhere_what_it_had_not_deleted_can_be_un
 /// The storage fails at each change and for good, and the session is ended by hand.
 #[test]
 fn after_a_prune_that_died_behind_its_mark_what_only_doomed_packs_hold_is_copied_by_an_undelete() {
-    use crate::support::faulty_storage::{Fault, FaultyStorage, Torn};
     let story = Story::new(&OPTIONS);
     let (mut undeleted, mut copied) = (0, 0);
     for at in 0.. {
@@ -317,7 +319,6 @@ fn after_a_prune_that_died_behind_its_mark_what_only_doomed_packs_hold_is_copied
 /// Snapshots are forgotten, and a prune goes as far as it may, between any two reads of a check.
 #[test]
 fn a_check_beside_a_prune_finds_no_damage() {
-    use crate::support::faulty_storage::{Fault, FaultyStorage, Torn};
     let story = Story::new(&OPTIONS);
     for stop in 0.. {
         let pruned =
@@ -342,7 +343,6 @@ fn a_check_beside_a_prune_finds_no_damage() {
 /// What waits for an undelete is pruned at each read of it.
 #[test]
 fn an_undelete_that_a_prune_overtakes_says_that_the_snapshot_is_gone() {
-    use crate::support::faulty_storage::{Fault, FaultyStorage, Torn};
     let story = Story::new(&OPTIONS);
     // The first prune died when it had written its mark.
     let doomed = (0..).find_map(|at| {

@@ -81,6 +81,22 @@ fn a_prune_that_cannot_tell_what_is_needed_deletes_nothing() {
     }
 }
 
+/// It stays, and hinders nothing.
+#[test]
+fn a_forgotten_snapshot_that_is_pinned_and_broken_is_left_alone() {
+    let story = Story::new(&OPTIONS);
+    let storage = storage_of(&story.after_forgetting());
+    let pinned = story.forgotten[0].0.id;
+    open(&storage).pin(&pinned).unwrap();
+    let record = format!("trash/{pinned}");
+    storage.files().get_mut(&record).unwrap()[70] ^= 1;
+    let outcome = prune(&open(&storage), &thorough());
+    assert!(outcome.deleted_packs > 0 && outcome.waiting_packs == 0, "{outcome:?}");
+    assert!(storage.files().contains_key(&record));
+    let report = check_all(&open(&storage), Depth::ReadData).unwrap();
+    assert!(report.problems.iter().all(|problem| problem.file == record) && report.affected.is_empty(), "{report:?}");
+}
+
 /// Each pack in turn: of those that hold trees the prune is refused, of those with data it goes on around the damage.
 #[test]
 fn what_could_be_read_before_can_be_read_after() {

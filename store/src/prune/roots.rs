@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     error::{Error, Result},
-    id::{ChunkId, FileHash, SnapshotId},
+    id::{ChunkId, SnapshotId},
     pins::list_pins,
     repository::Core,
     snapshot::{RecordKind, Snapshot, read_records, read_snapshots},
@@ -19,10 +19,8 @@ pub(crate) struct Roots {
     others: Vec<ChunkId>,
     /// The other forgotten snapshots, with the roots of those that can be read.
     pub(crate) forgotten: BTreeMap<SnapshotId, Option<ChunkId>>,
-    /// Of snapshots and parked runs.
+    /// Of snapshots, parked runs, and those that were pinned.
     ids: BTreeSet<SnapshotId>,
-    /// Of all that lies in the trash.
-    trash: BTreeSet<SnapshotId>,
 }
 
 impl Roots {
@@ -39,16 +37,15 @@ impl Roots {
         }
         let ids = list.snapshots.iter().map(|snapshot| snapshot.id).chain(parked.iter().map(|(id, _)| *id)).collect();
         let others = parked.into_iter().filter_map(|(_, record)| Some(record.ok()?.root)).collect();
-        let mut roots =
-            Roots { snapshots: list.snapshots, others, forgotten: BTreeMap::new(), ids, trash: BTreeSet::new() };
+        let mut roots = Roots { snapshots: list.snapshots, others, forgotten: BTreeMap::new(), ids };
         // After the snapshots: what is forgotten meanwhile is found there, or here.
         let forgotten = records(RecordKind::Forgotten)?;
         let pins = list_pins(core)?;
         for (id, record) in forgotten {
             let root = record.ok().map(|record| record.root);
-            roots.trash.insert(id);
             if pins.contains(&id) {
                 roots.others.extend(root);
+                roots.ids.insert(id);
             } else if !roots.ids.contains(&id) {
                 roots.forgotten.insert(id, root);
             }
@@ -81,10 +78,9 @@ impl Roots {
     pub(crate) fn lack_any(&self, core: &Core) -> Result<bool> {
         // The trash last: what is forgotten meanwhile is found there, or before.
         for kind in [RecordKind::Parked, RecordKind::Snapshot, RecordKind::Forgotten] {
-            let was_in_trash = |id: &SnapshotId| kind == RecordKind::Forgotten && self.trash.contains(id);
-            let is_new = |id: SnapshotId| !self.ids.contains(&id) && !was_in_trash(&id);
-            let mut listed = core.storage.list_folder(kind.folder())?.into_iter();
-            if listed.any(|(name, _)| FileHash::from_hex(&name).is_some_and(is_new)) {
+            let was_forgotten = |id: &SnapshotId| kind == RecordKind::Forgotten && self.forgotten.contains_key(id);
+            let is_new = |id: &SnapshotId| !self.ids.contains(id) && !was_forgotten(id);
+            if core.storage.names_in(kind.folder())?.iter().any(is_new) {
                 return Ok(true);
             }
         }

@@ -17,7 +17,6 @@ use crate::{
     pack::{Pack, chunk_id, pack_file},
     parity,
     progress::Tally,
-    repository::index_cache,
 };
 
 /// A pack that is not what its name says, or not there.
@@ -30,13 +29,12 @@ struct Broken {
 impl Repair<'_> {
     /// Segments that are damaged: from a clone, or aside. What they named is read from the packs.
     pub(super) fn mend_segments(&mut self) -> Result<()> {
-        for (name, len) in self.storage.list_folder(INDEX_FOLDER)? {
-            let Some(hash) = FileHash::from_hex(&name) else { continue };
+        for (name, len) in self.storage.list_named(INDEX_FOLDER)? {
             let file = format!("{INDEX_FOLDER}/{name}");
-            if aside::has_name(self.storage, &file, len, &hash)? {
+            if aside::has_name(self.storage, &file, len, &name)? {
                 continue;
             }
-            if let Some(bytes) = self.clone_storage().and_then(|clone| aside::read_whole(clone, &file, &hash)) {
+            if let Some(bytes) = self.clone_storage().and_then(|clone| aside::read_whole(clone, &file, &name)) {
                 self.replace(&file, &bytes)?;
                 self.say(RepairStep::Index, file, "taken from the other repository");
             } else if self.set_aside(&file)? {
@@ -149,7 +147,6 @@ impl Repair<'_> {
         let mut segment = index.begin_segment()?;
         let unlisted = segment.packs().len();
         segment.append(written);
-        self.session.leave_out_gone(&mut index, &mut segment)?;
         for name in index.take_stale(&mut segment)? {
             let file = format!("{INDEX_FOLDER}/{name}");
             self.say(RepairStep::Index, file, "another segment stands in its place, without the packs that are lost");
@@ -157,8 +154,7 @@ impl Repair<'_> {
         if unlisted > 0 {
             self.say(RepairStep::Index, INDEX_FOLDER, format!("a segment names {unlisted} packs that none named"));
         }
-        let cache = index_cache(self.repository.cache_dir());
-        index.write_segment(self.storage, &self.core.sealer, cache.as_deref(), segment)?;
+        self.session.write_segment(&mut index, segment, self.repository.cache_dir())?;
         self.storage.sync_all()
     }
 }

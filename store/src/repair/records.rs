@@ -1,6 +1,6 @@
 //! Records: snapshots that are damaged or missing, and what nobody would miss.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use super::{Repair, RepairStep, aside};
 use crate::{
@@ -39,12 +39,11 @@ impl Repair<'_> {
     /// The files of a folder that are not what their names say.
     fn damaged_of(&self, folder: &str) -> Result<Vec<FileHash>> {
         let mut damaged = Vec::new();
-        for (name, len) in self.storage.list_folder(folder)? {
-            let Some(hash) = FileHash::from_hex(&name) else { continue };
+        for (name, len) in self.storage.list_named(folder)? {
             let file = format!("{folder}/{name}");
             // One that is not there any more was forgotten, or pruned.
-            if !aside::has_name(self.storage, &file, len, &hash)? && self.storage.has_file(&file)? {
-                damaged.push(hash);
+            if !aside::has_name(self.storage, &file, len, &name)? && self.storage.has_file(&file)? {
+                damaged.push(name);
             }
         }
         damaged.sort();
@@ -108,17 +107,12 @@ impl Repair<'_> {
 
     /// Snapshots that are not here, though their spare is. And those of a clone of which the whole content is here: what was forgotten and pruned has lost some.
     fn missing_snapshots(&self) -> Result<BTreeSet<SnapshotId>> {
-        let names = |folder: &str| -> Result<HashSet<FileHash>> {
-            let listed = self.storage.list_folder(folder)?;
-            Ok(listed.iter().filter_map(|(name, _)| FileHash::from_hex(name)).collect())
-        };
-        let mut known = names(RecordKind::Snapshot.folder())?;
-        known.extend(names(RecordKind::Forgotten.folder())?);
-        let (chunks, _) = self.repository.chunks()?;
         let mut missing = list_lost(self.storage)?;
-        for snapshot in
-            self.clone_of_this().map_or(Ok(Vec::new()), |from| from.snapshots().map(|list| list.snapshots))?
-        {
+        let Some(from) = self.clone_of_this() else { return Ok(missing) };
+        let mut known = self.storage.names_in(RecordKind::Snapshot.folder())?;
+        known.extend(self.storage.names_in(RecordKind::Forgotten.folder())?);
+        let (chunks, _) = self.repository.chunks()?;
+        for snapshot in from.snapshots()?.snapshots {
             if !known.contains(&snapshot.id) && self.is_missed(&chunks, &snapshot)? {
                 missing.insert(snapshot.id);
             }

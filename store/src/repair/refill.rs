@@ -22,7 +22,7 @@ use crate::{
     pack::ChunkKind,
     reach::is_content_held,
     reader::{Prefix, SnapshotReader},
-    repository::{Repository, index_cache},
+    repository::Repository,
     snapshot::{RecordKind, Snapshot},
     tree::{ChunkSource, TreeIter, parse_item},
 };
@@ -75,12 +75,10 @@ impl Repair<'_> {
     }
 
     fn write_segment(&self, chunks: &ChunkReader, written: SegmentBuilder) -> Result<()> {
-        let cache = index_cache(self.repository.cache_dir());
         let mut index = chunks.index_mut();
         let mut segment = index.begin_segment()?;
         segment.append(written);
-        self.session.leave_out_gone(&mut index, &mut segment)?;
-        index.write_segment(self.storage, &self.core.sealer, cache.as_deref(), segment)?;
+        self.session.write_segment(&mut index, segment, self.repository.cache_dir())?;
         self.storage.sync_all()
     }
 

@@ -18,10 +18,8 @@ use crate::{bytes::random, id::encode_hex};
 
 /// Packs lie two folders deep.
 const LIST_MAX_DEPTH: usize = 3;
-/// How often a file is written whose temporary file is gone before it has its name.
-const PUT_TRIES: u32 = 10;
-/// How many names are tried for a temporary file.
-const NAME_TRIES: u32 = 10;
+/// How often what others, or an interrupt, may have spoilt is done again in all.
+const TRIES: u32 = 10;
 /// What macOS says of a share whose files it cannot sync.
 const ENOTTY: i32 = 25;
 
@@ -95,17 +93,6 @@ impl LocalStorage {
 
     /// Opens a file in `tmp/` whose name nobody else has.
     fn create_temporary(&self) -> io::Result<(File, PathBuf)> {
-        for _ in 1..NAME_TRIES {
-            match self.try_create_temporary() {
-                // A call that was interrupted had done its work. Nobody else has that name, and nobody needs it.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                other => return other,
-            }
-        }
-        self.try_create_temporary()
-    }
-
-    fn try_create_temporary(&self) -> io::Result<(File, PathBuf)> {
         let path = self.path("tmp").join(encode_hex(&random::<16>()?));
         self.create_parent(&path)?;
         let file = retry(|| self.calls.create(&path))?;
@@ -113,7 +100,8 @@ impl LocalStorage {
     }
 
     fn write_temporary(&self, content: &[u8]) -> io::Result<PathBuf> {
-        let (mut file, temporary) = self.create_temporary()?;
+        // A call that was interrupted had done its work. Nobody else has that name, and nobody needs it.
+        let (mut file, temporary) = again_if(io::ErrorKind::AlreadyExists, || self.create_temporary())?;
         let written = file.write_all(content).and_then(|()| tolerate_unsupported(retry(|| self.calls.sync(&file))));
         drop(file);
         match written {
@@ -215,14 +203,8 @@ impl LocalStorage {
 
 impl Storage for LocalStorage {
     fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        for _ in 1..PUT_TRIES {
-            match self.try_put(name, content) {
-                // Another process took the temporary file for a leftover, and so may the next.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                other => return other,
-            }
-        }
-        self.try_put(name, content)
+        // Another process may have taken the temporary file for a leftover.
+        again_if(io::ErrorKind::NotFound, || self.try_put(name, content))
     }
 
     fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
@@ -316,6 +298,17 @@ fn tolerate_unsupported(result: io::Result<()>) -> io::Result<()> {
         Err(error) if cfg!(unix) && error.raw_os_error() == Some(ENOTTY) => Ok(()),
         other => other,
     }
+}
+
+/// Does again, with other names, what fails so.
+fn again_if<T>(kind: io::ErrorKind, mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..TRIES {
+        match operation() {
+            Err(error) if error.kind() == kind => {}
+            other => return other,
+        }
+    }
+    operation()
 }
 
 /// Calls again what a signal interrupted.
