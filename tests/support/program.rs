@@ -20,8 +20,18 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub const UDID: &str = "00008030-001A2B3C4D5E6F70";
 pub const PASSWORD: &str = "correct horse";
 
-/// A person's home, with a repository `repo` in it that has no password unless said otherwise. Nothing in it outlives it.
+/// A person's home, with a repository `repo` in it that has no password unless said otherwise. Nothing in it outlives it, but
+/// what failed where `HEIRLOOM_KEEP_FAILED` is set.
 pub struct Home(tempfile::TempDir);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if thread::panicking() && std::env::var_os("HEIRLOOM_KEEP_FAILED").is_some() {
+            self.0.disable_cleanup(true);
+            println!("kept for a look: {}", self.0.path().display());
+        }
+    }
+}
 
 /// What the program said, and how it ended.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -25,6 +26,7 @@ struct Thrash {
     ledger: Ledger,
     tally: Tally,
     end: Instant,
+    has_failed: AtomicBool,
     kills: bool,
 }
 
@@ -36,7 +38,15 @@ impl Thrash {
         let small = Generations::that_share(&phone, &home.path(""));
         let generations = Generations::new(phone.into_iter().chain(small));
         let end = Instant::now() + Duration::from_secs(number_of("HEIRLOOM_THRASH_SECONDS").unwrap_or(SECONDS_DEFAULT));
-        Thrash { home, generations, ledger: Ledger::default(), tally: Tally::default(), end, kills }
+        Thrash {
+            home,
+            generations,
+            ledger: Ledger::default(),
+            tally: Tally::default(),
+            end,
+            has_failed: AtomicBool::new(false),
+            kills,
+        }
     }
 
     fn run(&self, dice: &mut Dice) {
@@ -64,6 +74,14 @@ impl Thrash {
             self.ledger.kept().len(),
             self.ledger.forgotten().len()
         ));
+    }
+
+    /// Does this again and again until the time is over, or somebody has failed: what was done after that would cover the traces.
+    fn repeat(&self, mut act: impl FnMut()) {
+        let _alarm = Alarm(&self.has_failed);
+        while Instant::now() < self.end && !self.has_failed.load(Ordering::Relaxed) {
+            act();
+        }
     }
 
     /// Asks everything at the end.
@@ -101,6 +119,15 @@ impl Thrash {
     }
 }
 
+/// Tells the others when the one who has it fails.
+struct Alarm<'t>(&'t AtomicBool);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_or(thread::panicking(), Ordering::Relaxed);
+    }
+}
+
 fn ids(listed: &[(String, Key)]) -> BTreeSet<String> {
     listed.iter().map(|(id, _)| id.clone()).collect()
 }
@@ -124,9 +151,8 @@ impl<'t> Actor<'t> {
     }
 
     fn repeat(&mut self, mut act: impl FnMut(&mut Self)) {
-        while Instant::now() < self.thrash.end {
-            act(self);
-        }
+        let thrash = self.thrash;
+        thrash.repeat(|| act(self));
     }
 
     /// Runs a command that writes, which may be killed, but not twice in succession: what comes after a kill must go well.
@@ -225,15 +251,14 @@ struct Keeper<'t> {
 
 impl Keeper<'_> {
     fn work(&mut self) {
-        while Instant::now() < self.actor.thrash.end {
-            match self.actor.dice.roll(8) {
-                0 | 1 => self.forget_named(),
-                2 | 3 => self.forget_by_rules(),
-                4 | 5 => self.undelete(),
-                6 => self.pin(),
-                _ => self.actor.prune(),
-            }
-        }
+        let thrash = self.actor.thrash;
+        thrash.repeat(|| match self.actor.dice.roll(8) {
+            0 | 1 => self.forget_named(),
+            2 | 3 => self.forget_by_rules(),
+            4 | 5 => self.undelete(),
+            6 => self.pin(),
+            _ => self.actor.prune(),
+        });
     }
 
     fn forget_named(&mut self) {

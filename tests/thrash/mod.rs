@@ -5,7 +5,7 @@
 //! reported as kept, and what nobody forgot, is listed and comes out exactly; nobody says anything that a person should not have to read.
 //!
 //! `HEIRLOOM_SEED` repeats the choices of a run, though not the moments at which the processes meet; `HEIRLOOM_THRASH_SECONDS` and `HEIRLOOM_KILLS` say how
-//! long it takes; `HEIRLOOM_TEST_BINARY` names another program to run.
+//! long it takes; `HEIRLOOM_TEST_BINARY` names another program to run; with `HEIRLOOM_KEEP_FAILED` the folder of a run that fails is kept for a look.
 
 mod at_once;
 mod kills;
