@@ -378,8 +378,7 @@ fn unnamed_snapshots(storage: &dyn Storage, chunks: &ChunkReader, records: &Reco
     let index = chunks.index();
     let mut unnamed = 0;
     for Snapshot { id, record } in &records.snapshots {
-        // Those that a mark dooms are left out of segments, until what is needed of them has been moved.
-        let is_unnamed = index.contains(&record.root, &|_| true)? && !index.is_named(&record.root)?;
+        let is_unnamed = index.is_left_unnamed(&record.root)?;
         // What was forgotten since may be just being pruned, and segments go before packs.
         unnamed += u64::from(is_unnamed && storage.has_file(&RecordKind::Snapshot.file(id))?);
     }

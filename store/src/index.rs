@@ -165,9 +165,13 @@ impl Index {
         Ok(())
     }
 
-    /// Reads the packs that no segment names in full, and leaves out those whose bytes do not match their names: a run that was cut off
-    /// may have left anything, and what the next segment names is relied on.
-    pub(crate) fn verify_unlisted(&mut self, storage: &dyn Storage) -> Result<Vec<Problem>> {
+    /// Reads in full the packs that no segment names and that are `wanted`, and leaves out those whose bytes do not match their names: a run that was
+    /// cut off may have left anything, and what the next segment names is relied on.
+    pub(crate) fn verify_unlisted(
+        &mut self,
+        storage: &dyn Storage,
+        wanted: impl Fn(&SegmentPack) -> bool,
+    ) -> Result<Vec<Problem>> {
         let problem_of = |pack: &SegmentPack| {
             let file = crate::pack::pack_file(&pack.name);
             match storage.hash(&file, pack.len) {
@@ -178,8 +182,8 @@ impl Index {
                 Err(error) => Err(error),
             }
         };
-        let found: Vec<_> =
-            self.unlisted_packs().par_iter().filter_map(|pack| problem_of(pack).transpose()).collect::<Result<_>>()?;
+        let packs: Vec<SegmentPack> = self.unlisted_packs().into_iter().filter(wanted).collect();
+        let found: Vec<_> = packs.par_iter().filter_map(|pack| problem_of(pack).transpose()).collect::<Result<_>>()?;
         let (gone, problems): (HashSet<FileHash>, Vec<Option<Problem>>) = found.into_iter().unzip();
         if !gone.is_empty() {
             self.drop_packs(&gone);
@@ -240,16 +244,20 @@ impl Index {
         self.contains_at_depth(id, &|presence, pack| presence == Presence::There && trusted(pack), 0)
     }
 
-    /// Whether a segment of the repository names a pack that is to hold `id`.
-    pub(crate) fn is_named(&self, id: &ChunkId) -> Result<bool> {
+    /// Whether `id` lies only in packs that no segment names though one should. Those that a mark dooms are left out of segments, and until they are
+    /// deleted somebody may be about to name others for them.
+    pub(crate) fn is_left_unnamed(&self, id: &ChunkId) -> Result<bool> {
+        let mut is_named = false;
         for open in &self.segments {
-            let mut is_found = false;
-            open.segment.find(id, &mut |_, _| is_found = true)?;
-            if is_found {
-                return Ok(true);
-            }
+            open.segment.find(id, &mut |_, _| is_named = true)?;
         }
-        Ok(false)
+        let (mut is_there, mut is_doomed) = (false, false);
+        if let Some(open) = &self.unlisted {
+            open.find(id, &mut |presence, _| {
+                if presence == Presence::Doomed { is_doomed = true } else { is_there = true }
+            })?;
+        }
+        Ok(is_there && !is_doomed && !is_named)
     }
 
     /// Whether `id` can be read, doomed or not, as far as the index tells.
@@ -317,11 +325,11 @@ impl Index {
         self.packs.get(name).copied()
     }
 
-    /// What the next segment must hold beside new packs: those that no segment names.
-    pub(crate) fn begin_segment(&self) -> Result<SegmentBuilder> {
+    /// What the next segment is to hold beside new packs: those that no segment names and that are `wanted`.
+    pub(crate) fn begin_segment(&self, wanted: impl Fn(&SegmentPack) -> bool) -> Result<SegmentBuilder> {
         let mut builder = SegmentBuilder::default();
         if let Some(OpenSegment { segment, .. }) = &self.unlisted {
-            builder.adopt(segment, |pack| self.presence(pack) == Presence::There)?;
+            builder.adopt(segment, |pack| self.presence(pack) == Presence::There && wanted(pack))?;
         }
         Ok(builder)
     }
@@ -613,5 +621,27 @@ mod tests {
         assert_eq!(problems.len(), 2, "{problems:?}");
         let found = (0..200 * SEGMENT_CHUNKS).filter(|&n| index.contains(&id(n), &|_| true).unwrap()).count();
         assert_eq!(found as u32, 199 * SEGMENT_CHUNKS);
+    }
+
+    #[test]
+    fn what_only_packs_hold_that_no_segment_names_is_left_unnamed_but_for_what_a_mark_dooms() {
+        let storage = MemoryStorage::default();
+        let in_both = SEGMENT_CHUNKS - 1;
+        let of_second = SEGMENT_CHUNKS;
+        let mut both = segment_of(&storage, 0);
+        both.append(segment_of(&storage, 1));
+        let packs = both.packs().to_vec();
+        let payload = both.payload();
+        let mut index = Index { packs: packs.iter().map(|pack| (pack.name, pack.len)).collect(), ..Index::default() };
+        let open = |index: &Index| index.open_segment(Segment::from_payload(UNLISTED, payload.clone(), None).unwrap());
+        let left = |index: &Index| [0, in_both, of_second].map(|n| index.is_left_unnamed(&id(n)).unwrap());
+        assert_eq!(left(&index), [false; 3], "it is nowhere");
+        index.unlisted = Some(open(&index));
+        assert_eq!(left(&index), [true; 3]);
+        index.doomed.insert(packs[0].name);
+        index.unlisted = Some(open(&index));
+        assert_eq!(left(&index), [false, false, true]);
+        index.segments.push(open(&index));
+        assert_eq!(left(&index), [false; 3], "it is named");
     }
 }

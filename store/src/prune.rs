@@ -140,7 +140,8 @@ impl Repository {
         Ok((outcome, again))
     }
 
-    /// Writes what is needed of the packs that are to be moved into new ones, and makes that durable; gives the packs of which nothing is needed then.
+    /// Writes what is needed of the packs that are to be moved into new ones, sees that a segment names all that is needed, and makes that durable; gives
+    /// the packs of which nothing is needed then.
     fn move_needed(
         &self,
         chunks: &Arc<ChunkReader>,
@@ -151,7 +152,7 @@ impl Repository {
         on_event: OnEvent,
     ) -> Result<BTreeSet<FileHash>> {
         let mut going: BTreeSet<FileHash> = plan.dead.iter().map(|pack| pack.name).collect();
-        if plan.moved.is_empty() {
+        if plan.moved.is_empty() && plan.unnamed.is_empty() {
             return Ok(going);
         }
         let staying = match self.try_move(chunks, session, plan, roots, outcome, on_event) {
@@ -181,9 +182,12 @@ impl Repository {
         let mut moving = Moving::new(chunks, &plan.moved, &plan.needed, on_event);
         roots.newest_trees().try_for_each(|root| moving.move_tree(&root))?;
         let (mut ingest, staying) = moving.finish()?;
-        let (segment, written_bytes) = ingest.finish()?;
+        let (written, written_bytes) = ingest.finish()?;
+        let mut index = chunks.index_mut();
+        let (mut segment, _) = core.begin_segment(&mut index, |pack| plan.unnamed.contains(&pack.name))?;
+        segment.append(written);
         core.storage.sync_all()?;
-        session.write_segment(&mut chunks.index_mut(), segment, self.cache_dir())?;
+        session.write_segment(&mut index, segment, self.cache_dir())?;
         core.storage.sync_all()?;
         outcome.written_bytes += written_bytes;
         Ok(staying)

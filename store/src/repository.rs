@@ -17,7 +17,7 @@ use crate::{
     editor::SnapshotEditor,
     error::{Error, Problem, Result},
     id::{FileHash, RepositoryId},
-    index::{Index, list_packs},
+    index::{Index, SegmentBuilder, SegmentPack, list_packs},
     keys::{KEYS_FOLDER, Keys, RecoveryKey, Secret, Slot, SlotKind, Unlock, read_slots},
     parked::{Parked, parked_of},
     reader::SnapshotReader,
@@ -356,6 +356,20 @@ impl Core {
 
     pub(crate) fn load_index(&self, cache_dir: Option<&Path>) -> Result<(Index, Vec<Problem>)> {
         Index::load(&*self.storage, &self.sealer, index_cache(cache_dir).as_deref())
+    }
+
+    /// Begins a segment with those of the packs that none names which are `wanted`: whose bytes are what their names say, and which get the sidecars
+    /// that they lack. The others count as gone, and what is wrong with them is given.
+    pub(crate) fn begin_segment(
+        &self,
+        index: &mut Index,
+        wanted: impl Fn(&SegmentPack) -> bool,
+    ) -> Result<(SegmentBuilder, Vec<Problem>)> {
+        let problems = index.verify_unlisted(&*self.storage, &wanted)?;
+        let packs: Vec<SegmentPack> = index.unlisted_packs().into_iter().filter(&wanted).collect();
+        // Nothing depends on it: a check tells if this fails.
+        let _ = self.add_parity(&packs);
+        Ok((index.begin_segment(wanted)?, problems))
     }
 
     /// Writes a small file of JSON, sealed as one of `kind`.

@@ -131,15 +131,13 @@ impl SnapshotWriter {
     ) -> Result<SnapshotWriter> {
         let mut session = Session::begin(core)?;
         let (mut index, mut problems) = core.load_index(cache_dir)?;
-        problems.extend(index.verify_unlisted(&*core.storage)?);
-        // Nothing depends on it: a check tells if this fails.
-        let _ = core.add_parity(&index.unlisted_packs());
+        let (segment, of_unlisted) = core.begin_segment(&mut index, |_| true)?;
+        problems.extend(of_unlisted);
         let snapshots = read_snapshots(&*core.storage, &core.sealer, cache_dir)?;
         if let Some(base) = &base {
             base.require(core)?;
         }
         problems.extend(snapshots.problems.iter().cloned());
-        let segment = index.begin_segment()?;
         let previous = snapshots.newest_of(series);
         let chunks = Arc::new(ChunkReader::new(core.clone(), index));
         // What is carried over is not looked up. If some of it lies where a mark dooms it, the prune is to wait.

@@ -316,6 +316,40 @@ fn after_a_prune_that_died_behind_its_mark_what_only_doomed_packs_hold_is_copied
     assert!(undeleted > 5 && copied > 0, "{undeleted} undeleted, of {copied} something was copied");
 }
 
+/// Somebody relies on what a prune has doomed. The next prune moves that, and stops anywhere: then the one after it may find a doomed copy that a segment
+/// names, and a new one that none does.
+#[test]
+fn what_a_prune_that_was_cut_off_has_moved_is_named_by_the_next() {
+    for parity in [false, true] {
+        let story = Story::new(&Options { parity, ..OPTIONS });
+        let disk = storage_of(&story.files);
+        let folder = folder_of([("of its own".to_owned(), noise(600, 90_000), 600)]);
+        let alike = back_up(&open(&disk), &Kept::new(), "alike", &folder, 8).unwrap();
+        let editor = begin(&disk, &folder);
+        open(&disk).forget(&[alike]).unwrap();
+        let waits = prune(&open(&disk), &thorough());
+        assert!(waits.waiting_packs > 0, "{waits:?}");
+        let snapshot = end(editor, &folder).unwrap();
+        let all = story.kept.iter().chain(&story.forgotten).cloned();
+        let kept: Kept = all.chain([(snapshot, folder)]).collect();
+        let files = disk.files().clone();
+        for at in 0.. {
+            let disk = Arc::new(FaultyStorage::new(&files, Fault::Stop { at, torn: Torn::Nothing }));
+            let _ = open(&disk).prune(&thorough(), &go_on);
+            if !disk.has_stopped() {
+                break;
+            }
+            let disk = storage_of(&disk.files());
+            let repository = open(&disk);
+            for session in repository.sessions().unwrap() {
+                repository.end_session(&session.id).unwrap();
+            }
+            prune(&repository, &thorough());
+            assert_whole_after_one_more(&disk, &kept, &format!("parity {parity}, stopped at {at}"));
+        }
+    }
+}
+
 /// Snapshots are forgotten, and a prune goes as far as it may, between any two reads of a check.
 #[test]
 fn a_check_beside_a_prune_finds_no_damage() {

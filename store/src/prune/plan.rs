@@ -1,6 +1,6 @@
 //! Which packs go: those of which nothing is needed, and those that are worth writing anew.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{
     PruneOptions,
@@ -50,6 +50,8 @@ pub(crate) struct Plan {
     pub(crate) moved: Vec<SegmentPack>,
     /// The ordinals of the needed chunks of each pack that is moved.
     pub(crate) needed: HashMap<FileHash, Vec<u16>>,
+    /// Packs that stay, of which something is needed, and that no segment names: of a prune that was cut off when it had moved something.
+    pub(crate) unnamed: HashSet<FileHash>,
     pub(crate) summary: PrunePlan,
     /// Whether more would be moved if there were more room.
     pub(crate) is_short: bool,
@@ -77,7 +79,11 @@ impl Plan {
         let room = chunks.core.storage.free_space()?.map(|bytes| bytes / 2);
         let mut uses = live.pack_uses()?;
         let mut plan = Plan::of(&mut uses, matches!(whom, Whom::Others(_)), room, options);
-        plan.needed = live.needed_in(&plan.moved.iter().map(|pack| pack.name).collect())?;
+        let moved: HashSet<FileHash> = plan.moved.iter().map(|pack| pack.name).collect();
+        plan.needed = live.needed_in(&moved)?;
+        let unlisted: HashSet<FileHash> = index.unlisted_packs().iter().map(|pack| pack.name).collect();
+        let staying = uses.iter().filter(|of| of.needed_chunks > 0).map(|of| of.pack.name);
+        plan.unnamed = staying.filter(|name| unlisted.contains(name) && !moved.contains(name)).collect();
         Ok(plan)
     }
 
@@ -125,7 +131,7 @@ impl Plan {
             rewritten_bytes: moved_bytes,
             freed_bytes: dead_bytes + moved_unused,
         };
-        Plan { dead, moved, needed: HashMap::new(), summary, is_short }
+        Plan { dead, moved, needed: HashMap::new(), unnamed: HashSet::new(), summary, is_short }
     }
 }
 

@@ -144,7 +144,7 @@ impl Repair<'_> {
     fn write_index(&mut self, chunks: &ChunkReader, gone: &HashSet<FileHash>, written: SegmentBuilder) -> Result<()> {
         let mut index = chunks.index_mut();
         index.drop_packs(gone);
-        let mut segment = index.begin_segment()?;
+        let mut segment = index.begin_segment(|_| true)?;
         let unlisted = segment.packs().len();
         segment.append(written);
         for name in index.take_stale(&mut segment)? {

@@ -76,7 +76,7 @@ impl Repair<'_> {
 
     fn write_segment(&self, chunks: &ChunkReader, written: SegmentBuilder) -> Result<()> {
         let mut index = chunks.index_mut();
-        let mut segment = index.begin_segment()?;
+        let mut segment = index.begin_segment(|_| true)?;
         segment.append(written);
         self.session.write_segment(&mut index, segment, self.repository.cache_dir())?;
         self.storage.sync_all()
