@@ -6,7 +6,7 @@ cd "$(dirname "$0")"
 seconds=${1:-10}
 export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
--Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1"
+-Cllvm-args=-sanitizer-coverage-trace-compares"
 cargo build --release --locked --target-dir ../target/fuzz --target "$(rustc -vV | sed -n 's/^host: //p')"
 mkdir -p artifacts
 for target in store device; do
