@@ -378,7 +378,7 @@ fn unnamed_snapshots(storage: &dyn Storage, chunks: &ChunkReader, records: &Reco
     let index = chunks.index();
     let mut unnamed = 0;
     for Snapshot { id, record } in &records.snapshots {
-        let is_unnamed = index.is_left_unnamed(&record.root)?;
+        let is_unnamed = index.is_only_unlisted(&record.root)?;
         // What was forgotten since may be just being pruned, and segments go before packs.
         unnamed += u64::from(is_unnamed && storage.has_file(&RecordKind::Snapshot.file(id))?);
     }

@@ -246,7 +246,7 @@ impl Index {
 
     /// Whether `id` lies only in packs that no segment names though one should. Those that a mark dooms are left out of segments, and until they are
     /// deleted somebody may be about to name others for them.
-    pub(crate) fn is_left_unnamed(&self, id: &ChunkId) -> Result<bool> {
+    pub(crate) fn is_only_unlisted(&self, id: &ChunkId) -> Result<bool> {
         let mut is_named = false;
         for open in &self.segments {
             open.segment.find(id, &mut |_, _| is_named = true)?;
@@ -351,9 +351,9 @@ impl Index {
         for OpenSegment { segment, .. } in &merged {
             builder.add_segment(segment, |pack| self.presence(pack) == Presence::There)?;
         }
+        let named: HashSet<FileHash> = builder.packs().iter().map(|pack| pack.name).collect();
         self.put_segment(storage, sealer, cache, builder)?;
-        // All but doomed packs are named now.
-        self.unlisted.take_if(|unlisted| !unlisted.presence.contains(&Presence::Doomed));
+        self.unlisted.take_if(|unlisted| unlisted.segment.packs.iter().all(|pack| named.contains(&pack.name)));
         Ok(())
     }
 
@@ -624,7 +624,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_packs_hold_that_no_segment_names_is_left_unnamed_but_for_what_a_mark_dooms() {
+    fn what_is_only_in_packs_that_no_segment_names_is_told_but_for_what_a_mark_dooms() {
         let storage = MemoryStorage::default();
         let in_both = SEGMENT_CHUNKS - 1;
         let of_second = SEGMENT_CHUNKS;
@@ -634,7 +634,7 @@ mod tests {
         let payload = both.payload();
         let mut index = Index { packs: packs.iter().map(|pack| (pack.name, pack.len)).collect(), ..Index::default() };
         let open = |index: &Index| index.open_segment(Segment::from_payload(UNLISTED, payload.clone(), None).unwrap());
-        let left = |index: &Index| [0, in_both, of_second].map(|n| index.is_left_unnamed(&id(n)).unwrap());
+        let left = |index: &Index| [0, in_both, of_second].map(|n| index.is_only_unlisted(&id(n)).unwrap());
         assert_eq!(left(&index), [false; 3], "it is nowhere");
         index.unlisted = Some(open(&index));
         assert_eq!(left(&index), [true; 3]);

@@ -152,7 +152,7 @@ impl Repository {
         on_event: OnEvent,
     ) -> Result<BTreeSet<FileHash>> {
         let mut going: BTreeSet<FileHash> = plan.dead.iter().map(|pack| pack.name).collect();
-        if plan.moved.is_empty() && plan.unnamed.is_empty() {
+        if plan.moved.is_empty() && plan.unlisted.is_empty() {
             return Ok(going);
         }
         let staying = match self.try_move(chunks, session, plan, roots, outcome, on_event) {
@@ -163,7 +163,7 @@ impl Repository {
             }
             other => other?,
         };
-        outcome.damaged_packs = staying.len() as u64;
+        outcome.damaged_packs += staying.len() as u64;
         going.extend(plan.moved.iter().map(|pack| pack.name).filter(|pack| !staying.contains(pack)));
         Ok(going)
     }
@@ -179,18 +179,33 @@ impl Repository {
         on_event: OnEvent,
     ) -> Result<HashSet<FileHash>> {
         let core = self.core();
+        outcome.damaged_packs += self.name_unlisted(chunks, session, &plan.unlisted)?;
+        if plan.moved.is_empty() {
+            return Ok(HashSet::new());
+        }
         let mut moving = Moving::new(chunks, &plan.moved, &plan.needed, on_event);
         roots.newest_trees().try_for_each(|root| moving.move_tree(&root))?;
         let (mut ingest, staying) = moving.finish()?;
-        let (written, written_bytes) = ingest.finish()?;
-        let mut index = chunks.index_mut();
-        let (mut segment, _) = core.begin_segment(&mut index, |pack| plan.unnamed.contains(&pack.name))?;
-        segment.append(written);
+        let (segment, written_bytes) = ingest.finish()?;
         core.storage.sync_all()?;
-        session.write_segment(&mut index, segment, self.cache_dir())?;
+        session.write_segment(&mut chunks.index_mut(), segment, self.cache_dir())?;
         core.storage.sync_all()?;
         outcome.written_bytes += written_bytes;
         Ok(staying)
+    }
+
+    /// Has a segment name these packs, which none names. Gives how many are not what their names say, and stay without.
+    fn name_unlisted(&self, chunks: &ChunkReader, session: &Session, packs: &HashSet<FileHash>) -> Result<u64> {
+        if packs.is_empty() {
+            return Ok(0);
+        }
+        let core = self.core();
+        let mut index = chunks.index_mut();
+        let (segment, problems) = core.adopt_unlisted(&mut index, |pack| packs.contains(&pack.name))?;
+        core.storage.sync_all()?;
+        session.write_segment(&mut index, segment, self.cache_dir())?;
+        core.storage.sync_all()?;
+        Ok(problems.len() as u64)
     }
 }
 

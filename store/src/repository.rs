@@ -358,9 +358,9 @@ impl Core {
         Index::load(&*self.storage, &self.sealer, index_cache(cache_dir).as_deref())
     }
 
-    /// Begins a segment with those of the packs that none names which are `wanted`: whose bytes are what their names say, and which get the sidecars
-    /// that they lack. The others count as gone, and what is wrong with them is given.
-    pub(crate) fn begin_segment(
+    /// Begins a segment with those of the packs that none names which are `wanted`, once their bytes have shown to be what their names say and they
+    /// have the sidecars that they lacked. One whose bytes are others counts as gone, and is told of.
+    pub(crate) fn adopt_unlisted(
         &self,
         index: &mut Index,
         wanted: impl Fn(&SegmentPack) -> bool,

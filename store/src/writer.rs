@@ -131,7 +131,7 @@ impl SnapshotWriter {
     ) -> Result<SnapshotWriter> {
         let mut session = Session::begin(core)?;
         let (mut index, mut problems) = core.load_index(cache_dir)?;
-        let (segment, of_unlisted) = core.begin_segment(&mut index, |_| true)?;
+        let (segment, of_unlisted) = core.adopt_unlisted(&mut index, |_| true)?;
         problems.extend(of_unlisted);
         let snapshots = read_snapshots(&*core.storage, &core.sealer, cache_dir)?;
         if let Some(base) = &base {

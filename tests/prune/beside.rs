@@ -337,6 +337,7 @@ fn what_a_prune_that_was_cut_off_has_moved_is_named_by_the_next() {
             let disk = Arc::new(FaultyStorage::new(&files, Fault::Stop { at, torn: Torn::Nothing }));
             let _ = open(&disk).prune(&thorough(), &go_on);
             if !disk.has_stopped() {
+                assert!(at > 15, "{at} changes are too few to be of interest");
                 break;
             }
             let disk = storage_of(&disk.files());

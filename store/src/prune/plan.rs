@@ -50,8 +50,8 @@ pub(crate) struct Plan {
     pub(crate) moved: Vec<SegmentPack>,
     /// The ordinals of the needed chunks of each pack that is moved.
     pub(crate) needed: HashMap<FileHash, Vec<u16>>,
-    /// Packs that stay, of which something is needed, and that no segment names: of a prune that was cut off when it had moved something.
-    pub(crate) unnamed: HashSet<FileHash>,
+    /// Packs that are to stay for something that is needed, and that no segment names: what a prune had moved when it was cut off, say.
+    pub(crate) unlisted: HashSet<FileHash>,
     pub(crate) summary: PrunePlan,
     /// Whether more would be moved if there were more room.
     pub(crate) is_short: bool,
@@ -83,7 +83,7 @@ impl Plan {
         plan.needed = live.needed_in(&moved)?;
         let unlisted: HashSet<FileHash> = index.unlisted_packs().iter().map(|pack| pack.name).collect();
         let staying = uses.iter().filter(|of| of.needed_chunks > 0).map(|of| of.pack.name);
-        plan.unnamed = staying.filter(|name| unlisted.contains(name) && !moved.contains(name)).collect();
+        plan.unlisted = staying.filter(|name| unlisted.contains(name) && !moved.contains(name)).collect();
         Ok(plan)
     }
 
@@ -131,7 +131,7 @@ impl Plan {
             rewritten_bytes: moved_bytes,
             freed_bytes: dead_bytes + moved_unused,
         };
-        Plan { dead, moved, needed: HashMap::new(), unnamed: HashSet::new(), summary, is_short }
+        Plan { dead, moved, needed: HashMap::new(), unlisted: HashSet::new(), summary, is_short }
     }
 }
 
