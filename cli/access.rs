@@ -57,6 +57,15 @@ pub fn open_other(path: &Path, password: Password, report: &Report) -> Result<Re
     open_at(path, password, Repository::probe, Repository::open, report)
 }
 
+/// What to do where no repository can be opened depends on whether something is left of one.
+pub fn no_repository(storage: &dyn Storage, path: &Path) -> Failure {
+    let (what, verb) = match Repository::probe_damaged(storage) {
+        Ok(_) => ("put what is left of one in order", "repair"),
+        Err(_) => ("create one", "init"),
+    };
+    Failure::from(StoreError::NoRepository).hint(format!("{what} with `heirloom --repo {} {verb}`", path.display()))
+}
+
 fn open_at(
     path: &Path,
     password: Password,
@@ -66,9 +75,7 @@ fn open_at(
 ) -> Result<Repository> {
     let storage = storage(as_folder(path)?);
     let failed = |error: StoreError| match error {
-        StoreError::NoRepository => {
-            Failure::from(error).hint(format!("create one with `heirloom --repo {} init`", path.display()))
-        }
+        StoreError::NoRepository => no_repository(&*storage, path),
         StoreError::PasswordNeeded => password.wanted(&error.to_string()),
         error => Failure::from(error),
     };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use heirloom_store::{Affected, CheckOptions, CheckReport, Depth, SnapshotId, Subset, Verified};
+use heirloom_store::{Affected, CheckOptions, CheckReport, Depth, Error as StoreError, SnapshotId, Subset, Verified};
 use serde::Serialize;
 
 use crate::{
@@ -37,7 +37,11 @@ fn check_files(global: &Global, report: &Report) -> Result<CheckReport> {
     interrupt::catch();
     let progress = report.progress("checking");
     let checked = heirloom_store::check_packs_without_key(&*storage, &|now| progress.step(now));
-    checked.map_err(|error| Failure::from(error).about(path.display()))
+    let failed = |error| match error {
+        StoreError::NoRepository => access::no_repository(&*storage, path),
+        error => Failure::from(error),
+    };
+    checked.map_err(|error| failed(error).about(path.display()))
 }
 
 /// Gives also which snapshots are pinned.

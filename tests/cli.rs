@@ -445,6 +445,20 @@ fn without_a_repository_it_ends_with_10() {
     assert!(!home.path("nowhere").exists(), "nothing was made by asking");
 }
 
+/// A copy of the folder that was cut off may have left it without its config.
+#[test]
+fn what_is_left_of_a_repository_is_not_to_be_made_anew() {
+    let home = Home::new();
+    SmallBackup::default().write(&home.path(UDID));
+    home.ok(&["import", UDID]);
+    fs::remove_file(home.path("repo/config")).unwrap();
+    for args in [&["snapshots"][..], &["check", "--packs"]] {
+        home.run(args).assert_failed(10, &["there is no repository here", "heirloom --repo repo repair"]);
+    }
+    home.ok(&["repair"]);
+    home.ok(&["check", "--read-data"]);
+}
+
 #[test]
 fn passwords_come_from_three_variables_or_are_the_recovery_key() {
     let home = Home::empty();
