@@ -78,6 +78,13 @@ fn open<S: Storage + 'static>(storage: &Arc<S>) -> Repository {
     Repository::open(storage.clone(), Unlock::Open, None).unwrap()
 }
 
+/// Ends all sessions, as if those whose they are were known to be dead.
+fn end_sessions(repository: &Repository) {
+    for session in repository.sessions().unwrap() {
+        repository.end_session(&session.id).unwrap();
+    }
+}
+
 /// A prune that leaves nothing that is not needed.
 fn thorough() -> PruneOptions {
     PruneOptions { max_unused: 0.0, ..PruneOptions::default() }

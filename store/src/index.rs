@@ -247,15 +247,13 @@ impl Index {
     /// Whether `id` lies only in packs that no segment names though one should. Those that a mark dooms are left out of segments, and until they are
     /// deleted somebody may be about to name others for them.
     pub(crate) fn is_only_unlisted(&self, id: &ChunkId) -> Result<bool> {
-        let mut is_named = false;
+        let Some(unlisted) = &self.unlisted else { return Ok(false) };
+        let (mut is_there, mut is_doomed, mut is_named) = (false, false, false);
+        unlisted.find(id, &mut |presence, _| {
+            if presence == Presence::Doomed { is_doomed = true } else { is_there = true }
+        })?;
         for open in &self.segments {
             open.segment.find(id, &mut |_, _| is_named = true)?;
-        }
-        let (mut is_there, mut is_doomed) = (false, false);
-        if let Some(open) = &self.unlisted {
-            open.find(id, &mut |presence, _| {
-                if presence == Presence::Doomed { is_doomed = true } else { is_there = true }
-            })?;
         }
         Ok(is_there && !is_doomed && !is_named)
     }

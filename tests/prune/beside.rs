@@ -342,9 +342,7 @@ fn what_a_prune_that_was_cut_off_has_moved_is_named_by_the_next() {
             }
             let disk = storage_of(&disk.files());
             let repository = open(&disk);
-            for session in repository.sessions().unwrap() {
-                repository.end_session(&session.id).unwrap();
-            }
+            end_sessions(&repository);
             prune(&repository, &thorough());
             assert_whole_after_one_more(&disk, &kept, &format!("parity {parity}, stopped at {at}"));
         }
@@ -454,9 +452,7 @@ fn a_prune_that_was_taken_for_dead_does_no_harm_when_it_goes_on() {
         let user = open(&disk);
         let (to, of, gone) = (disk.clone(), folder.clone(), story.forgotten[0].0.clone());
         let (outcome, happened) = beside_a_prune(&disk, at, move || {
-            for session in user.sessions().unwrap() {
-                user.end_session(&session.id).unwrap();
-            }
+            end_sessions(&user);
             (user.undelete(&gone).is_ok(), end(begin(&to, &of), &of).unwrap())
         });
         let context = format!("ended before change {at}");

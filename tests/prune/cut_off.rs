@@ -52,9 +52,7 @@ impl Cuts {
     pub(super) fn verify(&self, files: &Files, torn: &BTreeSet<String>, context: &str) {
         let storage = storage_of(files);
         let repository = open(&storage);
-        for session in repository.sessions().unwrap() {
-            repository.end_session(&session.id).unwrap();
-        }
+        end_sessions(&repository);
         self.verify_whole(&repository, files, torn, self.parity, context);
 
         let outcome = self.run(storage.clone()).unwrap_or_else(|error| panic!("{context}: the next fails: {error}"));
@@ -160,9 +158,7 @@ fn the_prune_after_a_cut_may_be_cut_off_too() {
         let disk = cuts.stopped_run(&cuts.story.files, first, torn);
         let storage = storage_of(&disk.files());
         let repository = open(&storage);
-        for session in repository.sessions().unwrap() {
-            repository.end_session(&session.id).unwrap();
-        }
+        end_sessions(&repository);
         let files = storage.files().clone();
         for second in (first / 2 % 6..cuts.changes).step_by(6) {
             let torn_second = Torn::ALL[(first + second) % 4];
