@@ -57,13 +57,17 @@ pub fn open_other(path: &Path, password: Password, report: &Report) -> Result<Re
     open_at(path, password, Repository::probe, Repository::open, report)
 }
 
-/// What to do where no repository can be opened depends on whether something is left of one.
-pub fn no_repository(storage: &dyn Storage, path: &Path) -> Failure {
-    let (what, verb) = match Repository::probe_damaged(storage) {
-        Ok(_) => ("put what is left of one in order", "repair"),
-        Err(_) => ("create one", "init"),
+/// What failed with the repository at `path`. What to do where there is none depends on whether something is left of one.
+pub fn failure_at(path: &Path, storage: &dyn Storage, error: StoreError) -> Failure {
+    let program = format!("heirloom --repo {}", path.display());
+    let hint = match error {
+        StoreError::NoRepository if Repository::probe_damaged(storage).is_ok() => {
+            format!("if a copy was cut off, finish it; else put what is left in order with `{program} repair`")
+        }
+        StoreError::NoRepository => format!("create one with `{program} init`"),
+        error => return Failure::from(error).about(path.display()),
     };
-    Failure::from(StoreError::NoRepository).hint(format!("{what} with `heirloom --repo {} {verb}`", path.display()))
+    Failure::from(error).hint(hint).about(path.display())
 }
 
 fn open_at(
@@ -75,11 +79,9 @@ fn open_at(
 ) -> Result<Repository> {
     let storage = storage(as_folder(path)?);
     let failed = |error: StoreError| match error {
-        StoreError::NoRepository => no_repository(&*storage, path),
-        StoreError::PasswordNeeded => password.wanted(&error.to_string()),
-        error => Failure::from(error),
+        StoreError::PasswordNeeded => password.wanted(&error.to_string()).about(path.display()),
+        error => failure_at(path, &*storage, error),
     };
-    let failed = |error| failed(error).about(path.display());
     let probe = probe(&*storage).map_err(failed)?;
     for problem in &probe.problems {
         report.warn(problem);

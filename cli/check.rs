@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use heirloom_store::{Affected, CheckOptions, CheckReport, Depth, Error as StoreError, SnapshotId, Subset, Verified};
+use heirloom_store::{Affected, CheckOptions, CheckReport, Depth, SnapshotId, Subset, Verified};
 use serde::Serialize;
 
 use crate::{
     access,
     args::{Check, Global},
-    failure::{Exit, Failure, Result},
+    failure::{Exit, Result},
     interrupt,
     report::{Report, count, duration, local_time, of_many, printable, rfc3339, size},
     snapshots,
@@ -37,11 +37,7 @@ fn check_files(global: &Global, report: &Report) -> Result<CheckReport> {
     interrupt::catch();
     let progress = report.progress("checking");
     let checked = heirloom_store::check_packs_without_key(&*storage, &|now| progress.step(now));
-    let failed = |error| match error {
-        StoreError::NoRepository => access::no_repository(&*storage, path),
-        error => Failure::from(error),
-    };
-    checked.map_err(|error| failed(error).about(path.display()))
+    checked.map_err(|error| access::failure_at(path, &*storage, error))
 }
 
 /// Gives also which snapshots are pinned.
