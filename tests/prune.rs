@@ -196,3 +196,30 @@ fn after_any_history_all_that_is_kept_is_whole_and_what_is_not_is_gone() {
     }
     assert!(deleted > 50, "too little was deleted to be of interest: {deleted}");
 }
+
+#[test]
+fn what_is_moved_of_the_newest_snapshot_comes_together() {
+    let storage = Arc::new(MemoryStorage::default());
+    let (repository, _) = Repository::create(storage.clone(), None, &OPTIONS).unwrap();
+    let folder_where = |is_there: fn(u64) -> bool| {
+        folder_of((0..90).filter(|n| is_there(n % 3)).map(|n| (format!("{n:02}"), noise(n, 8_000), 0)))
+    };
+    // Every pack holds something that is forgotten, something that is old, and something that is in the newest, too.
+    let whole = back_up(&repository, &Kept::new(), SERIES[0], &folder_where(|_| true), 1).unwrap();
+    let mut kept = Kept::new();
+    for (time, folder) in [(2, folder_where(|third| third != 0)), (3, folder_where(|third| third == 1))] {
+        kept.push((back_up(&repository, &kept, SERIES[1], &folder, time).unwrap(), folder));
+    }
+    repository.forget(&[whole]).unwrap();
+    prune(&repository, &thorough());
+    assert_whole(&repository, &kept, "pruned");
+    let files = storage.files().clone();
+    let packs = || files.keys().filter(|name| name.starts_with("packs/"));
+    let is_read = |pack: &&String| {
+        let mut without = files.clone();
+        without.remove(*pack);
+        read_whole(&open(&storage_of(&without)), &kept[1].0).is_err()
+    };
+    let (all, read) = (packs().count(), packs().filter(is_read).count());
+    assert!(read <= all / 2 + 2 && all > 8, "the newest lies in {read} packs of {all}");
+}

@@ -87,7 +87,10 @@ fn a_backup_at_any_moment_of_a_prune_is_whole() {
     at_every_change(&story, |disk, at| {
         let (to, of) = (disk.clone(), folder.clone());
         let back_up = move || end(begin(&to, &of), &of).unwrap();
-        is_whole_if(back_up, &story, &folder, &disk, at)
+        let outcome = is_whole_if(back_up, &story, &folder, &disk, at);
+        let has_freed = |outcome: &PruneOutcome| outcome.deleted_packs > 0;
+        assert!(outcome.as_ref().is_none_or(has_freed), "before change {at}: {outcome:?}");
+        outcome.is_some()
     });
 }
 
@@ -148,25 +151,24 @@ fn a_backup_that_ends_at_any_moment_of_a_prune_is_whole() {
     at_every_change(&story, |disk, at| {
         let (editor, of) = (begin(&disk, &folder), folder.clone());
         let back_up = move || end(editor, &of).unwrap();
-        is_whole_if(back_up, &story, &folder, &disk, at)
+        is_whole_if(back_up, &story, &folder, &disk, at).is_some()
     });
 }
 
-/// Whether there was a change `at` of a prune before which to `back_up` the `folder`; all is whole then.
+/// A prune before whose change `at` the `folder` is backed up, if it makes so many; all is whole then.
 fn is_whole_if(
     back_up: impl FnOnce() -> Snapshot + Send + 'static,
     story: &Story,
     folder: &Folder,
     disk: &Arc<MemoryStorage>,
     at: usize,
-) -> bool {
+) -> Option<PruneOutcome> {
     let (outcome, snapshot) = beside_a_prune(disk, at, back_up);
     let context = format!("before change {at}");
-    outcome.unwrap_or_else(|error| panic!("{context}: {error}"));
-    let Some(snapshot) = snapshot else { return false };
-    let kept: Kept = story.kept.iter().cloned().chain([(snapshot, folder.clone())]).collect();
+    let outcome = outcome.unwrap_or_else(|error| panic!("{context}: {error}"));
+    let kept: Kept = story.kept.iter().cloned().chain([(snapshot?, folder.clone())]).collect();
     assert_whole_after_one_more(disk, &kept, &context);
-    true
+    Some(outcome)
 }
 
 #[test]
@@ -188,6 +190,24 @@ fn one_who_was_there_before_a_prune_holds_up_only_what_may_be_his() {
     drop(later);
     let kept: Kept = story.kept.iter().cloned().chain([(snapshot, folder)]).collect();
     assert_whole_after_one_more(&disk, &kept, "when he has ended");
+}
+
+/// Whoever wrote it would have to write it anew.
+#[test]
+fn what_may_be_of_a_backup_at_work_is_not_doomed() {
+    let story = Story::new(&OPTIONS);
+    let disk = storage_of(&story.after_forgetting());
+    prune(&open(&disk), &thorough());
+    let others = folder_of([("of its own".to_owned(), noise(600, 90_000), 600)]);
+    let snapshot = back_up(&open(&disk), &Kept::new(), "third", &others, 9).unwrap();
+    let record = format!("/{}", snapshot.id);
+    disk.files().retain(|name, _| !name.ends_with(&record));
+    let editor = begin(&disk, &others);
+    let outcome = prune(&open(&disk), &thorough());
+    assert_eq!((outcome.waiting_packs, outcome.deleted_packs), (0, 0), "{outcome:?}");
+    drop(editor);
+    assert!(prune(&open(&disk), &thorough()).deleted_packs > 0, "nobody is at work");
+    assert_whole_after_one_more(&disk, &story.kept, "when it has ended");
 }
 
 #[test]

@@ -111,6 +111,7 @@ fn what_could_be_read_before_can_be_read_after() {
             bytes[from.min(end)..end].iter_mut().for_each(|byte| *byte ^= 0x55);
             let storage = storage_of(&files);
             let could_be = readable(&open(&storage), &story.kept);
+            let can_tell = open(&storage).plan_prune(&thorough(), &[], &go_on).is_ok();
             let context = format!("{pack} from {from}, one part of {part}");
             match open(&storage).prune(&thorough(), &go_on) {
                 Ok(outcome) => {
@@ -119,7 +120,7 @@ fn what_could_be_read_before_can_be_read_after() {
                     assert!(outcome.damaged_packs == 0 || is_there, "{context}: what is damaged stays");
                 }
                 Err(error) => {
-                    assert!(error.is_damage(), "{context}: {error}");
+                    assert!(error.is_damage() && !can_tell, "{context}: {error}");
                     refused += 1;
                     assert_eq!(packs(&storage.files()), packs(&before), "{context}: nothing was deleted");
                 }
@@ -129,4 +130,55 @@ fn what_could_be_read_before_can_be_read_after() {
         }
     }
     assert!(refused > 0 && around > 0, "{refused} refused, {around} went on around the damage");
+}
+
+/// Who was at work keeps what is unknown; of a forgotten snapshot that cannot be read the rest is known.
+#[test]
+fn damage_to_what_is_forgotten_hinders_no_prune_beside_somebody() {
+    let story = Story::new(&OPTIONS);
+    let before = story.after_forgetting();
+    let mut around = 0;
+    for pack in packs(&before) {
+        let mut files = before.clone();
+        files.get_mut(&pack).unwrap()[64..].iter_mut().for_each(|byte| *byte ^= 0x55);
+        let storage = storage_of(&files);
+        let repository = open(&storage);
+        let reads = |(snapshot, _): &(Snapshot, Folder)| {
+            let reader = repository.read(snapshot);
+            reader.is_ok_and(|reader| reader.entries(&Prefix::all()).all(|entry| entry.is_ok()))
+        };
+        if story.kept.iter().all(reads) && repository.plan_prune(&thorough(), &[], &go_on).is_ok() {
+            let could_be = readable(&repository, &story.kept);
+            let _other = open(&storage).edit("third", None).unwrap();
+            prune(&repository, &thorough());
+            let can_be = readable(&open(&storage), &story.kept);
+            assert!(can_be.is_superset(&could_be), "{pack}: {:?} are lost", could_be.difference(&can_be));
+            around += 1;
+        }
+    }
+    assert!(around > 3, "{around}");
+}
+
+/// Its name says other bytes: no segment may call it whole.
+#[test]
+fn of_packs_that_no_segment_names_a_damaged_one_is_told_and_stays_without() {
+    let story = Story::new(&OPTIONS);
+    let mut before = story.after_forgetting();
+    before.retain(|name, _| !name.starts_with("index/"));
+    let lavish = PruneOptions { max_unused: 9.0, ..PruneOptions::default() };
+    let mut told = 0;
+    for pack in packs(&before) {
+        let mut files = before.clone();
+        files.get_mut(&pack).unwrap()[100] ^= 1;
+        let storage = storage_of(&files);
+        let Ok(outcome) = open(&storage).prune(&lavish, &go_on) else { continue };
+        if !storage.files().contains_key(&pack) {
+            continue;
+        }
+        assert_eq!((outcome.damaged_packs, outcome.written_bytes), (1, 0), "{pack}");
+        let problems = check_all(&open(&storage), Depth::Packs).unwrap().problems;
+        assert!(problems.iter().all(|problem| problem.file == pack) && !problems.is_empty(), "{pack}: {problems:?}");
+        told += 1;
+    }
+    assert!(told > 3, "{told}");
 }

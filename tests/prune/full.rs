@@ -11,19 +11,29 @@ use crate::support::faulty_storage::{Fault, FaultyStorage};
 
 const RESERVE: &str = "reserve";
 
-/// A disk of so many bytes, that says how many are free.
+/// A disk of so many bytes.
 struct Quota {
     disk: MemoryStorage,
     bytes: AtomicU64,
-    /// How many marks were written.
-    marks: AtomicUsize,
+    /// Whether it says how many are free.
+    tells: bool,
+    /// How many sessions were begun.
+    sessions: AtomicUsize,
 }
 
 impl Quota {
     fn new(files: &Files, free: u64) -> Arc<Quota> {
+        Quota::of(files, free, true)
+    }
+
+    fn that_tells_nothing(files: &Files, free: u64) -> Arc<Quota> {
+        Quota::of(files, free, false)
+    }
+
+    fn of(files: &Files, free: u64, tells: bool) -> Arc<Quota> {
         let disk = MemoryStorage::default();
         *disk.files() = files.clone();
-        let quota = Quota { disk, bytes: AtomicU64::new(0), marks: AtomicUsize::new(0) };
+        let quota = Quota { disk, bytes: AtomicU64::new(0), tells, sessions: AtomicUsize::new(0) };
         quota.leave_free(free);
         Arc::new(quota)
     }
@@ -48,7 +58,7 @@ impl Storage for Quota {
         if self.used() + content.len() as u64 > self.bytes.load(Relaxed) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.marks.fetch_add(usize::from(name.starts_with("gc/")), Relaxed);
+        self.sessions.fetch_add(usize::from(name.starts_with("sessions/")), Relaxed);
         self.disk.put(name, content)
     }
 
@@ -73,7 +83,7 @@ impl Storage for Quota {
     }
 
     fn free_bytes(&self) -> io::Result<Option<u64>> {
-        Ok(Some(self.bytes.load(Relaxed).saturating_sub(self.used())))
+        Ok(self.tells.then(|| self.bytes.load(Relaxed).saturating_sub(self.used())))
     }
 }
 
@@ -151,10 +161,34 @@ fn what_there_is_no_room_to_write_anew_at_once_is_written_in_rounds() {
         let repository = open(&disk);
         prune(&repository, &thorough());
         assert_whole(&repository, &kept, &format!("{free} bytes free"));
-        rounds.push(disk.marks.load(Relaxed));
+        rounds.push(disk.sessions.load(Relaxed));
         let left = pack_bytes(&disk.files());
         assert!(left <= undisturbed + undisturbed / 10, "{free} bytes free: {left} are left, not {undisturbed}");
     }
     assert_eq!(rounds[0], 1, "there is room for all of it");
     assert!(rounds[2] > 1, "{rounds:?}");
+}
+
+/// What nobody needs goes first; where that is nothing, the reserve is the room.
+#[test]
+fn on_a_disk_that_does_not_tell_how_full_it_is_what_there_was_no_room_for_is_moved_when_there_is() {
+    let story = Story::new(&OPTIONS);
+    for (files, kept) in [(story.after_forgetting(), story.kept), halves()] {
+        let alone = storage_of(&files);
+        let expected = prune(&open(&alone), &thorough());
+        let undisturbed = pack_bytes(&alone.files());
+        assert!(expected.written_bytes > 20_000, "what is moved finds room on any disk: {expected:?}");
+        for free in [20_000, 5_000, 0] {
+            let disk = Quota::that_tells_nothing(&files, free);
+            let repository = open(&disk);
+            let outcome = prune(&repository, &thorough());
+            let context = format!("{free} bytes free: {outcome:?}");
+            assert!(outcome.damaged_packs + outcome.waiting_packs == 0, "{context}");
+            assert_whole(&repository, &kept, &context);
+            let left = pack_bytes(&disk.files());
+            assert!(left <= undisturbed + undisturbed / 10, "{context}: {left} are left, not {undisturbed}");
+            // Without any room it gives up the reserve before it begins.
+            assert!(free == 0 || disk.sessions.load(Relaxed) > 1, "{context}: there was room at once");
+        }
+    }
 }

@@ -144,3 +144,81 @@ impl PackUse {
         self.needed_bytes as f64 / self.pack.len.max(1) as f64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEN: u64 = 1000;
+
+    /// A pack of which so many bytes are needed.
+    fn pack_of(number: u8, needed_bytes: u64) -> PackUse {
+        let pack = SegmentPack { name: FileHash([number; 32]), len: LEN };
+        PackUse { pack, is_doomed: false, needed_chunks: needed_bytes / 100, needed_bytes, has_unknown: false }
+    }
+
+    fn all_unused() -> PruneOptions {
+        PruneOptions { max_unused: 0.0, max_rewrite: None }
+    }
+
+    /// What goes at once, what is moved, and whether more would be if there were room.
+    fn planned(uses: &[PackUse], others: bool, room: Option<u64>, options: &PruneOptions) -> (Vec<u8>, Vec<u8>, bool) {
+        let plan = Plan::of(&mut uses.to_vec(), others, room, options);
+        let numbers = |packs: &[SegmentPack]| packs.iter().map(|pack| pack.name.0[0]).collect();
+        (numbers(&plan.dead), numbers(&plan.moved), plan.is_short)
+    }
+
+    #[test]
+    fn the_least_needed_is_moved_first_and_what_is_all_needed_never() {
+        let uses = [pack_of(1, 900), pack_of(2, LEN), pack_of(4, 400), pack_of(3, 400), pack_of(5, 0)];
+        assert_eq!(planned(&uses, false, None, &all_unused()), (vec![5], vec![3, 4, 1], false));
+        let summary = Plan::of(&mut uses.to_vec(), false, None, &all_unused()).summary;
+        let expected = PrunePlan {
+            packs: 5,
+            bytes: 5 * LEN,
+            needed_bytes: 2700,
+            dead_packs: 1,
+            dead_bytes: LEN,
+            rewritten_packs: 3,
+            rewritten_bytes: 1700,
+            freed_bytes: LEN + 600 + 600 + 100,
+        };
+        assert_eq!(summary, expected);
+    }
+
+    #[test]
+    fn no_more_is_moved_than_the_limits_ask_for() {
+        // 2000 bytes are needed.
+        let uses = [pack_of(1, 500), pack_of(2, 500), pack_of(3, LEN)];
+        let within = |max_unused, max_rewrite| planned(&uses, false, None, &PruneOptions { max_unused, max_rewrite }).1;
+        assert_eq!(within(0.5, None), [0u8; 0], "1000 may stay");
+        assert_eq!(within(0.49, None), [1]);
+        assert_eq!(within(0.25, None), [1], "500 may stay");
+        assert_eq!(within(0.24, None), [1, 2]);
+        assert_eq!(within(0.0, Some(499)), [0u8; 0]);
+        assert_eq!(within(0.0, Some(500)), [1]);
+        assert_eq!(within(0.0, Some(1000)), [1, 2]);
+        let in_room = |room| planned(&uses, false, Some(room), &all_unused());
+        assert_eq!(in_room(499), (vec![], vec![], true));
+        assert_eq!(in_room(500), (vec![], vec![1], true));
+        assert_eq!(in_room(1000), (vec![], vec![1, 2], false));
+    }
+
+    #[test]
+    fn what_may_be_of_somebody_at_work_stays() {
+        let unknown = |of| PackUse { has_unknown: true, ..of };
+        let uses = [unknown(pack_of(1, 0)), pack_of(2, 0), unknown(pack_of(3, 500)), pack_of(4, 500)];
+        assert_eq!(planned(&uses, true, None, &all_unused()), (vec![2], vec![4], false));
+        assert_eq!(planned(&uses, false, None, &all_unused()), (vec![1, 2], vec![3, 4], false));
+    }
+
+    /// Whatever the limits say: only so can it go. But it needs room.
+    #[test]
+    fn what_a_mark_dooms_is_always_moved() {
+        let doomed = |of| PackUse { is_doomed: true, has_unknown: true, ..of };
+        let uses = [doomed(pack_of(1, 0)), pack_of(2, 100), doomed(pack_of(3, LEN)), doomed(pack_of(4, 500))];
+        let strict = PruneOptions { max_unused: 9.0, max_rewrite: Some(0) };
+        assert_eq!(planned(&uses, true, None, &strict), (vec![1], vec![4, 3], false));
+        assert_eq!(planned(&uses, true, Some(999), &strict), (vec![1], vec![4], true));
+    }
+}
