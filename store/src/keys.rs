@@ -410,11 +410,45 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_under_the_name_of_another_is_reported_and_not_used() {
+        let storage = MemoryStorage::default();
+        let slot = Slot::new(Unlock::Open, &Secret::random().unwrap(), Cipher::default(), config().to_line()).unwrap();
+        slot.write(&storage).unwrap();
+        for copy in [1, 2] {
+            let bytes = storage.files().remove(&slot.file(copy)).unwrap();
+            storage.put(&format!("{KEYS_FOLDER}/0123456789abcdef-{copy}"), &bytes).unwrap();
+        }
+        let (slots, problems) = read_slots(&storage).unwrap();
+        assert_eq!((slots.len(), problems.len()), (0, 2), "{problems:?}");
+        let copies = slot_copies(&storage).unwrap();
+        assert!(copies.iter().flatten().all(|(_, whole)| whole.is_none()) && copies.len() == 1);
+    }
+
+    #[test]
+    fn what_is_secret_is_not_shown_by_mistake_and_never_the_same() {
+        let key = RecoveryKey::random().unwrap();
+        assert_eq!(format!("{key:?}"), "RecoveryKey(…)");
+        let passwords = [random_password().unwrap(), random_password().unwrap()];
+        assert!(passwords.iter().all(|password| decode_hex(password, &mut [0; 32])) && passwords[0] != passwords[1]);
+    }
+
+    #[test]
     fn costs_beyond_reason_are_refused() {
+        let before = unix_seconds();
         let slot = Slot::new(Unlock::Password("p"), &Secret::random().unwrap(), Cipher::default(), config().to_line())
             .unwrap();
-        let mut greedy = slot;
-        greedy.costs = Some(Costs { memory_kib: u32::MAX, passes: 1, lanes: 1 });
-        assert!(greedy.open(Unlock::Password("p"), Cipher::default()).is_err_and(|error| error.is_damage()));
+        assert!((before..=unix_seconds()).contains(&slot.created()));
+        let most = Costs { memory_kib: MEMORY_MAX_KIB, passes: PASSES_MAX, lanes: LANES_MAX };
+        assert!(slot.argon2(&most).is_ok());
+        let greedy = [
+            Some(Costs { memory_kib: MEMORY_MAX_KIB + 1, ..most }),
+            Some(Costs { passes: PASSES_MAX + 1, ..most }),
+            Some(Costs { lanes: LANES_MAX + 1, ..most }),
+            None,
+        ];
+        for costs in greedy {
+            let slot = Slot { costs, ..slot.clone() };
+            assert!(slot.open(Unlock::Password("p"), Cipher::default()).is_err_and(|error| error.is_damage()));
+        }
     }
 }

@@ -409,4 +409,108 @@ mod tests {
             assert!(Pack::open(&storage, &sealer(), &name, len).is_err(), "{len}");
         }
     }
+
+    /// A directory of frames of these encodings, lengths and chunks, as one would write it.
+    fn emitted(frames: &[(Encoding, u64, &[usize])]) -> Vec<u8> {
+        let mut directory = Directory::default();
+        for (number, &(encoding, sealed_len, lens)) in (0..).zip(frames) {
+            let base = (encoding == Encoding::Delta).then_some(Base { id: ChunkId([5; 16]), version: 1 });
+            let (kind, sealed_len) = (ChunkKind::Data, sealed_len as usize);
+            directory.frames.push(Frame { encoding, kind, offset: 0, sealed_len, decoded_len: 0, base });
+            let chunk = |&len: &usize| PackedChunk { id: ChunkId([3; 16]), frame: number, offset: 0, len: len as u32 };
+            directory.chunks.extend(lens.iter().map(chunk));
+        }
+        directory.emit()
+    }
+
+    #[test]
+    fn a_directory_may_say_what_fits_and_no_more() {
+        let read = |frames: &[(Encoding, u64, &[usize])]| {
+            let frames_len = frames.iter().map(|(_, sealed_len, _)| sealed_len).sum();
+            Directory::parse(&emitted(frames), frames_len).map(|_| ())
+        };
+        let tag = TAG_LEN as u64;
+        assert_eq!(read(&[]), Ok(()));
+        assert_eq!(read(&[(Encoding::Raw, tag, &[0])]), Ok(()));
+        assert_eq!(read(&[(Encoding::Zstd, PACK_MAX_LEN, &[1])]), Ok(()));
+        for sealed_len in [tag - 1, PACK_MAX_LEN + 1] {
+            assert_eq!(read(&[(Encoding::Zstd, sealed_len, &[1])]), Err("a frame's length is impossible"));
+        }
+        assert_eq!(read(&[(Encoding::Zstd, 99, &[DECODED_MAX_LEN])]), Ok(()));
+        assert_eq!(read(&[(Encoding::Zstd, 99, &[DECODED_MAX_LEN - 1, 1])]), Ok(()));
+        assert_eq!(read(&[(Encoding::Zstd, 99, &[DECODED_MAX_LEN + 1])]), Err("a frame is too long"));
+        assert_eq!(read(&[(Encoding::Zstd, 99, &[DECODED_MAX_LEN - 1, 2])]), Err("a frame is too long"));
+        for sealed_len in [tag + 2, tag + 4] {
+            assert_eq!(read(&[(Encoding::Raw, sealed_len, &[3])]), Err("a raw frame's length is wrong"));
+        }
+        assert_eq!(read(&[(Encoding::Delta, 99, &[3])]), Ok(()));
+        assert!(read(&[(Encoding::Delta, 99, &[3, 3])]).is_err(), "a delta of two chunks");
+        let most = vec![1; PACK_MAX_CHUNKS];
+        assert_eq!(read(&[(Encoding::Zstd, 99, &most)]), Ok(()));
+        let refused = Err("a frame has no chunks, or the pack too many");
+        assert_eq!(read(&[(Encoding::Zstd, 99, &most), (Encoding::Zstd, 99, &[1])]), refused);
+        // A frame without chunks cannot be written.
+        assert_eq!(Directory::parse(&[1, Encoding::Zstd as u8, ChunkKind::Data as u8, 99, 0], 99).map(|_| ()), refused);
+    }
+
+    #[test]
+    fn the_length_of_a_directory_is_believed_only_where_it_fits() {
+        let read = |len: usize, pack_len: usize| {
+            let trailer = [(len as u32).to_le_bytes().as_slice(), END_MAGIC].concat();
+            directory_len(&trailer, pack_len as u64).ok()
+        };
+        let around = HEADER_LEN + TRAILER_LEN;
+        for (len, pack_len) in [(TAG_LEN, around + TAG_LEN), (5000, around + 5000), (DIRECTORY_MAX_LEN, 1 << 30)] {
+            assert_eq!(read(len, pack_len), Some(len));
+        }
+        for (len, pack_len) in [(TAG_LEN - 1, 1 << 20), (5001, around + 5000), (DIRECTORY_MAX_LEN + 1, 1 << 30)] {
+            assert_eq!(read(len, pack_len), None, "{len}");
+        }
+        let storage = MemoryStorage::default();
+        let refused = |len| Pack::open(&storage, &sealer(), &FileHash::of(b""), len).err().unwrap().to_string();
+        let least = (around + TAG_LEN) as u64;
+        for (len, is_one) in [(least - 1, false), (least, true), (PACK_MAX_LEN, true), (PACK_MAX_LEN + 1, false)] {
+            assert_eq!(!refused(len).contains("no pack is"), is_one, "{len}");
+        }
+    }
+
+    #[test]
+    fn a_pack_takes_as_many_chunks_as_the_index_can_number_and_all_come_out() {
+        let mut builder = PackBuilder::new(&sealer(), FileKind::DataPack, 0).unwrap();
+        assert!(builder.has_room(PACK_MAX_CHUNKS) && !builder.has_room(PACK_MAX_CHUNKS + 1));
+        assert_eq!(builder.len(), HEADER_LEN);
+        let chunks: Vec<(ChunkId, usize)> =
+            (0..PACK_MAX_CHUNKS as u32).map(|n| (chunk_id(&[1; 32], ChunkKind::Data, &n.to_le_bytes()), 4)).collect();
+        let encoded: Vec<u8> = (0..PACK_MAX_CHUNKS as u32).flat_map(u32::to_le_bytes).collect();
+        let (first, rest) = chunks.split_at(3);
+        let mut add = |chunks: &[(ChunkId, usize)], encoded: &[u8]| {
+            builder.add(&NewFrame { encoding: Encoding::Raw, kind: ChunkKind::Data, base: None, chunks, encoded });
+            builder.len()
+        };
+        assert_eq!(add(first, &encoded[..12]), HEADER_LEN + 12 + TAG_LEN);
+        add(rest, &encoded[12..]);
+        assert!(builder.has_room(0) && !builder.has_room(1));
+        let (bytes, directory) = builder.finish().unwrap();
+        let (name, len) = (FileHash::of(&bytes), bytes.len() as u64);
+        let storage = MemoryStorage::default();
+        storage.put(&pack_file(&name), &bytes).unwrap();
+        // Its directory is longer than what is read of the end at once.
+        let pack = Pack::open(&storage, &sealer(), &name, len).unwrap();
+        assert!(pack.directory == directory && directory.chunks.len() == PACK_MAX_CHUNKS);
+        assert_eq!(pack.decode_frame(1, pack.read_frame(&storage, 1).unwrap(), None).unwrap(), &encoded[12..]);
+    }
+
+    #[test]
+    fn a_pack_of_a_newer_version_is_told_from_one_whose_version_is_damaged() {
+        let (storage, name, len) = pack_of(&[b"one".repeat(50)]);
+        let mut bytes = storage.files()[&pack_file(&name)].clone();
+        bytes[8] += 1;
+        storage.put(&pack_file(&name), &bytes).unwrap();
+        let damaged = Pack::open(&storage, &sealer(), &name, len).err().unwrap();
+        assert!(damaged.is_damage(), "{damaged}");
+        let newer = FileHash::of(&bytes);
+        storage.put(&pack_file(&newer), &bytes).unwrap();
+        let error = Pack::open(&storage, &sealer(), &newer, len).err().unwrap();
+        assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    }
 }
