@@ -11,11 +11,14 @@ mod deltas;
 mod full;
 mod readers;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use heirloom_store::{
-    Depth, Details, MemoryStorage, Options, PruneOptions, PruneOutcome, Repository, Result, Snapshot, SnapshotEditor,
-    Source, Storage, Unlock,
+    Depth, Details, MemoryStorage, Options, Progress, PruneOptions, PruneOutcome, Repository, Result, Snapshot,
+    SnapshotEditor, Source, Storage, Unlock,
 };
 
 use crate::support::{
@@ -223,4 +226,22 @@ fn what_is_moved_of_the_newest_snapshot_comes_together() {
     let (all, read) = (packs().count(), packs().filter(is_read).count());
     // It takes half of them.
     assert!(read <= all * 3 / 4 && all > 25, "the newest lies in {read} packs of {all}");
+}
+
+#[test]
+fn a_prune_tells_how_far_it_is_with_what_it_moves() {
+    let story = Story::new(&OPTIONS);
+    let events = Mutex::new(Vec::new());
+    let disk = storage_of(&story.after_forgetting());
+    let outcome = open(&disk).prune(&thorough(), &|progress| {
+        events.lock().unwrap().push(progress);
+        go_on(progress)
+    });
+    assert!(outcome.unwrap().written_bytes > 0);
+    let events = events.into_inner().unwrap();
+    assert_eq!(events[0].files_total, story.kept.len() as u64, "trees are walked first");
+    let is_moved = |progress: &&Progress| progress.bytes_done > 0;
+    let (first, last) = (events.iter().find(is_moved).unwrap(), events.iter().rfind(is_moved).unwrap());
+    assert_eq!(last.files_done, last.files_total, "{last:?}");
+    assert!(first.files_done < last.files_done && first.bytes_done < last.bytes_done, "{first:?}, {last:?}");
 }

@@ -600,6 +600,10 @@ mod tests {
             }
         }
         assert_eq!(superseded + live.len(), 200);
+        // Of each size up to its eighth.
+        let written: usize =
+            storage.files().iter().filter(|(name, _)| name.starts_with("index/")).map(|(_, bytes)| bytes.len()).sum();
+        assert!(written < 4 * 200 * 12_000, "{written} bytes were written");
         let (index, problems) = Index::load(&storage, &sealer, None).unwrap();
         assert_eq!(problems, []);
         let count = 200 * SEGMENT_CHUNKS;
@@ -607,6 +611,80 @@ mod tests {
             (0..count).all(|n| index.contains(&id(n), &|_| true).unwrap())
                 && !index.contains(&id(count), &|_| true).unwrap()
         );
+    }
+
+    #[test]
+    fn eight_segments_of_a_size_become_one_unless_that_were_too_long() {
+        let storage = MemoryStorage::default();
+        let sealer = Sealer::new(Cipher::default(), RepositoryId([7; 16]), [9; 32]);
+        let mut index = Index::default();
+        for n in 0..8 {
+            assert_eq!(index.segments.len(), n);
+            let segment = segment_of(&storage, n as u32 * SEGMENT_CHUNKS);
+            index.write_segment(&storage, &sealer, None, segment).unwrap();
+        }
+        assert_eq!(index.segments.len(), 1);
+        index.write_segment(&storage, &sealer, None, SegmentBuilder::default()).unwrap();
+        assert_eq!(index.segments.len(), 1, "one that names nothing is not written");
+        assert_eq!([1, 7, 8, 63, 64].map(tier), [0, 0, 1, 1, 2]);
+        let of_entries = |entry_count| {
+            let mut index = Index::default();
+            for n in 0..7 {
+                let builder = segment_of(&storage, n);
+                let mut open = index.open_segment(Segment::from_payload(UNLISTED, builder.payload(), None).unwrap());
+                open.segment.entry_count = entry_count;
+                index.segments.push(open);
+            }
+            index
+        };
+        let eighth = MERGED_MAX_ENTRIES / 8;
+        assert_eq!(of_entries(eighth).take_mergeable(eighth).len(), 7);
+        assert_eq!(of_entries(eighth).take_mergeable(eighth + 1).len(), 0);
+    }
+
+    #[test]
+    fn what_leaves_out_a_pack_replaces_the_segments_that_name_it_and_nothing_is_left_of_them() {
+        let (storage, sealer, mut index) = of_many_segments();
+        for (left_out, n) in (1..).zip([3, 150]) {
+            let before = list_segments(&storage).unwrap();
+            let gone = FileHash::of(&(n * SEGMENT_CHUNKS).to_le_bytes());
+            index.leave_out(&storage, &sealer, None, |pack| *pack == gone).unwrap();
+            let named: HashSet<FileHash> = index.named_packs().into_keys().collect();
+            assert!(named.len() == 200 - left_out && !named.contains(&gone));
+            let files: HashSet<String> = list_segments(&storage).unwrap().into_iter().map(|(name, _)| name).collect();
+            let live: HashSet<String> = index.segments.iter().map(|open| open.segment.name.to_string()).collect();
+            assert_eq!(files, live);
+            let was_there = |name: &FileHash| before.iter().any(|(file, _)| *file == name.to_string());
+            let new = index.segments.iter().map(|open| &open.segment).filter(|segment| !was_there(&segment.name));
+            let mut superseded = new.flat_map(|segment| &segment.superseded);
+            assert!(superseded.all(was_there), "of those that had gone before nobody need know");
+        }
+        let (index, problems) = Index::load(&storage, &sealer, None).unwrap();
+        let found = (0..200 * SEGMENT_CHUNKS).filter(|&n| index.contains(&id(n), &|_| true).unwrap()).count();
+        // What was left out is named by none, and no pack in fact.
+        assert_eq!((found as u32, problems.len()), (198 * SEGMENT_CHUNKS, 2), "{problems:?}");
+    }
+
+    #[test]
+    fn copies_of_the_segments_that_count_are_kept_and_read_in_their_place() {
+        let (storage, sealer, index) = of_many_segments();
+        let dir = tempfile::tempdir().unwrap();
+        let cache = dir.path().join("of this repository");
+        fs::create_dir(&cache).unwrap();
+        for stranger in ["a note".to_owned(), "ab".repeat(32)] {
+            fs::write(cache.join(stranger), b"no segment").unwrap();
+        }
+        let live: BTreeSet<String> = index.segments.iter().map(|open| open.segment.name.to_string()).collect();
+        Index::load(&storage, &sealer, Some(&cache)).unwrap();
+        let mut copies: BTreeSet<String> = names_of_copies(&cache).into_iter().collect();
+        assert!(copies.remove("a note"), "what is no copy is left alone");
+        assert_eq!(copies, live);
+        for (_, bytes) in storage.files().iter_mut().filter(|(name, _)| name.starts_with("index/")) {
+            bytes.fill(0);
+        }
+        let (index, problems) = Index::load(&storage, &sealer, Some(&cache)).unwrap();
+        assert_eq!((problems, index.segments.len()), (vec![], live.len()), "nothing else was read");
+        assert!((0..200 * SEGMENT_CHUNKS).all(|n| index.contains(&id(n), &|_| true).unwrap()));
     }
 
     #[test]

@@ -400,13 +400,23 @@ mod tests {
         let secret = Secret::random().unwrap();
         Slot::new(Unlock::Open, &secret, Cipher::default(), config().to_line()).unwrap().write(&storage).unwrap();
         assert_eq!(read_slots(&storage).map(|(slots, problems)| (slots.len(), problems.len())).unwrap(), (1, 0));
+        storage.put("keys/what a person put there", b"").unwrap();
         let first = storage.files().keys().next().unwrap().clone();
+        let whole = storage.files()[&first].clone();
+        let are_whole = || {
+            let copies = slot_copies(&storage).unwrap();
+            let is_whole = |(_, text): &SlotCopy| text.as_ref() == Some(&whole);
+            copies.iter().map(|copies| copies.each_ref().map(is_whole)).collect::<Vec<_>>()
+        };
+        assert_eq!(are_whole(), vec![[true; 2]]);
         storage.files().get_mut(&first).unwrap()[40] ^= 1;
         let (slots, problems) = read_slots(&storage).unwrap();
         assert_eq!((slots.len(), problems[0].file.as_str()), (1, first.as_str()));
+        assert_eq!(are_whole(), vec![[false, true]]);
         storage.files().remove(&first);
         let (slots, problems) = read_slots(&storage).unwrap();
         assert_eq!((slots.len(), problems[0].file.as_str()), (1, first.as_str()));
+        assert_eq!(are_whole(), vec![[false, true]]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Damage that a prune meets: it must not make it worse.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, io};
 
 use heirloom_store::Prefix;
 
@@ -132,31 +132,90 @@ fn what_could_be_read_before_can_be_read_after() {
     assert!(refused > 0 && around > 0, "{refused} refused, {around} went on around the damage");
 }
 
-/// Who was at work keeps what is unknown; of a forgotten snapshot that cannot be read the rest is known.
+/// Beside somebody it tells what is not his.
 #[test]
-fn damage_to_what_is_forgotten_hinders_no_prune_beside_somebody() {
+fn a_forgotten_tree_that_cannot_be_read_hinders_no_prune_beside_somebody() {
     let story = Story::new(&OPTIONS);
     let before = story.after_forgetting();
     let mut around = 0;
-    for pack in packs(&before) {
-        let mut files = before.clone();
-        files.get_mut(&pack).unwrap()[64..].iter_mut().for_each(|byte| *byte ^= 0x55);
-        let storage = storage_of(&files);
-        let repository = open(&storage);
-        let reads = |(snapshot, _): &(Snapshot, Folder)| {
-            let reader = repository.read(snapshot);
-            reader.is_ok_and(|reader| reader.entries(&Prefix::all()).all(|entry| entry.is_ok()))
-        };
-        if story.kept.iter().all(reads) && repository.plan_prune(&thorough(), &[], &go_on).is_ok() {
-            let could_be = readable(&repository, &story.kept);
-            let _other = open(&storage).edit("third", None).unwrap();
-            prune(&repository, &thorough());
-            let can_be = readable(&open(&storage), &story.kept);
-            assert!(can_be.is_superset(&could_be), "{pack}: {:?} are lost", could_be.difference(&can_be));
-            around += 1;
+    for pack in packs(&before).into_iter().filter(|pack| before[pack].len() < 10_000) {
+        for at in (64..before[&pack].len()).step_by(10) {
+            let mut files = before.clone();
+            files.get_mut(&pack).unwrap()[at] ^= 0x55;
+            let storage = storage_of(&files);
+            let repository = open(&storage);
+            let reads = |(snapshot, _): &(Snapshot, Folder)| {
+                let reader = repository.read(snapshot);
+                reader.is_ok_and(|reader| reader.entries(&Prefix::all()).all(|entry| entry.is_ok()))
+            };
+            if story.kept.iter().all(reads) && !story.forgotten.iter().all(reads) {
+                let could_be = readable(&repository, &story.kept);
+                let _other = repository.edit("third", None).unwrap();
+                prune(&open(&storage), &thorough());
+                let can_be = readable(&open(&storage), &story.kept);
+                assert!(can_be.is_superset(&could_be), "{pack}: {:?} are lost", could_be.difference(&can_be));
+                around += 1;
+            }
         }
     }
     assert!(around > 3, "{around}");
+}
+
+/// A disk on which one file cannot be read.
+struct BadSectors {
+    disk: MemoryStorage,
+    file: String,
+}
+
+impl Storage for BadSectors {
+    fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.disk.put(name, content)
+    }
+
+    fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        if name == self.file { Err(io::Error::other("input/output error")) } else { self.disk.read(name, offset, len) }
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
+        self.disk.list(folder)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn delete(&self, name: &str) -> io::Result<()> {
+        self.disk.delete(name)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The disk may read it again tomorrow.
+#[test]
+fn what_the_disk_does_not_read_is_no_damage_and_stays() {
+    let story = Story::new(&OPTIONS);
+    let before = story.after_forgetting();
+    let mut refused = 0;
+    for pack in packs(&before) {
+        let disk = MemoryStorage::default();
+        *disk.files() = before.clone();
+        let disk = Arc::new(BadSectors { disk, file: pack.clone() });
+        match open(&disk).prune(&thorough(), &go_on) {
+            Ok(outcome) => assert_eq!(outcome.damaged_packs, 0, "{pack} was not read"),
+            Err(error) => {
+                assert!(!error.is_damage(), "{pack}: {error}");
+                assert!(disk.disk.files().contains_key(&pack));
+                refused += 1;
+            }
+        }
+        let storage = storage_of(&disk.disk.files());
+        end_sessions(&open(&storage));
+        assert_whole(&open(&storage), &story.kept, &pack);
+    }
+    assert!(refused > 3, "{refused}");
 }
 
 /// Its name says other bytes: no segment may call it whole.
@@ -166,13 +225,15 @@ fn of_packs_that_no_segment_names_a_damaged_one_is_told_and_stays_without() {
     let mut before = story.after_forgetting();
     before.retain(|name, _| !name.starts_with("index/"));
     let lavish = PruneOptions { max_unused: 9.0, ..PruneOptions::default() };
-    let mut told = 0;
+    let (mut told, mut gone) = (0, 0);
     for pack in packs(&before) {
         let mut files = before.clone();
         files.get_mut(&pack).unwrap()[100] ^= 1;
         let storage = storage_of(&files);
         let Ok(outcome) = open(&storage).prune(&lavish, &go_on) else { continue };
         if !storage.files().contains_key(&pack) {
+            assert_eq!(outcome.damaged_packs, 0, "{pack}: nothing needs it");
+            gone += 1;
             continue;
         }
         assert_eq!((outcome.damaged_packs, outcome.written_bytes), (1, 0), "{pack}");
@@ -180,5 +241,5 @@ fn of_packs_that_no_segment_names_a_damaged_one_is_told_and_stays_without() {
         assert!(problems.iter().all(|problem| problem.file == pack) && !problems.is_empty(), "{pack}: {problems:?}");
         told += 1;
     }
-    assert!(told > 3, "{told}");
+    assert!(told > 3 && gone > 0, "{told} told, {gone} gone");
 }

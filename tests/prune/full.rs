@@ -19,6 +19,8 @@ struct Quota {
     tells: bool,
     /// How many sessions were begun.
     sessions: AtomicUsize,
+    /// How often there was no room for what was to be written.
+    refused: AtomicUsize,
 }
 
 impl Quota {
@@ -33,7 +35,13 @@ impl Quota {
     fn of(files: &Files, free: u64, tells: bool) -> Arc<Quota> {
         let disk = MemoryStorage::default();
         *disk.files() = files.clone();
-        let quota = Quota { disk, bytes: AtomicU64::new(0), tells, sessions: AtomicUsize::new(0) };
+        let quota = Quota {
+            disk,
+            bytes: AtomicU64::new(0),
+            tells,
+            sessions: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+        };
         quota.leave_free(free);
         Arc::new(quota)
     }
@@ -56,6 +64,7 @@ impl Storage for Quota {
     fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
         // What is replaced is there until what replaces it is.
         if self.used() + content.len() as u64 > self.bytes.load(Relaxed) {
+            self.refused.fetch_add(1, Relaxed);
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.sessions.fetch_add(usize::from(name.starts_with("sessions/")), Relaxed);
@@ -162,6 +171,8 @@ fn what_there_is_no_room_to_write_anew_at_once_is_written_in_rounds() {
         prune(&repository, &thorough());
         assert_whole(&repository, &kept, &format!("{free} bytes free"));
         rounds.push(disk.sessions.load(Relaxed));
+        // Nothing is tried for which there is no room, where there is room for the least that is written at a time.
+        assert!(disk.refused.load(Relaxed) == 0 || free < 30_000, "{free} bytes free");
         let left = pack_bytes(&disk.files());
         assert!(left <= undisturbed + undisturbed / 10, "{free} bytes free: {left} are left, not {undisturbed}");
     }

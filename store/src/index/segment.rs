@@ -547,6 +547,107 @@ mod tests {
             .unwrap();
     }
 
+    /// Four packs of 1000 chunks each, of which the second is left out, by two ways.
+    #[test]
+    fn builders_that_are_joined_and_cut_keep_each_chunk_in_its_pack() {
+        let pack = |first: u64| SegmentPack { name: FileHash::of(&first.to_le_bytes()), len: first };
+        let builder_of = |firsts: [u64; 2]| {
+            let mut builder = SegmentBuilder::default();
+            firsts.iter().for_each(|&first| builder.add_pack(pack(first), &directory((first..first + 1000).map(id))));
+            builder
+        };
+        let mut cut = builder_of([0, 1000]);
+        assert!(!cut.is_empty() && cut.ids().count() == 2000);
+        cut.append(builder_of([2000, 3000]));
+        let whole = Segment::from_payload(FileHash([4; 32]), builder_of([0, 1000]).payload(), None).unwrap();
+        let mut adopted = SegmentBuilder::default();
+        assert!(adopted.is_empty());
+        adopted.adopt(&whole, |pack| pack.len != 1000).unwrap();
+        adopted.append(builder_of([2000, 3000]));
+        cut.retain_packs(|pack| pack.len != 1000);
+        for builder in [cut, adopted] {
+            assert_eq!(builder.packs(), [pack(0), pack(2000), pack(3000)]);
+            let segment = Segment::from_payload(FileHash([5; 32]), builder.payload(), None).unwrap();
+            assert_eq!((segment.entry_count, segment.superseded.len()), (3000, 0));
+            for n in 0..4000 {
+                let mut found = Vec::new();
+                segment.find(&id(n), &mut |number, entry| found.push((number, entry))).unwrap();
+                let Some(&(number, entry)) = found.first() else {
+                    assert!((1000..2000).contains(&n), "{n} is lost");
+                    continue;
+                };
+                let of = segment.packs[entry.pack as usize].len;
+                assert_eq!((found.len(), of, u64::from(entry.ordinal)), (1, n / 1000 * 1000, n % 1000));
+                let base = (n % 5 == 4).then(|| id(1_000_000 + n % 1000));
+                assert_eq!((segment.base_of(number), entry.kind()), (base, Some(ChunkKind::Data)), "{n}");
+                assert!(segment.lets_find(number, &entry.id));
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_says_what_its_chunk_is() {
+        for kind in [ChunkKind::Data, ChunkKind::Node, ChunkKind::List] {
+            let mut directory = directory((0..5).map(id));
+            directory.frames.iter_mut().for_each(|frame| frame.kind = kind);
+            let mut builder = SegmentBuilder::default();
+            builder.add_pack(SegmentPack { name: FileHash([1; 32]), len: 1 }, &directory);
+            let segment = Segment::from_payload(FileHash([1; 32]), builder.payload(), None).unwrap();
+            segment.for_each(&mut |_, entry| assert_eq!(entry.kind(), Some(kind))).unwrap();
+        }
+        let entry = SegmentEntry { id: id(0), pack: 0, ordinal: 0, size_class: 0, flags: 1 };
+        assert_eq!(entry.kind(), None);
+    }
+
+    #[test]
+    fn all_places_of_a_chunk_are_found_in_however_many_blocks() {
+        let mut builder = SegmentBuilder::default();
+        for n in 0..600u64 {
+            let pack = SegmentPack { name: FileHash::of(&n.to_le_bytes()), len: n };
+            builder.add_pack(pack, &directory([id(1), id(2 + n)].into_iter()));
+        }
+        let segment = Segment::from_payload(FileHash([1; 32]), builder.payload(), None).unwrap();
+        let mut found = places(&segment, &id(1));
+        found.sort_unstable();
+        assert_eq!(found, (0..600).map(|n| (n, 0)).collect::<Vec<_>>());
+    }
+
+    /// The tables end anywhere in a block.
+    #[test]
+    fn a_segment_of_any_number_of_packs_is_read() {
+        for packs in 1..600u64 {
+            let mut builder = SegmentBuilder::default();
+            for n in 0..packs {
+                let pack = SegmentPack { name: FileHash::of(&n.to_le_bytes()), len: n };
+                let count = if n == 0 { 171 } else { 0 };
+                builder.add_pack(pack, &directory((0..count).map(id)));
+            }
+            let segment = Segment::from_payload(FileHash([1; 32]), builder.payload(), None).unwrap();
+            assert_eq!(places(&segment, &id(170)), [(0, 170)], "{packs} packs");
+        }
+    }
+
+    #[test]
+    fn counts_that_do_not_fit_together_are_refused() {
+        let whole = segment(300, None).payload.read(0, FIXED_LEN).unwrap();
+        let refused = |bytes: &[u8]| Segment::from_payload(FileHash([1; 32]), bytes.to_vec(), None).unwrap_err();
+        let do_not_fit = |bytes: &[u8]| refused(bytes).to_string().contains("its counts do not fit together");
+        assert!(!do_not_fit(&whole), "its tables are missing");
+        // Of the filter and of the entries, and what is always 0.
+        for at in [20, 24, 28] {
+            let mut bytes = whole.clone();
+            bytes[at] += 1;
+            assert!(do_not_fit(&bytes), "{at}");
+        }
+        let of_entries = |count: u64| {
+            let filter = (count * FILTER_BITS_PER_ENTRY).div_ceil(8 * FILTER_BLOCK_LEN as u64) as u32;
+            let blocks = count.div_ceil(BLOCK_ENTRIES as u64) as u32;
+            let counts: Vec<u8> = [0, 0, 0, filter, blocks, 0].into_iter().flat_map(u32::to_le_bytes).collect();
+            [&count.to_le_bytes(), counts.as_slice()].concat()
+        };
+        assert!(!do_not_fit(&of_entries(MAX_ENTRIES)) && do_not_fit(&of_entries(MAX_ENTRIES + 1)));
+    }
+
     #[test]
     fn a_damaged_copy_is_not_used() {
         let dir = tempfile::tempdir().unwrap();
@@ -563,7 +664,8 @@ mod tests {
 
     #[test]
     fn size_classes_grow_with_lengths() {
-        assert_eq!([0, 1, 2, 8, 9, 16, 65_536].map(size_class), [0, 0, 8, 24, 25, 32, 128]);
+        assert_eq!([0, 1, 2, 3, 4, 5, 6, 7].map(size_class), [0, 0, 8, 12, 16, 18, 20, 22]);
+        assert_eq!([8, 9, 16, 65_536].map(size_class), [24, 25, 32, 128]);
         assert!((0..200_000).map(size_class).is_sorted());
         for len in 8..200_000u64 {
             assert!(class_len(size_class(len)).abs_diff(len) <= len / 8, "{len}");

@@ -172,6 +172,9 @@ mod tests {
     fn the_least_needed_is_moved_first_and_what_is_all_needed_never() {
         let uses = [pack_of(1, 900), pack_of(2, LEN), pack_of(4, 400), pack_of(3, 400), pack_of(5, 0)];
         assert_eq!(planned(&uses, false, None, &all_unused()), (vec![5], vec![3, 4, 1], false));
+        let mut long = pack_of(6, 1000);
+        long.pack.len = 10 * LEN;
+        assert_eq!(planned(&[pack_of(1, 900), long], false, None, &all_unused()).1, [6, 1], "a tenth of it is needed");
         let summary = Plan::of(&mut uses.to_vec(), false, None, &all_unused()).summary;
         let expected = PrunePlan {
             packs: 5,
@@ -189,7 +192,7 @@ mod tests {
     #[test]
     fn no_more_is_moved_than_the_limits_ask_for() {
         // 2000 bytes are needed.
-        let uses = [pack_of(1, 500), pack_of(2, 500), pack_of(3, LEN)];
+        let uses = [pack_of(1, 500), pack_of(2, 500), pack_of(3, LEN), pack_of(4, 0)];
         let within = |max_unused, max_rewrite| planned(&uses, false, None, &PruneOptions { max_unused, max_rewrite }).1;
         assert_eq!(within(0.5, None), [0u8; 0], "1000 may stay");
         assert_eq!(within(0.49, None), [1]);
@@ -199,9 +202,9 @@ mod tests {
         assert_eq!(within(0.0, Some(500)), [1]);
         assert_eq!(within(0.0, Some(1000)), [1, 2]);
         let in_room = |room| planned(&uses, false, Some(room), &all_unused());
-        assert_eq!(in_room(499), (vec![], vec![], true));
-        assert_eq!(in_room(500), (vec![], vec![1], true));
-        assert_eq!(in_room(1000), (vec![], vec![1, 2], false));
+        assert_eq!(in_room(499), (vec![4], vec![], true));
+        assert_eq!(in_room(500), (vec![4], vec![1], true));
+        assert_eq!(in_room(1000), (vec![4], vec![1, 2], false));
     }
 
     #[test]
