@@ -28,6 +28,16 @@ fn packs(files: &Files) -> Vec<String> {
     files.keys().filter(|name| name.starts_with("packs/")).cloned().collect()
 }
 
+/// Adds a snapshot that shares nothing with others, and forgets it.
+fn and_one_more_that_is_forgotten(files: &Files) -> (Files, Snapshot) {
+    let disk = storage_of(files);
+    let folder = folder_of((0..20).map(|n| (format!("of its own/{n}"), noise(600 + n, 500), 0)));
+    let snapshot = back_up(&open(&disk), &Kept::new(), "another", &folder, 8).unwrap();
+    open(&disk).forget(std::slice::from_ref(&snapshot)).unwrap();
+    let files = disk.files().clone();
+    (files, snapshot)
+}
+
 #[test]
 fn of_two_copies_the_rotten_one_is_not_kept_alone() {
     let storage = Arc::new(MemoryStorage::default());
@@ -136,21 +146,17 @@ fn what_could_be_read_before_can_be_read_after() {
 #[test]
 fn a_forgotten_tree_that_cannot_be_read_hinders_no_prune_beside_somebody() {
     let story = Story::new(&OPTIONS);
-    let disk = storage_of(&story.after_forgetting());
-    let before = packs(&disk.files());
-    let folder = folder_of((0..20).map(|n| (format!("of its own/{n}"), noise(600 + n, 500), 0)));
-    let alike = back_up(&open(&disk), &Kept::new(), "alike", &folder, 8).unwrap();
-    open(&disk).forget(std::slice::from_ref(&alike)).unwrap();
-    let files = disk.files().clone();
+    let before = story.after_forgetting();
+    let (files, other) = and_one_more_that_is_forgotten(&before);
     let mut unreadable = 0;
-    for pack in packs(&files).into_iter().filter(|pack| !before.contains(pack)) {
+    for pack in packs(&files).into_iter().filter(|pack| !before.contains_key(pack)) {
         let disk = storage_of(&files);
         disk.files().get_mut(&pack).unwrap()[64..].fill(0x55);
         let repository = open(&disk);
-        let reader = repository.read(&alike);
+        let reader = repository.read(&other);
         let is_read = reader.is_ok_and(|reader| reader.entries(&Prefix::all()).all(|entry| entry.is_ok()));
         unreadable += u32::from(!is_read);
-        let _other = repository.edit("third", None).unwrap();
+        let _somebody = repository.edit("third", None).unwrap();
         let outcome = prune(&open(&disk), &thorough());
         assert!(outcome.waiting_packs > 0, "{pack}: {outcome:?}");
         for (snapshot, folder) in &story.kept {
@@ -221,7 +227,7 @@ fn what_the_disk_does_not_read_is_no_damage_and_stays() {
 #[test]
 fn of_packs_that_no_segment_names_a_damaged_one_is_told_and_stays_without() {
     let story = Story::new(&OPTIONS);
-    let mut before = story.after_forgetting();
+    let (mut before, _) = and_one_more_that_is_forgotten(&story.after_forgetting());
     before.retain(|name, _| !name.starts_with("index/"));
     let lavish = PruneOptions { max_unused: 9.0, ..PruneOptions::default() };
     let (mut told, mut gone) = (0, 0);
