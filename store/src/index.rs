@@ -547,11 +547,20 @@ pub(crate) fn list_by_digits(storage: &dyn Storage, folder: &str) -> Result<Hash
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::VecDeque,
+        io,
+        sync::{
+            Mutex,
+            atomic::{AtomicUsize, Ordering::Relaxed},
+        },
+    };
+
     use super::*;
     use crate::{
         codec::Encoding,
         id::RepositoryId,
-        pack::{ChunkKind, Directory, Frame, PackedChunk, pack_file},
+        pack::{ChunkKind, Directory, Frame, NewFrame, PackBuilder, PackedChunk, pack_file},
         seal::Cipher,
         storage::MemoryStorage,
     };
@@ -585,6 +594,89 @@ mod tests {
             index.write_segment(&storage, &sealer, None, segment).unwrap();
         }
         (storage, sealer, index)
+    }
+
+    /// A repository whose `index/` is listed in these ways before it is as it is.
+    struct Shifting {
+        disk: MemoryStorage,
+        lists: Mutex<VecDeque<Vec<(String, u64)>>>,
+        listed: AtomicUsize,
+    }
+
+    impl Storage for Shifting {
+        fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
+            self.disk.put(name, content)
+        }
+
+        fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+            self.disk.read(name, offset, len)
+        }
+
+        fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
+            if folder != INDEX_FOLDER {
+                return self.disk.list(folder);
+            }
+            self.listed.fetch_add(1, Relaxed);
+            self.lists.lock().unwrap().pop_front().map_or_else(|| self.disk.list(folder), Ok)
+        }
+
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            self.disk.rename(from, to)
+        }
+
+        fn delete(&self, name: &str) -> io::Result<()> {
+            self.disk.delete(name)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_index_that_a_prune_overtakes_is_listed_again_and_no_other() {
+        let sealer = Sealer::new(Cipher::default(), RepositoryId([7; 16]), [9; 32]);
+        let (disk, mut index) = (MemoryStorage::default(), Index::default());
+        index.write_segment(&disk, &sealer, None, segment_of(&disk, 0)).unwrap();
+        let old = disk.list(INDEX_FOLDER).unwrap();
+        let old_bytes = disk.files()[&format!("{INDEX_FOLDER}/{}", old[0].0)].clone();
+        // In its place one that names another pack.
+        disk.delete(&format!("{INDEX_FOLDER}/{}", old[0].0)).unwrap();
+        disk.files().retain(|name, _| !name.starts_with("packs/"));
+        let mut pack = PackBuilder::new(&sealer, FileKind::DataPack, 0).unwrap();
+        let (kind, chunks) = (ChunkKind::Data, [(id(1), 5)]);
+        pack.add(&NewFrame { encoding: Encoding::Raw, kind, base: None, chunks: &chunks, encoded: b"chunk" });
+        let (bytes, directory) = pack.finish().unwrap();
+        let new_pack = FileHash::of(&bytes);
+        disk.put(&pack_file(&new_pack), &bytes).unwrap();
+        let mut segment = SegmentBuilder::default();
+        segment.add_pack(SegmentPack { name: new_pack, len: bytes.len() as u64 }, &directory);
+        Index::default().write_segment(&disk, &sealer, None, segment).unwrap();
+        let new = disk.list(INDEX_FOLDER).unwrap();
+        disk.put(&format!("{INDEX_FOLDER}/{}", old[0].0), &old_bytes).unwrap();
+
+        let load = |lists: &[&Vec<(String, u64)>]| {
+            let lists = Mutex::new(lists.iter().map(|&list| list.clone()).collect());
+            let shifting = Shifting { disk: storage_like(&disk), lists, listed: AtomicUsize::new(0) };
+            let (index, problems) = Index::load(&shifting, &sealer, None).unwrap();
+            let named: Vec<FileHash> = index.named_packs().into_keys().collect();
+            (named, problems.len(), shifting.listed.into_inner())
+        };
+        let old_pack = FileHash::of(&0u32.to_le_bytes());
+        let none = Vec::new();
+        assert_eq!(load(&[&new, &none]), (vec![new_pack], 0, 1), "nothing is missing");
+        assert_eq!(load(&[&old, &new, &new]), (vec![new_pack], 0, 3), "a pack was missing");
+        assert_eq!(load(&[&none, &new, &new]), (vec![new_pack], 0, 3), "a pack was not named");
+        assert_eq!(load(&[&none, &none]), (vec![], 0, 2), "none names it, and that does not change");
+        let changing: Vec<&Vec<_>> = [&old, &none].into_iter().cycle().take(2 * LOADS_MAX + 9).collect();
+        let (named, _, listed) = load(&changing);
+        assert_eq!((named, listed), (vec![old_pack], 2 * LOADS_MAX - 1), "at some time it is what it is");
+    }
+
+    fn storage_like(disk: &MemoryStorage) -> MemoryStorage {
+        let copy = MemoryStorage::default();
+        *copy.files() = disk.files().clone();
+        copy
     }
 
     #[test]
