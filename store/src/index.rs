@@ -560,7 +560,7 @@ mod tests {
     use crate::{
         codec::Encoding,
         id::RepositoryId,
-        pack::{ChunkKind, Directory, Frame, NewFrame, PackBuilder, PackedChunk, pack_file},
+        pack::{Base, ChunkKind, Directory, Frame, NewFrame, PackBuilder, PackedChunk, pack_file},
         seal::Cipher,
         storage::MemoryStorage,
     };
@@ -811,5 +811,57 @@ mod tests {
         assert_eq!(left(&index), [false, false, true]);
         index.segments.push(open(&index));
         assert_eq!(left(&index), [false; 3], "it is named");
+    }
+
+    #[test]
+    fn what_is_doomed_is_read_where_there_is_nothing_else_and_counts_for_nothing() {
+        let storage = MemoryStorage::default();
+        let mut twice = segment_of(&storage, 0);
+        twice.append(segment_of(&storage, 1));
+        let (packs, payload) = (twice.packs().to_vec(), twice.payload());
+        let in_both = id(5);
+        for doomed in [0, 1] {
+            let mut index =
+                Index { packs: packs.iter().map(|pack| (pack.name, pack.len)).collect(), ..Index::default() };
+            index.doomed.insert(packs[doomed].name);
+            let open = index.open_segment(Segment::from_payload(UNLISTED, payload.clone(), None).unwrap());
+            index.segments.push(open);
+            let places: Vec<SegmentPack> = index.places(&in_both).unwrap().iter().map(|place| place.pack).collect();
+            assert_eq!(places, [packs[1 - doomed], packs[doomed]]);
+            assert!(index.contains(&in_both, &|_| true).unwrap() && index.reads(&in_both).unwrap());
+            let only_in = id(if doomed == 0 { 0 } else { SEGMENT_CHUNKS });
+            assert!(!index.contains(&only_in, &|_| true).unwrap() && index.reads(&only_in).unwrap());
+            index.drop_packs(&HashSet::from([packs[doomed].name]));
+            assert!(!index.reads(&only_in).unwrap() && index.places(&in_both).unwrap().len() == 1);
+        }
+    }
+
+    /// Each chunk of a chain is a delta against the next; `last` is what the last is against.
+    fn chain(deltas: u32, last: Option<ChunkId>) -> Index {
+        let mut directory = Directory::default();
+        for n in 0..=deltas {
+            let base = if n < deltas { Some(id(n + 1)) } else { last };
+            let encoding = if base.is_some() { Encoding::Delta } else { Encoding::Raw };
+            let base = base.map(|id| Base { id, version: 1 });
+            let kind = ChunkKind::Data;
+            directory.frames.push(Frame { encoding, kind, offset: 0, sealed_len: 4, decoded_len: 4, base });
+            directory.chunks.push(PackedChunk { id: id(n), frame: n, offset: 0, len: 4 });
+        }
+        let pack = SegmentPack { name: FileHash([1; 32]), len: 4 };
+        let mut builder = SegmentBuilder::default();
+        builder.add_pack(pack, &directory);
+        let mut index = Index { packs: HashMap::from([(pack.name, pack.len)]), ..Index::default() };
+        let open = index.open_segment(Segment::from_payload(UNLISTED, builder.payload(), None).unwrap());
+        index.segments.push(open);
+        index
+    }
+
+    #[test]
+    fn a_delta_counts_while_its_base_does_and_a_ring_of_them_never() {
+        let is_there = |index: Index| index.contains(&id(0), &|_| true).unwrap();
+        assert!(is_there(chain(0, None)) && is_there(chain(1, None)) && is_there(chain(DELTA_MAX_DEPTH, None)));
+        assert!(!is_there(chain(DELTA_MAX_DEPTH + 1, None)), "longer ones are not written");
+        assert!(!is_there(chain(3, Some(id(99)))), "the base of the last is nowhere");
+        assert!(!is_there(chain(0, Some(id(0)))) && !is_there(chain(1, Some(id(0)))), "a ring");
     }
 }
