@@ -596,11 +596,13 @@ mod tests {
         (storage, sealer, index)
     }
 
-    /// A repository whose `index/` is listed in these ways before it is as it is.
+    /// A repository whose `index/` is listed in these ways before it is as it is, and of which a file may not be read.
+    #[derive(Default)]
     struct Shifting {
         disk: MemoryStorage,
         lists: Mutex<VecDeque<Vec<(String, u64)>>>,
         listed: AtomicUsize,
+        unread: Mutex<Option<(String, io::ErrorKind)>>,
     }
 
     impl Storage for Shifting {
@@ -609,7 +611,10 @@ mod tests {
         }
 
         fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-            self.disk.read(name, offset, len)
+            match &*self.unread.lock().unwrap() {
+                Some((file, kind)) if file == name => Err((*kind).into()),
+                _ => self.disk.read(name, offset, len),
+            }
         }
 
         fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
@@ -643,21 +648,15 @@ mod tests {
         // In its place one that names another pack.
         disk.delete(&format!("{INDEX_FOLDER}/{}", old[0].0)).unwrap();
         disk.files().retain(|name, _| !name.starts_with("packs/"));
-        let mut pack = PackBuilder::new(&sealer, FileKind::DataPack, 0).unwrap();
-        let (kind, chunks) = (ChunkKind::Data, [(id(1), 5)]);
-        pack.add(&NewFrame { encoding: Encoding::Raw, kind, base: None, chunks: &chunks, encoded: b"chunk" });
-        let (bytes, directory) = pack.finish().unwrap();
-        let new_pack = FileHash::of(&bytes);
-        disk.put(&pack_file(&new_pack), &bytes).unwrap();
-        let mut segment = SegmentBuilder::default();
-        segment.add_pack(SegmentPack { name: new_pack, len: bytes.len() as u64 }, &directory);
+        let segment = segment_of_one_chunk(&disk, &sealer);
+        let new_pack = segment.packs()[0].name;
         Index::default().write_segment(&disk, &sealer, None, segment).unwrap();
         let new = disk.list(INDEX_FOLDER).unwrap();
         disk.put(&format!("{INDEX_FOLDER}/{}", old[0].0), &old_bytes).unwrap();
 
         let load = |lists: &[&Vec<(String, u64)>]| {
             let lists = Mutex::new(lists.iter().map(|&list| list.clone()).collect());
-            let shifting = Shifting { disk: storage_like(&disk), lists, listed: AtomicUsize::new(0) };
+            let shifting = Shifting { disk: storage_like(&disk), lists, ..Shifting::default() };
             let (index, problems) = Index::load(&shifting, &sealer, None).unwrap();
             let named: Vec<FileHash> = index.named_packs().into_keys().collect();
             (named, problems.len(), shifting.listed.into_inner())
@@ -671,6 +670,47 @@ mod tests {
         let changing: Vec<&Vec<_>> = [&old, &none].into_iter().cycle().take(2 * LOADS_MAX + 9).collect();
         let (named, _, listed) = load(&changing);
         assert_eq!((named, listed), (vec![old_pack], 2 * LOADS_MAX - 1), "at some time it is what it is");
+    }
+
+    /// A segment of a pack that is one.
+    fn segment_of_one_chunk(disk: &MemoryStorage, sealer: &Sealer) -> SegmentBuilder {
+        let mut pack = PackBuilder::new(sealer, FileKind::DataPack, 0).unwrap();
+        let (kind, chunks) = (ChunkKind::Data, [(id(1), 5)]);
+        pack.add(&NewFrame { encoding: Encoding::Raw, kind, base: None, chunks: &chunks, encoded: b"chunk" });
+        let (bytes, directory) = pack.finish().unwrap();
+        let name = FileHash::of(&bytes);
+        disk.put(&pack_file(&name), &bytes).unwrap();
+        let mut segment = SegmentBuilder::default();
+        segment.add_pack(SegmentPack { name, len: bytes.len() as u64 }, &directory);
+        segment
+    }
+
+    /// A prune deletes them at any moment.
+    #[test]
+    fn of_packs_that_no_segment_names_what_is_gone_is_no_problem_and_what_is_not_read_is_one() {
+        let sealer = Sealer::new(Cipher::default(), RepositoryId([7; 16]), [9; 32]);
+        let shifting = Shifting::default();
+        let name = segment_of_one_chunk(&shifting.disk, &sealer).packs()[0].name;
+        let unread = |kind: Option<io::ErrorKind>| {
+            *shifting.unread.lock().unwrap() = kind.map(|kind| (pack_file(&name), kind));
+        };
+        let load = || Index::load(&shifting, &sealer, None);
+        unread(Some(io::ErrorKind::NotFound));
+        let (index, problems) = load().unwrap();
+        assert_eq!((index.packs().count(), problems), (0, vec![]));
+        unread(Some(io::ErrorKind::PermissionDenied));
+        assert_eq!(load().unwrap().1.len(), 1);
+        let verified = |kind| {
+            unread(None);
+            let (mut index, problems) = load().unwrap();
+            assert_eq!((index.unlisted_packs().len(), problems), (1, vec![]));
+            unread(kind);
+            let problems = index.verify_unlisted(&shifting, |_| true);
+            (problems.map(|problems| problems.len()).ok(), index.unlisted_packs().len())
+        };
+        assert_eq!(verified(None), (Some(0), 1));
+        assert_eq!(verified(Some(io::ErrorKind::NotFound)), (Some(0), 0));
+        assert_eq!(verified(Some(io::ErrorKind::PermissionDenied)), (None, 1));
     }
 
     fn storage_like(disk: &MemoryStorage) -> MemoryStorage {
