@@ -18,6 +18,7 @@ use crate::support::{
     Files,
     beside::{Moments, beside},
     check_all,
+    disks::BadSectors,
     faulty_storage::{Fault, FaultyStorage, Torn},
     go_on, make_small, noise, storage_of,
 };
@@ -339,6 +340,31 @@ fn a_repository_with_the_same_files_brings_those_back() {
             let (after, report) = story.repaired(&files, Some(&other), target);
             assert_eq!(story.state(&after), "whole whole clean", "{target}, {damage:?}");
             assert!(report.done.iter().any(|mended| mended.step == RepairStep::Refill));
+        }
+    }
+}
+
+/// It may read it again tomorrow, or on another computer.
+#[test]
+fn what_the_disk_does_not_read_is_lost_to_no_repair() {
+    for parity in [false, true] {
+        let story = Story::new(parity);
+        for file in story.files.keys() {
+            let disk = Arc::new(BadSectors::new(&story.files, file));
+            let context = format!("{file}, parity {parity}");
+            let repaired = Repository::open(disk.clone(), Unlock::Open, None)
+                .and_then(|repository| repair(&repository, &RepairOptions::default(), &go_on));
+            let after = disk.files();
+            match repaired {
+                // A sidecar can be made anew; nobody reads the reserve.
+                Ok(_) => assert!(file.starts_with("parity/") || file == "reserve", "{context}"),
+                Err(error) => {
+                    assert!(!error.is_damage() && error.to_string().contains(file), "{context}: {error}");
+                    assert!(after == story.files, "{context}: something was changed");
+                }
+            }
+            assert_nothing_gone(&story.files, &after, &context);
+            assert_eq!(story.state(&after), "whole whole clean", "{context}");
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Damage that a prune meets: it must not make it worse.
 
-use std::{collections::BTreeSet, io};
+use std::collections::BTreeSet;
 
 use heirloom_store::Prefix;
 
 use super::*;
+use crate::support::disks::BadSectors;
 
 /// The files that can be read, by snapshot.
 fn readable(repository: &Repository, kept: &Kept) -> BTreeSet<(i64, String)> {
@@ -166,61 +167,34 @@ fn a_forgotten_tree_that_cannot_be_read_hinders_no_prune_beside_somebody() {
     assert!(unreadable > 0, "its tree lies in packs of its own");
 }
 
-/// A disk on which one file cannot be read.
-struct BadSectors {
-    disk: MemoryStorage,
-    file: String,
-}
-
-impl Storage for BadSectors {
-    fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        self.disk.put(name, content)
-    }
-
-    fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        if name == self.file { Err(io::Error::other("input/output error")) } else { self.disk.read(name, offset, len) }
-    }
-
-    fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
-        self.disk.list(folder)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn delete(&self, name: &str) -> io::Result<()> {
-        self.disk.delete(name)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// The disk may read it again tomorrow.
 #[test]
 fn what_the_disk_does_not_read_is_no_damage_and_stays() {
     let story = Story::new(&OPTIONS);
-    let before = story.after_forgetting();
-    let mut refused = 0;
+    let shared = story.after_forgetting();
+    let (before, _) = and_one_more_that_is_forgotten(&shared);
+    let (mut refused, mut refused_for_forgotten) = (0, 0);
     for pack in packs(&before) {
-        let disk = MemoryStorage::default();
-        *disk.files() = before.clone();
-        let disk = Arc::new(BadSectors { disk, file: pack.clone() });
+        // Only beside somebody is a forgotten tree read.
+        if !shared.contains_key(&pack) {
+            let disk = Arc::new(BadSectors::new(&before, &pack));
+            let _somebody = open(&disk).edit("third", None).unwrap();
+            refused_for_forgotten += u32::from(open(&disk).prune(&thorough(), &go_on).is_err());
+        }
+        let disk = Arc::new(BadSectors::new(&before, &pack));
         match open(&disk).prune(&thorough(), &go_on) {
             Ok(outcome) => assert_eq!(outcome.damaged_packs, 0, "{pack} was not read"),
             Err(error) => {
                 assert!(!error.is_damage(), "{pack}: {error}");
-                assert!(disk.disk.files().contains_key(&pack));
+                assert!(disk.files().contains_key(&pack));
                 refused += 1;
             }
         }
-        let storage = storage_of(&disk.disk.files());
+        let storage = storage_of(&disk.files());
         end_sessions(&open(&storage));
         assert_whole(&open(&storage), &story.kept, &pack);
     }
-    assert!(refused > 3, "{refused}");
+    assert!(refused > 3 && refused_for_forgotten > 0, "{refused}, {refused_for_forgotten}");
 }
 
 /// Its name says other bytes: no segment may call it whole.

@@ -1,4 +1,4 @@
-//! Disks that are whole, but poor: what FAT does not allow, and what a share forgets.
+//! Poor disks: what FAT does not allow, what a share forgets, and what cannot be read.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -170,6 +170,51 @@ impl Storage for SmbLike {
 
     fn delete(&self, name: &str) -> io::Result<()> {
         self.change("", |disk| disk.delete(name), io::ErrorKind::Interrupted)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A disk on which one file cannot be read.
+pub struct BadSectors {
+    disk: MemoryStorage,
+    file: String,
+}
+
+impl BadSectors {
+    pub fn new(files: &Files, file: &str) -> BadSectors {
+        let disk = MemoryStorage::default();
+        *disk.files() = files.clone();
+        BadSectors { disk, file: file.to_owned() }
+    }
+
+    /// What it holds.
+    pub fn files(&self) -> Files {
+        self.disk.files().clone()
+    }
+}
+
+impl Storage for BadSectors {
+    fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.disk.put(name, content)
+    }
+
+    fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        if name == self.file { Err(io::Error::other("input/output error")) } else { self.disk.read(name, offset, len) }
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
+        self.disk.list(folder)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn delete(&self, name: &str) -> io::Result<()> {
+        self.disk.delete(name)
     }
 
     fn sync(&self) -> io::Result<()> {
