@@ -150,10 +150,13 @@ impl<'a> Host<'a> {
             }
             let (code, payload) = match self.answer(link, name, &message) {
                 Ok(payload) => (0, payload),
+                // The phone has hung up in the middle of it: why stands before its end.
+                Err(Trouble::Io(error)) if is_hung_up(&error) => continue,
                 Err(Trouble::Io(error)) => return Err(error),
                 Err(Trouble::Status(code, payload)) => (code, payload),
             };
-            send(link, &Value::Array(vec!["DLMessageStatusResponse".into(), code.into(), "".into(), payload]))?;
+            let response = Value::Array(vec!["DLMessageStatusResponse".into(), code.into(), "".into(), payload]);
+            send(link, &response).or_else(|error| if is_hung_up(&error) { Ok(()) } else { Err(error) })?;
         }
     }
 
@@ -285,6 +288,10 @@ impl From<io::Error> for Trouble {
             _ => Trouble::Io(error),
         }
     }
+}
+
+fn is_hung_up(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 fn nothing() -> Value {
