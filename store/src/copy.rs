@@ -129,16 +129,8 @@ impl<'r> Copier<'r> {
     /// snapshot can be read.
     pub fn copy(&mut self, snapshot: &Snapshot, on_progress: OnProgress) -> Result<Copied> {
         match self.copy_now(snapshot, on_progress) {
-            Err(error) if error.is_damage() => self.require(snapshot).and(Err(error)),
+            Err(error) if error.is_damage() => self.source.core().require(&snapshot.id).and(Err(error)),
             other => other,
-        }
-    }
-
-    /// Fails if a snapshot is not in the source any more: that something of it is lost is no damage then.
-    fn require(&self, snapshot: &Snapshot) -> Result<()> {
-        match self.source.core().storage.has_file(&RecordKind::Snapshot.file(&snapshot.id)) {
-            Ok(false) => Err(Error::SnapshotGone { id: snapshot.id }),
-            _ => Ok(()),
         }
     }
 
@@ -237,7 +229,7 @@ impl<'r> Copier<'r> {
         transfer.store_window()?;
         let Transfer { writer, lost, lost_count, .. } = transfer;
         if lost_count > 0 {
-            self.require(snapshot)?;
+            self.source.core().require(&snapshot.id)?;
         }
         let lost_files = record.lost_files + lost_count;
         let problems = writer.problems().to_vec();

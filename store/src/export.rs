@@ -60,9 +60,24 @@ pub struct ExportStats {
 /// Writes every file of a snapshot to the folder `target`.
 ///
 /// # Errors
-/// [`Error::TargetExists`] if there is something else, [`Error::Target`] if the folder cannot be written. What is damaged in the repository is in
-/// [`ExportStats::problems`].
+/// [`Error::TargetExists`] if there is something else, [`Error::Target`] if the folder cannot be written, [`Error::SnapshotGone`] if the snapshot was forgotten and
+/// pruned meanwhile. What is damaged in the repository is in [`ExportStats::problems`].
 pub fn export(
+    reader: &SnapshotReader,
+    target: &Path,
+    options: &ExportOptions,
+    on_event: OnEvent,
+) -> Result<ExportStats> {
+    let exported = write_all(reader, target, options, on_event);
+    let is_damaged = exported.as_ref().map_or_else(Error::is_damage, |stats| !stats.problems.is_empty());
+    if is_damaged {
+        // Nobody who prunes waits for a reader.
+        reader.chunks.core.require(&reader.snapshot().id)?;
+    }
+    exported
+}
+
+fn write_all(
     reader: &SnapshotReader,
     target: &Path,
     options: &ExportOptions,

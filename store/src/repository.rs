@@ -16,7 +16,7 @@ use crate::{
     diff::Diff,
     editor::SnapshotEditor,
     error::{Error, Problem, Result},
-    id::{FileHash, RepositoryId},
+    id::{FileHash, RepositoryId, SnapshotId},
     index::{Index, SegmentBuilder, SegmentPack, list_packs},
     keys::{KEYS_FOLDER, Keys, RecoveryKey, Secret, Slot, SlotKind, Unlock, read_slots},
     parked::{Parked, parked_of},
@@ -338,6 +338,14 @@ impl Repository {
 }
 
 impl Core {
+    /// Fails if a snapshot is not in the repository any more: that something of it is lost is no damage then.
+    pub(crate) fn require(&self, snapshot: &SnapshotId) -> Result<()> {
+        match self.storage.has_file(&RecordKind::Snapshot.file(snapshot)) {
+            Ok(false) => Err(Error::SnapshotGone { id: *snapshot }),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn distrust(&self, pack: FileHash) {
         self.distrusted().insert(pack);
     }

@@ -8,10 +8,13 @@ use std::{
     },
 };
 
-use heirloom_store::{ExportOptions, Prefix, export};
+use heirloom_store::{Error, ExportOptions, Prefix, export};
 
 use super::*;
-use crate::support::folder::folder_at;
+use crate::support::{
+    beside::{Moments, beside},
+    folder::folder_at,
+};
 
 /// A disk that notes what it holds after each change.
 #[derive(Default)]
@@ -163,6 +166,42 @@ fn an_export_beside_a_prune_comes_out_exact() {
         .unwrap_or_else(|error| panic!("pace {pace}: {error}"));
         assert!(folder_at(&target) == *folder, "pace {pace}: other files came out");
     }
+}
+
+/// At any of its reads the snapshot is forgotten, and pruned.
+#[test]
+fn an_export_of_what_is_pruned_meanwhile_says_that_it_is_gone() {
+    let story = Story::new(&OPTIONS);
+    let (snapshot, folder) = &story.kept[0];
+    let (mut exact, mut gone) = (0, 0);
+    for at in (0..).step_by(2) {
+        let disk = storage_of(&story.files);
+        let (to, of) = (disk.clone(), snapshot.clone());
+        let forget = move || {
+            open(&to).forget(&[of]).unwrap();
+            prune(&open(&to), &thorough());
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("export");
+        let export =
+            |repository: &Repository| export(&repository.read(snapshot)?, &target, &ExportOptions::default(), &go_on);
+        let (outcome, came) = beside(&disk, Moments::Reads, at, export, forget);
+        match outcome {
+            Ok(stats) => {
+                assert!(stats.problems.is_empty() && folder_at(&target) == *folder, "before read {at}: {stats:?}");
+                exact += 1;
+            }
+            Err(Error::SnapshotGone { id }) => {
+                assert_eq!(id, snapshot.id);
+                gone += 1;
+            }
+            Err(error) => panic!("before read {at}: {error}"),
+        }
+        if came.is_none() {
+            break;
+        }
+    }
+    assert!(exact > 0 && gone > 3, "{exact} came out, {gone} were gone");
 }
 
 #[test]
