@@ -565,6 +565,10 @@ mod tests {
         storage::MemoryStorage,
     };
 
+    fn sealer() -> Sealer {
+        Sealer::new(Cipher::default(), RepositoryId([7; 16]), [9; 32])
+    }
+
     fn id(n: u32) -> ChunkId {
         ChunkId(*blake3::hash(&n.to_le_bytes()).as_bytes().first_chunk().unwrap())
     }
@@ -587,13 +591,33 @@ mod tests {
     /// 200 segments, many merged into others.
     fn of_many_segments() -> (MemoryStorage, Sealer, Index) {
         let storage = MemoryStorage::default();
-        let sealer = Sealer::new(Cipher::default(), RepositoryId([7; 16]), [9; 32]);
+        let sealer = sealer();
         let mut index = Index::default();
         for n in 0..200 {
             let segment = segment_of(&storage, n * SEGMENT_CHUNKS);
             index.write_segment(&storage, &sealer, None, segment).unwrap();
         }
         (storage, sealer, index)
+    }
+
+    /// The names of the segments that count.
+    fn live(index: &Index) -> BTreeSet<String> {
+        index.segments.iter().map(|open| open.segment.name.to_string()).collect()
+    }
+
+    /// How many chunks of [`of_many_segments`] are there.
+    fn found(index: &Index) -> u32 {
+        (0..200 * SEGMENT_CHUNKS).map(|n| u32::from(index.contains(&id(n), &|_| true).unwrap())).sum()
+    }
+
+    /// Knows that these packs are there, and nothing else.
+    fn of_packs(packs: &[SegmentPack]) -> Index {
+        Index { packs: packs.iter().map(|pack| (pack.name, pack.len)).collect(), ..Index::default() }
+    }
+
+    /// A segment that lies in no file.
+    fn open(index: &Index, payload: Vec<u8>) -> OpenSegment {
+        index.open_segment(Segment::from_payload(UNLISTED, payload, None).unwrap())
     }
 
     /// A repository whose `index/` is listed in these ways before it is as it is, and of which a file may not be read.
@@ -640,26 +664,26 @@ mod tests {
 
     #[test]
     fn an_index_that_a_prune_overtakes_is_listed_again_and_no_other() {
-        let sealer = Sealer::new(Cipher::default(), RepositoryId([7; 16]), [9; 32]);
-        let (disk, mut index) = (MemoryStorage::default(), Index::default());
-        index.write_segment(&disk, &sealer, None, segment_of(&disk, 0)).unwrap();
+        let sealer = sealer();
+        let shifting = Shifting::default();
+        let disk = &shifting.disk;
+        Index::default().write_segment(disk, &sealer, None, segment_of(disk, 0)).unwrap();
         let old = disk.list(INDEX_FOLDER).unwrap();
         let old_bytes = disk.files()[&format!("{INDEX_FOLDER}/{}", old[0].0)].clone();
         // In its place one that names another pack.
         disk.delete(&format!("{INDEX_FOLDER}/{}", old[0].0)).unwrap();
         disk.files().retain(|name, _| !name.starts_with("packs/"));
-        let segment = segment_of_one_chunk(&disk, &sealer);
+        let segment = segment_of_one_chunk(disk, &sealer);
         let new_pack = segment.packs()[0].name;
-        Index::default().write_segment(&disk, &sealer, None, segment).unwrap();
+        Index::default().write_segment(disk, &sealer, None, segment).unwrap();
         let new = disk.list(INDEX_FOLDER).unwrap();
         disk.put(&format!("{INDEX_FOLDER}/{}", old[0].0), &old_bytes).unwrap();
 
         let load = |lists: &[&Vec<(String, u64)>]| {
-            let lists = Mutex::new(lists.iter().map(|&list| list.clone()).collect());
-            let shifting = Shifting { disk: storage_like(&disk), lists, ..Shifting::default() };
+            *shifting.lists.lock().unwrap() = lists.iter().map(|&list| list.clone()).collect();
             let (index, problems) = Index::load(&shifting, &sealer, None).unwrap();
             let named: Vec<FileHash> = index.named_packs().into_keys().collect();
-            (named, problems.len(), shifting.listed.into_inner())
+            (named, problems.len(), shifting.listed.swap(0, Relaxed))
         };
         let old_pack = FileHash::of(&0u32.to_le_bytes());
         let none = Vec::new();
@@ -688,7 +712,7 @@ mod tests {
     /// A prune deletes them at any moment.
     #[test]
     fn of_packs_that_no_segment_names_what_is_gone_is_no_problem_and_what_is_not_read_is_one() {
-        let sealer = Sealer::new(Cipher::default(), RepositoryId([7; 16]), [9; 32]);
+        let sealer = sealer();
         let shifting = Shifting::default();
         let name = segment_of_one_chunk(&shifting.disk, &sealer).packs()[0].name;
         let unread = |kind: Option<io::ErrorKind>| {
@@ -713,16 +737,10 @@ mod tests {
         assert_eq!(verified(Some(io::ErrorKind::PermissionDenied)), (None, 1));
     }
 
-    fn storage_like(disk: &MemoryStorage) -> MemoryStorage {
-        let copy = MemoryStorage::default();
-        *copy.files() = disk.files().clone();
-        copy
-    }
-
     #[test]
     fn superseded_segments_are_not_read() {
         let (storage, sealer, index) = of_many_segments();
-        let live: HashSet<String> = index.segments.iter().map(|open| open.segment.name.to_string()).collect();
+        let live = live(&index);
         assert!(live.len() < 30, "{} segments", live.len());
         let mut superseded = 0;
         for (name, bytes) in storage.files().iter_mut().filter(|(name, _)| name.starts_with("index/")) {
@@ -739,16 +757,13 @@ mod tests {
         let (index, problems) = Index::load(&storage, &sealer, None).unwrap();
         assert_eq!(problems, []);
         let count = 200 * SEGMENT_CHUNKS;
-        assert!(
-            (0..count).all(|n| index.contains(&id(n), &|_| true).unwrap())
-                && !index.contains(&id(count), &|_| true).unwrap()
-        );
+        assert!(found(&index) == count && !index.contains(&id(count), &|_| true).unwrap());
     }
 
     #[test]
     fn eight_segments_of_a_size_become_one_unless_that_were_too_long() {
         let storage = MemoryStorage::default();
-        let sealer = Sealer::new(Cipher::default(), RepositoryId([7; 16]), [9; 32]);
+        let sealer = sealer();
         let mut index = Index::default();
         for n in 0..8 {
             assert_eq!(index.segments.len(), n);
@@ -763,7 +778,7 @@ mod tests {
             let mut index = Index::default();
             for n in 0..7 {
                 let builder = segment_of(&storage, n);
-                let mut open = index.open_segment(Segment::from_payload(UNLISTED, builder.payload(), None).unwrap());
+                let mut open = open(&index, builder.payload());
                 open.segment.entry_count = entry_count;
                 index.segments.push(open);
             }
@@ -783,18 +798,16 @@ mod tests {
             index.leave_out(&storage, &sealer, None, |pack| *pack == gone).unwrap();
             let named: HashSet<FileHash> = index.named_packs().into_keys().collect();
             assert!(named.len() == 200 - left_out && !named.contains(&gone));
-            let files: HashSet<String> = list_segments(&storage).unwrap().into_iter().map(|(name, _)| name).collect();
-            let live: HashSet<String> = index.segments.iter().map(|open| open.segment.name.to_string()).collect();
-            assert_eq!(files, live);
+            let files: BTreeSet<String> = list_segments(&storage).unwrap().into_iter().map(|(name, _)| name).collect();
+            assert_eq!(files, live(&index));
             let was_there = |name: &FileHash| before.iter().any(|(file, _)| *file == name.to_string());
             let new = index.segments.iter().map(|open| &open.segment).filter(|segment| !was_there(&segment.name));
             let mut superseded = new.flat_map(|segment| &segment.superseded);
             assert!(superseded.all(was_there), "of those that had gone before nobody need know");
         }
         let (index, problems) = Index::load(&storage, &sealer, None).unwrap();
-        let found = (0..200 * SEGMENT_CHUNKS).filter(|&n| index.contains(&id(n), &|_| true).unwrap()).count();
         // What was left out is named by none, and no pack in fact.
-        assert_eq!((found as u32, problems.len()), (198 * SEGMENT_CHUNKS, 2), "{problems:?}");
+        assert_eq!((found(&index), problems.len()), (198 * SEGMENT_CHUNKS, 2), "{problems:?}");
     }
 
     #[test]
@@ -806,7 +819,7 @@ mod tests {
         for stranger in ["a note".to_owned(), "ab".repeat(32)] {
             fs::write(cache.join(stranger), b"no segment").unwrap();
         }
-        let live: BTreeSet<String> = index.segments.iter().map(|open| open.segment.name.to_string()).collect();
+        let live = live(&index);
         Index::load(&storage, &sealer, Some(&cache)).unwrap();
         let mut copies: BTreeSet<String> = names_of_copies(&cache).into_iter().collect();
         assert!(copies.remove("a note"), "what is no copy is left alone");
@@ -816,7 +829,7 @@ mod tests {
         }
         let (index, problems) = Index::load(&storage, &sealer, Some(&cache)).unwrap();
         assert_eq!((problems, index.segments.len()), (vec![], live.len()), "nothing else was read");
-        assert!((0..200 * SEGMENT_CHUNKS).all(|n| index.contains(&id(n), &|_| true).unwrap()));
+        assert_eq!(found(&index), 200 * SEGMENT_CHUNKS);
     }
 
     #[test]
@@ -827,8 +840,7 @@ mod tests {
         let (index, problems) = Index::load(&storage, &sealer, None).unwrap();
         // The pack that was new when it was merged is named by no other, and no pack in fact.
         assert_eq!(problems.len(), 2, "{problems:?}");
-        let found = (0..200 * SEGMENT_CHUNKS).filter(|&n| index.contains(&id(n), &|_| true).unwrap()).count();
-        assert_eq!(found as u32, 199 * SEGMENT_CHUNKS);
+        assert_eq!(found(&index), 199 * SEGMENT_CHUNKS);
     }
 
     #[test]
@@ -840,8 +852,8 @@ mod tests {
         both.append(segment_of(&storage, 1));
         let packs = both.packs().to_vec();
         let payload = both.payload();
-        let mut index = Index { packs: packs.iter().map(|pack| (pack.name, pack.len)).collect(), ..Index::default() };
-        let open = |index: &Index| index.open_segment(Segment::from_payload(UNLISTED, payload.clone(), None).unwrap());
+        let mut index = of_packs(&packs);
+        let open = |index: &Index| open(index, payload.clone());
         let left = |index: &Index| [0, in_both, of_second].map(|n| index.is_only_unlisted(&id(n)).unwrap());
         assert_eq!(left(&index), [false; 3], "it is nowhere");
         index.unlisted = Some(open(&index));
@@ -861,11 +873,9 @@ mod tests {
         let (packs, payload) = (twice.packs().to_vec(), twice.payload());
         let in_both = id(5);
         for doomed in [0, 1] {
-            let mut index =
-                Index { packs: packs.iter().map(|pack| (pack.name, pack.len)).collect(), ..Index::default() };
+            let mut index = of_packs(&packs);
             index.doomed.insert(packs[doomed].name);
-            let open = index.open_segment(Segment::from_payload(UNLISTED, payload.clone(), None).unwrap());
-            index.segments.push(open);
+            index.segments.push(open(&index, payload.clone()));
             let places: Vec<SegmentPack> = index.places(&in_both).unwrap().iter().map(|place| place.pack).collect();
             assert_eq!(places, [packs[1 - doomed], packs[doomed]]);
             assert!(index.contains(&in_both, &|_| true).unwrap() && index.reads(&in_both).unwrap());
@@ -890,9 +900,8 @@ mod tests {
         let pack = SegmentPack { name: FileHash([1; 32]), len: 4 };
         let mut builder = SegmentBuilder::default();
         builder.add_pack(pack, &directory);
-        let mut index = Index { packs: HashMap::from([(pack.name, pack.len)]), ..Index::default() };
-        let open = index.open_segment(Segment::from_payload(UNLISTED, builder.payload(), None).unwrap());
-        index.segments.push(open);
+        let mut index = of_packs(&[pack]);
+        index.segments.push(open(&index, builder.payload()));
         index
     }
 

@@ -25,10 +25,6 @@ fn readable(repository: &Repository, kept: &Kept) -> BTreeSet<(i64, String)> {
     all
 }
 
-fn packs(files: &Files) -> Vec<String> {
-    files.keys().filter(|name| name.starts_with("packs/")).cloned().collect()
-}
-
 /// Adds a snapshot that shares nothing with others, and forgets it.
 fn and_one_more_that_is_forgotten(files: &Files) -> (Files, Snapshot) {
     let disk = storage_of(files);
