@@ -162,7 +162,7 @@ impl Connection {
         self.unread = 0..0;
         let count = match self.transport.as_mut() {
             Some(Transport::Plain(socket)) => socket.read(&mut self.incoming),
-            Some(Transport::Tls(stream)) => stream.read(&mut self.incoming),
+            Some(Transport::Tls(stream)) => read_tls(stream, &mut self.incoming),
             None => Err(io::ErrorKind::NotConnected.into()),
         };
         self.unread = 0..count?;
@@ -211,6 +211,19 @@ impl Write for Connection {
         self.outgoing = gathered;
         self.outgoing.clear();
         outcome
+    }
+}
+
+/// Reads without writing, as the stream itself would if it could not write before: what came from a computer that has
+/// closed is still to be had.
+fn read_tls(stream: &mut StreamOwned<ServerConnection, Socket>, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.conn.reader().read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            outcome => return outcome,
+        }
+        stream.conn.read_tls(&mut stream.sock)?;
+        stream.conn.process_new_packets().map_err(io::Error::other)?;
     }
 }
 

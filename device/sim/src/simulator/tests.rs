@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plist::{Dictionary, Value};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -590,4 +590,33 @@ fn are_passwords_checked() {
     assert!(simulator.is_encrypting());
     assert_eq!([change("two", "")], [0]);
     assert!(!simulator.is_encrypting());
+}
+
+#[test]
+fn is_a_post_heard_from_a_computer_that_has_closed_before_it_heard_what_is_relayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let simulator = simulator(Options::default());
+    let host = Host::paired(&simulator, folder.path(), Habit::None);
+    let command =
+        |command: &str, name: &str| Value::Dictionary(dictionary([("Command", command.into()), ("Name", name.into())]));
+    let mut proxy = host.service(services::NOTIFICATIONS).unwrap();
+    send(&mut *proxy, &command("ObserveNotification", "a")).unwrap();
+    eventually(|| !simulator.shared.state().observers.is_empty());
+    // The service cannot go on before it has both to relay and to read.
+    let state = simulator.shared.state();
+    send(&mut *proxy, &command("ObserveNotification", "b")).unwrap();
+    send(&mut *proxy, &command("PostNotification", "last")).unwrap();
+    drop(proxy);
+    let (observer, _) = &state.observers[0];
+    (0..3).for_each(|_| observer.send("a".into()).unwrap());
+    drop(state);
+    eventually(|| simulator.posted() == ["last"]);
+}
+
+fn eventually(mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(10), "it does not come about");
+        thread::sleep(Duration::from_millis(5));
+    }
 }

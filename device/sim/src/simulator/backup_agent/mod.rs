@@ -102,7 +102,7 @@ fn is_sync_locked(shared: &Shared) -> bool {
 /// Whether a computer has posted this. Notifications come over a connection of their own, so the last of them may come
 /// after the request that it was posted before.
 fn is_posted(shared: &Shared, name: &str) -> bool {
-    let until = Instant::now() + Duration::from_millis(500);
+    let until = Instant::now() + Duration::from_secs(2);
     loop {
         if shared.state().posted.iter().any(|posted| posted == name) {
             return true;
