@@ -128,10 +128,7 @@ impl<'r> Copier<'r> {
     /// What fails on either side, [`Error::SnapshotGone`] with its id if it was forgotten and pruned meanwhile, or the damage by which nothing of the
     /// snapshot can be read.
     pub fn copy(&mut self, snapshot: &Snapshot, on_progress: OnProgress) -> Result<Copied> {
-        match self.copy_now(snapshot, on_progress) {
-            Err(error) if error.is_damage() => self.source.core().require(&snapshot.id).and(Err(error)),
-            other => other,
-        }
+        self.copy_now(snapshot, on_progress).map_err(|error| self.source.core().explain(&snapshot.id, error))
     }
 
     fn copy_now(&mut self, snapshot: &Snapshot, on_progress: OnProgress) -> Result<Copied> {

@@ -92,7 +92,7 @@ fn write_all(
     for item in reader.entries(&Prefix::all()) {
         let (name, entry) = match item {
             Ok(item) => item,
-            Err(error @ Error::Storage { .. }) => return Err(error),
+            Err(error @ (Error::Storage { .. } | Error::SnapshotGone { .. })) => return Err(error),
             Err(error) => {
                 stats.problems.push(Problem::from_error("a part of the snapshot's tree", error));
                 continue;

@@ -14,7 +14,8 @@ use crate::{
     tree::{TreeIter, parse_item},
 };
 
-/// Reads one snapshot.
+/// Reads one snapshot. Nobody who prunes waits for a reader: if the snapshot was forgotten and pruned meanwhile, what is read of it fails
+/// with [`Error::SnapshotGone`].
 pub struct SnapshotReader {
     pub(crate) chunks: ChunkReader,
     snapshot: Snapshot,
@@ -56,7 +57,7 @@ impl SnapshotReader {
         let prefix = prefix.0.clone();
         TreeIter::new(&self.chunks, self.snapshot.record.root, &prefix)
             .take_while(move |item| !matches!(item, Ok((key, _)) if !key.starts_with(&prefix)))
-            .map(|item| item.and_then(|(key, entry)| parse_item(&key, &entry)))
+            .map(|item| item.and_then(|(key, entry)| parse_item(&key, &entry)).map_err(|error| self.explain(error)))
     }
 
     /// The entry of `name`, if there is one.
@@ -64,10 +65,12 @@ impl SnapshotReader {
     /// # Errors
     /// What is damaged on the way to it.
     pub fn get(&self, name: &Name) -> Result<Option<Entry>> {
-        match TreeIter::new(&self.chunks, self.snapshot.record.root, name.key()).next().transpose()? {
+        let first = TreeIter::new(&self.chunks, self.snapshot.record.root, name.key()).next().transpose();
+        let entry = first.and_then(|first| match first {
             Some((key, entry)) if key == name.key() => parse_item(&key, &entry).map(|(_, entry)| Some(entry)),
             _ => Ok(None),
-        }
+        });
+        entry.map_err(|error| self.explain(error))
     }
 
     /// Writes a content as it was in the backup folder, checked.
@@ -75,7 +78,7 @@ impl SnapshotReader {
     /// # Errors
     /// What is damaged, after some bytes may have been written; [`Error::Source`] if `into` fails.
     pub fn read_file(&self, content: &Content, into: &mut dyn Write) -> Result<()> {
-        read_content(&self.chunks, content, into)
+        read_content(&self.chunks, content, into).map_err(|error| self.explain(error))
     }
 
     /// Writes what the phone's user sees of a file: of a sealed content the plaintext, of any other what was in the folder.
@@ -86,9 +89,14 @@ impl SnapshotReader {
         if !content.is_sealed() {
             return self.read_file(content, into);
         }
-        for_each_chunk(&self.chunks, content, &mut |chunk| {
+        let written = for_each_chunk(&self.chunks, content, &mut |chunk| {
             into.write_all(&self.chunks.read(&chunk.id, ChunkKind::Data)?).map_err(Error::Source)
-        })
+        });
+        written.map_err(|error| self.explain(error))
+    }
+
+    fn explain(&self, error: Error) -> Error {
+        self.chunks.core.explain(&self.snapshot.id, error)
     }
 }
 

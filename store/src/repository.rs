@@ -313,9 +313,9 @@ impl Repository {
     /// Reads a snapshot by places, as the backup folder that it is.
     ///
     /// # Errors
-    /// What the storage says, or what is damaged in its tree.
+    /// What the storage says, what is damaged in its tree, or [`Error::SnapshotGone`] if it was forgotten and pruned meanwhile.
     pub fn folder(&self, snapshot: &Snapshot) -> Result<SnapshotFolder> {
-        SnapshotFolder::read(self.chunks()?.0, snapshot.record.root)
+        SnapshotFolder::read(self.chunks()?.0, snapshot)
     }
 
     /// What differs between two snapshots, of one series or of two. It costs what differs.
@@ -338,7 +338,12 @@ impl Repository {
 }
 
 impl Core {
-    /// Fails if a snapshot is not in the repository any more: that something of it is lost is no damage then.
+    /// What went wrong with a snapshot that was read: if it is not there any more, what is missing of it is no damage.
+    pub(crate) fn explain(&self, snapshot: &SnapshotId, error: Error) -> Error {
+        if error.is_damage() { self.require(snapshot).err().unwrap_or(error) } else { error }
+    }
+
+    /// Fails if a snapshot is not in the repository any more.
     pub(crate) fn require(&self, snapshot: &SnapshotId) -> Result<()> {
         match self.storage.has_file(&RecordKind::Snapshot.file(snapshot)) {
             Ok(false) => Err(Error::SnapshotGone { id: *snapshot }),

@@ -7,15 +7,17 @@ use crate::{
     editor::Stat,
     error::{Error, Result},
     folder::{Folder, Node},
-    id::ChunkId,
+    id::{ChunkId, SnapshotId},
     name::TreePath,
     reader::read_content,
+    snapshot::Snapshot,
     tree::{NumberedEntries, parse_item},
 };
 
 /// Reads the folder of one snapshot.
 pub struct SnapshotFolder {
     chunks: ChunkReader,
+    snapshot: SnapshotId,
     entries: NumberedEntries,
     folder: Folder<KeptFile>,
 }
@@ -56,9 +58,10 @@ pub(crate) fn folder_of<F>(
 }
 
 impl SnapshotFolder {
-    pub(crate) fn read(chunks: ChunkReader, root: ChunkId) -> Result<SnapshotFolder> {
-        let (folder, entries) = folder_of(&chunks, root, |file| file)?;
-        Ok(SnapshotFolder { chunks, entries, folder })
+    pub(crate) fn read(chunks: ChunkReader, snapshot: &Snapshot) -> Result<SnapshotFolder> {
+        let read = folder_of(&chunks, snapshot.record.root, |file| file);
+        let (folder, entries) = read.map_err(|error| chunks.core.explain(&snapshot.id, error))?;
+        Ok(SnapshotFolder { chunks, snapshot: snapshot.id, entries, folder })
     }
 
     /// What lies directly in `folder`, or in the backup folder itself, by name; nothing if there is no such directory.
@@ -77,8 +80,13 @@ impl SnapshotFolder {
     /// Writes the bytes of the file at `place` to `into`, checked.
     ///
     /// # Errors
-    /// [`Error::NoSuchEntry`], what is damaged, after some bytes may have been written, or [`Error::Source`] if `into` fails.
+    /// [`Error::NoSuchEntry`]; what is damaged, after some bytes may have been written; [`Error::SnapshotGone`] if the snapshot was
+    /// forgotten and pruned meanwhile; or [`Error::Source`] if `into` fails.
     pub fn read_file(&mut self, place: &TreePath, into: &mut dyn Write) -> Result<()> {
+        self.write_file(place, into).map_err(|error| self.chunks.core.explain(&self.snapshot, error))
+    }
+
+    fn write_file(&mut self, place: &TreePath, into: &mut dyn Write) -> Result<()> {
         let file = self.folder.file(place).copied();
         let file = file.ok_or_else(|| Error::NoSuchEntry { name: place.to_string(), what: "there is no such file" })?;
         let content = self.entries.get(&self.chunks, file.entry)?.1.content;

@@ -8,12 +8,12 @@ use std::{
     },
 };
 
-use heirloom_store::{Error, ExportOptions, Prefix, export};
+use heirloom_store::{Error, ExportOptions, Prefix, Result, Stat, TreePath, export};
 
 use super::*;
 use crate::support::{
     beside::{Moments, beside},
-    folder::folder_at,
+    folder::{Folder, folder_at, folder_of},
 };
 
 /// A disk that notes what it holds after each change.
@@ -168,40 +168,69 @@ fn an_export_beside_a_prune_comes_out_exact() {
     }
 }
 
+type Read = fn(&Repository, &Snapshot) -> Result<Folder>;
+
 /// At any of its reads the snapshot is forgotten, and pruned.
 #[test]
-fn an_export_of_what_is_pruned_meanwhile_says_that_it_is_gone() {
+fn one_who_reads_what_is_pruned_meanwhile_hears_that_it_is_gone() {
+    let ways: [(&str, Read); 3] = [("export", export_whole), ("names", read_whole), ("places", read_places)];
     let story = Story::new(&OPTIONS);
     let (snapshot, folder) = &story.kept[0];
-    let (mut exact, mut gone) = (0, 0);
-    for at in (0..).step_by(2) {
-        let disk = storage_of(&story.files);
-        let (to, of) = (disk.clone(), snapshot.clone());
-        let forget = move || {
-            open(&to).forget(&[of]).unwrap();
-            prune(&open(&to), &thorough());
-        };
-        let dir = tempfile::tempdir().unwrap();
-        let target = dir.path().join("export");
-        let export =
-            |repository: &Repository| export(&repository.read(snapshot)?, &target, &ExportOptions::default(), &go_on);
-        let (outcome, came) = beside(&disk, Moments::Reads, at, export, forget);
-        match outcome {
-            Ok(stats) => {
-                assert!(stats.problems.is_empty() && folder_at(&target) == *folder, "before read {at}: {stats:?}");
-                exact += 1;
+    for (way, read) in ways {
+        let (mut exact, mut gone) = (0, 0);
+        for at in (0..).step_by(2) {
+            let disk = storage_of(&story.files);
+            let (to, of) = (disk.clone(), snapshot.clone());
+            let forget = move || {
+                open(&to).forget(&[of]).unwrap();
+                prune(&open(&to), &thorough());
+            };
+            let (outcome, came) = beside(&disk, Moments::Reads, at, |repository| read(repository, snapshot), forget);
+            match outcome {
+                Ok(read) => {
+                    assert!(read == *folder, "{way}, before read {at}: other files came out");
+                    exact += 1;
+                }
+                Err(Error::SnapshotGone { id }) => {
+                    assert_eq!(id, snapshot.id);
+                    gone += 1;
+                }
+                Err(error) => panic!("{way}, before read {at}: {error}"),
             }
-            Err(Error::SnapshotGone { id }) => {
-                assert_eq!(id, snapshot.id);
-                gone += 1;
+            if came.is_none() {
+                break;
             }
-            Err(error) => panic!("before read {at}: {error}"),
         }
-        if came.is_none() {
-            break;
+        assert!(exact > 0 && gone > 3, "{way}: {exact} came out, {gone} were gone");
+    }
+}
+
+fn export_whole(repository: &Repository, snapshot: &Snapshot) -> Result<Folder> {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("export");
+    let stats = export(&repository.read(snapshot)?, &target, &ExportOptions::default(), &go_on)?;
+    assert_eq!(stats.problems, []);
+    Ok(folder_at(&target))
+}
+
+fn read_places(repository: &Repository, snapshot: &Snapshot) -> Result<Folder> {
+    let mut folder = repository.folder(snapshot)?;
+    let (mut files, mut dirs) = (Vec::new(), vec![None]);
+    while let Some(dir) = dirs.pop() {
+        for (name, stat) in folder.list(dir.as_ref()) {
+            let place = dir.as_ref().map_or(name.clone(), |dir| format!("{dir}/{name}"));
+            let path = TreePath::new(&place).unwrap();
+            match stat {
+                Stat::Directory => dirs.push(Some(path)),
+                Stat::File { mtime_ns, .. } => {
+                    let mut bytes = Vec::new();
+                    folder.read_file(&path, &mut bytes)?;
+                    files.push((place, bytes, mtime_ns));
+                }
+            }
         }
     }
-    assert!(exact > 0 && gone > 3, "{exact} came out, {gone} were gone");
+    Ok(folder_of(files))
 }
 
 #[test]
