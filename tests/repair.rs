@@ -20,6 +20,7 @@ use crate::support::{
     check_all,
     disks::BadSectors,
     faulty_storage::{Fault, FaultyStorage, Torn},
+    folder::exported,
     go_on, make_small, noise, storage_of,
 };
 
@@ -85,8 +86,11 @@ impl Story {
 
     /// What can be read of the snapshots: times and names. Whatever is read is right.
     fn readable(&self, files: &Files) -> BTreeSet<(i64, String)> {
+        self.readable_in(&open(files))
+    }
+
+    fn readable_in(&self, repository: &Repository) -> BTreeSet<(i64, String)> {
         let mut readable = BTreeSet::new();
-        let repository = open(files);
         for snapshot in repository.snapshots().unwrap().snapshots {
             let backup = &self.backups[snapshot.record.time as usize - 1];
             let reader = repository.read(&snapshot).unwrap();
@@ -350,7 +354,7 @@ fn what_the_disk_does_not_read_is_lost_to_no_repair() {
     for parity in [false, true] {
         let story = Story::new(parity);
         for file in story.files.keys() {
-            let disk = Arc::new(BadSectors::new(&story.files, file));
+            let disk = Arc::new(BadSectors::unexplained(&story.files, file));
             let context = format!("{file}, parity {parity}");
             let repaired = Repository::open(disk.clone(), Unlock::Open, None)
                 .and_then(|repository| repair(&repository, &RepairOptions::default(), &go_on));
@@ -365,6 +369,38 @@ fn what_the_disk_does_not_read_is_lost_to_no_repair() {
             }
             assert_nothing_gone(&story.files, &after, &context);
             assert_eq!(story.state(&after), "whole whole clean", "{context}");
+        }
+    }
+}
+
+#[test]
+fn a_bad_sector_is_damage_of_its_file_and_of_no_other() {
+    for parity in [false, true] {
+        let story = Story::new(parity);
+        for (target, file) in &story.targets {
+            let context = format!("{target}, parity {parity}");
+            let disk = Arc::new(BadSectors::new(&story.files, file));
+            let repository = open_in(disk.clone());
+            let found = check_all(&repository, Depth::ReadData).unwrap();
+            assert!(found.problems.iter().any(|problem| problem.file == *file), "{context}: {:?}", found.problems);
+            let (damaged, flipped) = (story.readable_in(&repository), story.damaged(target, Damage::Flip));
+            assert!(damaged.is_superset(&story.readable(&story.damaged(target, Damage::Delete))), "{context}");
+            for of in found.affected.iter().filter(|of| of.lost_parts.is_empty()) {
+                let told = of.files.iter().map(|lost| (of.snapshot.record.time, lost.name.path().to_owned())).collect();
+                assert!(damaged.is_disjoint(&told), "{context}: {told:?} can be read");
+                let all = story.backups[of.snapshot.record.time as usize - 1].len();
+                let count = damaged.iter().filter(|(time, _)| *time == of.snapshot.record.time).count();
+                assert_eq!(count + told.len(), all, "{context}");
+            }
+            for snapshot in repository.snapshots().unwrap().snapshots {
+                let count = damaged.iter().filter(|(time, _)| *time == snapshot.record.time).count();
+                assert_eq!(exported(&repository, &snapshot).1.files, count as u64, "{context}");
+            }
+            repair(&repository, &RepairOptions::default(), &go_on).unwrap();
+            let after = disk.files();
+            assert_nothing_gone(&story.files, &after, &context);
+            assert!(story.readable_in(&open_in(disk)).is_superset(&damaged), "{context}");
+            assert_eq!(story.state(&after), story.state(&story.repaired(&flipped, None, &context).0), "{context}");
         }
     }
 }

@@ -14,7 +14,6 @@ use std::{
 
 use crate::{
     chunks::ChunkReader,
-    config::CONFIG_FILE,
     content::ChunkRefs,
     diff::Diff,
     entry::{ChunkRef, Content, Entry},
@@ -205,7 +204,6 @@ impl<'r> Copier<'r> {
         let record = &snapshot.record;
         let passed = Progress { files_total: record.files, bytes_total: record.bytes, ..Progress::default() };
         let mut transfer = Transfer {
-            source: self.source,
             chunks: &self.chunks,
             root: record.root,
             writer: match &base {
@@ -274,20 +272,8 @@ impl Base {
     }
 }
 
-/// What is wrong with one thing in `source`, as damage, or with all of it.
-fn judged(source: &Repository, error: Error) -> Error {
-    match error {
-        // A bad sector is a file's misfortune; a disk that was unplugged is none of them.
-        Error::Storage { name, source: why, .. } if source.core().storage.read(CONFIG_FILE, 0, 1).is_ok() => {
-            Error::damaged(name, format!("it cannot be read: {why}"))
-        }
-        other => other,
-    }
-}
-
 /// A snapshot on its way.
 struct Transfer<'c> {
-    source: &'c Repository,
     /// Of the source.
     chunks: &'c Arc<ChunkReader>,
     root: ChunkId,
@@ -324,9 +310,9 @@ impl Transfer<'_> {
         if let Some(base) = base {
             self.writer.follow(base.root);
         }
-        read_node(self.chunks, &self.root, None).map_err(|error| judged(self.source, error))?;
+        read_node(self.chunks, &self.root, None)?;
         for change in changes(self.chunks, before, self.root) {
-            let (name, entry) = match change.map_err(|error| judged(self.source, error)) {
+            let (name, entry) = match change {
                 Err(error) if error.is_damage() && before.is_none() => {
                     self.note_loss(format!("a part of the list of files is lost, and all that it names: {error}"));
                     continue;
@@ -368,7 +354,7 @@ impl Transfer<'_> {
     /// Takes an entry of which the copy in the target is damaged.
     fn take_again(&mut self, name: Name) -> Result<()> {
         let item = TreeIter::new(&**self.chunks, self.root, name.key()).next().transpose();
-        match item.map_err(|error| judged(self.source, error))? {
+        match item? {
             Some((key, bytes)) if key == name.key() => self.take(name, parse_item(&key, &bytes)?.1, None),
             _ => Err(Error::damaged("a tree", format!("it does not have {name}"))),
         }
@@ -384,7 +370,7 @@ impl Transfer<'_> {
             return self.passed(content.length);
         }
         let mut chunks = ChunkRefs::of(&**self.chunks, &content);
-        let first = match next_window(&mut chunks).map_err(|error| judged(self.source, error)) {
+        let first = match next_window(&mut chunks) {
             Err(error) if error.is_damage() => return self.lose(&name, entry, content.length, &error),
             first => first?,
         };
@@ -431,8 +417,7 @@ impl Transfer<'_> {
         };
         let stored = self.writer.store_copy(&name, &content, &mut reader);
         self.progress.read_bytes = reader.progress.read_bytes;
-        let failure = reader.failure.map(|error| judged(self.source, error));
-        match (stored, failure) {
+        match (stored, reader.failure) {
             (Ok(stored), _) => {
                 self.writer.put(&name, &Entry { content: Some(stored), ..entry })?;
                 self.passed(content.length)

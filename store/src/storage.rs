@@ -16,8 +16,10 @@ pub(crate) use overlay::OverlayStorage;
 pub use trial::{Finding, Fitness, try_out};
 
 use crate::{
+    config::CONFIG_FILE,
     error::{Error, Result},
     id::FileHash,
+    keys::KEYS_FOLDER,
 };
 
 /// Where a repository's files lie.
@@ -67,12 +69,12 @@ impl dyn Storage + '_ {
 
     /// Exactly `len` bytes from `offset`.
     pub(crate) fn read_exactly(&self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
-        exactly(self.read(name, offset, len), name, offset, len)
+        self.exactly(self.read(name, offset, len), name, offset, len)
     }
 
     /// The same by [`read_anew`](Storage::read_anew).
     pub(crate) fn read_exactly_anew(&self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
-        exactly(self.read_anew(name, offset, len), name, offset, len)
+        self.exactly(self.read_anew(name, offset, len), name, offset, len)
     }
 
     /// The files of a folder that are named by a hash, with their lengths. No other is one of ours.
@@ -97,7 +99,7 @@ impl dyn Storage + '_ {
 
     /// The whole file, if it is at most `limit` bytes long.
     pub(crate) fn read_whole(&self, name: &str, limit: usize) -> Result<Vec<u8>> {
-        let bytes = self.read(name, 0, limit + 1).map_err(storage_error("read", name))?;
+        let bytes = self.read(name, 0, limit + 1).map_err(|source| self.unread(name, source))?;
         if bytes.len() > limit {
             Err(Error::damaged(name, format!("it is longer than {limit} bytes")))
         } else {
@@ -130,14 +132,37 @@ impl dyn Storage + '_ {
     pub(crate) fn free_space(&self) -> Result<Option<u64>> {
         self.free_bytes().map_err(storage_error("measure", "the free room"))
     }
+
+    fn exactly(&self, read: io::Result<Vec<u8>>, name: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
+        let bytes = read.map_err(|source| self.unread(name, source))?;
+        if bytes.len() == len {
+            return Ok(bytes);
+        }
+        Err(Error::damaged(name, format!("it ends at {}, before {}", offset + bytes.len() as u64, offset + len as u64)))
+    }
+
+    /// Why a file was not read. A bad sector is that file's misfortune, and damage; a disk that was unplugged is none of its files'.
+    fn unread(&self, name: &str, source: io::Error) -> Error {
+        if is_bad_sector(&source) && self.reads_another(name) {
+            return Error::damaged(name, format!("the disk does not read it: {source}"));
+        }
+        storage_error("read", name)(source)
+    }
+
+    fn reads_another(&self, than: &str) -> bool {
+        let is_read = |name: &str| self.read_anew(name, 0, 1).is_ok();
+        if than != CONFIG_FILE {
+            return is_read(CONFIG_FILE);
+        }
+        self.list(KEYS_FOLDER)
+            .is_ok_and(|slots| slots.iter().any(|(slot, _)| is_read(&format!("{KEYS_FOLDER}/{slot}"))))
+    }
 }
 
-fn exactly(read: io::Result<Vec<u8>>, name: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
-    let bytes = read.map_err(storage_error("read", name))?;
-    if bytes.len() == len {
-        return Ok(bytes);
-    }
-    Err(Error::damaged(name, format!("it ends at {}, before {}", offset + bytes.len() as u64, offset + len as u64)))
+/// What systems call a sector that cannot be read: EIO, or ERROR_CRC and ERROR_IO_DEVICE.
+fn is_bad_sector(error: &io::Error) -> bool {
+    let codes: &[i32] = if cfg!(windows) { &[23, 1117] } else { &[5] };
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
 fn hash_of(len: u64, read: impl Fn(u64, usize) -> Result<Vec<u8>>) -> Result<FileHash> {

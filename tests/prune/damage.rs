@@ -173,11 +173,11 @@ fn what_the_disk_does_not_read_is_no_damage_and_stays() {
     for pack in packs(&before) {
         // Only beside somebody is a forgotten tree read.
         if !shared.contains_key(&pack) {
-            let disk = Arc::new(BadSectors::new(&before, &pack));
+            let disk = Arc::new(BadSectors::unexplained(&before, &pack));
             let _somebody = open(&disk).edit("third", None).unwrap();
             refused_for_forgotten += u32::from(open(&disk).prune(&thorough(), &go_on).is_err());
         }
-        let disk = Arc::new(BadSectors::new(&before, &pack));
+        let disk = Arc::new(BadSectors::unexplained(&before, &pack));
         match open(&disk).prune(&thorough(), &go_on) {
             Ok(outcome) => assert_eq!(outcome.damaged_packs, 0, "{pack} was not read"),
             Err(error) => {
@@ -191,6 +191,30 @@ fn what_the_disk_does_not_read_is_no_damage_and_stays() {
         assert_whole(&open(&storage), &story.kept, &pack);
     }
     assert!(refused > 3 && refused_for_forgotten > 0, "{refused}, {refused_for_forgotten}");
+}
+
+/// What can be read of it is moved, and then it stays.
+#[test]
+fn a_bad_sector_costs_no_more_than_it_did() {
+    let story = Story::new(&OPTIONS);
+    let before = story.after_forgetting();
+    let (mut refused, mut around) = (0, 0);
+    for pack in packs(&before) {
+        let disk = Arc::new(BadSectors::new(&before, &pack));
+        let could_be = readable(&open(&disk), &story.kept);
+        match open(&disk).prune(&thorough(), &go_on) {
+            Ok(outcome) => around += u32::from(outcome.damaged_packs > 0),
+            Err(error) => {
+                assert!(error.is_damage(), "{pack}: {error}");
+                assert_eq!(packs(&disk.files()), packs(&before), "{pack}: nothing was deleted");
+                refused += 1;
+            }
+        }
+        assert!(readable(&open(&disk), &story.kept).is_superset(&could_be), "{pack}");
+        // The disk reads it again.
+        assert_whole(&open(&storage_of(&disk.files())), &story.kept, &pack);
+    }
+    assert!(refused > 0 && around > 0, "{refused} refused, {around} went on around it");
 }
 
 /// Its name says other bytes: no segment may call it whole.

@@ -3,12 +3,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    ops::Range,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use heirloom_store::{MemoryStorage, Storage};
 
 use super::{Files, noise};
+
+const SECTOR_LEN: u64 = 4096;
 
 /// A disk on which names that differ in case alone are one, nothing is renamed onto a name that exists, and files and folders have a
 /// greatest size.
@@ -177,17 +180,33 @@ impl Storage for SmbLike {
     }
 }
 
-/// A disk on which one file cannot be read.
+/// A disk on which a part of one file cannot be read, under whatever name, until it is written anew.
 pub struct BadSectors {
     disk: MemoryStorage,
-    file: String,
+    file: Mutex<String>,
+    bad: Range<u64>,
+    /// What the system says of it.
+    error: fn() -> io::Error,
 }
 
 impl BadSectors {
+    /// One bad sector in the middle of a file.
     pub fn new(files: &Files, file: &str) -> BadSectors {
+        let begin = files[file].len() as u64 / 2 / SECTOR_LEN * SECTOR_LEN;
+        // EIO, or ERROR_CRC.
+        let error = || io::Error::from_raw_os_error(if cfg!(windows) { 23 } else { 5 });
+        BadSectors::that(error, files, file, begin..begin + SECTOR_LEN)
+    }
+
+    /// All of a file, and the system does not say why.
+    pub fn unexplained(files: &Files, file: &str) -> BadSectors {
+        BadSectors::that(|| io::Error::other("it did not work"), files, file, 0..u64::MAX)
+    }
+
+    fn that(error: fn() -> io::Error, files: &Files, file: &str, bad: Range<u64>) -> BadSectors {
         let disk = MemoryStorage::default();
         *disk.files() = files.clone();
-        BadSectors { disk, file: file.to_owned() }
+        BadSectors { disk, file: Mutex::new(file.to_owned()), bad, error }
     }
 
     /// What it holds.
@@ -198,11 +217,18 @@ impl BadSectors {
 
 impl Storage for BadSectors {
     fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        self.disk.put(name, content)
+        self.disk.put(name, content)?;
+        let mut file = self.file.lock().unwrap();
+        if *file == name {
+            file.clear();
+        }
+        Ok(())
     }
 
     fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        if name == self.file { Err(io::Error::other("input/output error")) } else { self.disk.read(name, offset, len) }
+        let is_bad =
+            *self.file.lock().unwrap() == name && offset < self.bad.end && self.bad.start < offset + len as u64;
+        if is_bad { Err((self.error)()) } else { self.disk.read(name, offset, len) }
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
@@ -210,7 +236,12 @@ impl Storage for BadSectors {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
+        self.disk.rename(from, to)?;
+        let mut file = self.file.lock().unwrap();
+        if *file == from {
+            to.clone_into(&mut file);
+        }
+        Ok(())
     }
 
     fn delete(&self, name: &str) -> io::Result<()> {

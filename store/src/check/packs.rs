@@ -389,18 +389,25 @@ fn look_into(chunks: &ChunkReader, depth: Depth, pack: &SegmentPack, looked: &mu
     looked.listing = Listing::of(&open.directory);
     looked.has_directory = true;
     if depth >= Depth::Packs {
-        let (bytes, verdict) = read_pack(storage, pack, &file)?;
-        looked.has_name = verdict.is_whole();
+        let len = usize::try_from(pack.len).ok().filter(|&len| len < 1 << 31);
+        let len = len.ok_or_else(|| Error::damaged(&file, "it is too long"))?;
+        let (bytes, broken) = match read_pack(storage, pack, &file, len) {
+            Ok((bytes, verdict)) => {
+                is_unsteady |= verdict == Verdict::ReadDifferently;
+                (bytes, verdict.problem(&file).filter(|_| !verdict.is_whole()))
+            }
+            Err(error) if error.is_damage() => {
+                (read_frames(storage, &open, len)?, Some(Problem::from_error(&file, error)))
+            }
+            Err(error) => return Err(error),
+        };
+        looked.has_name = broken.is_none();
         // Which chunks of a pack that is not what it was are lost is worth a look at any depth.
-        if depth == Depth::ReadData || !verdict.is_whole() {
+        if depth == Depth::ReadData || broken.is_some() {
             is_unsteady |= check_chunks(chunks, &open, &bytes, &mut looked.findings);
             looked.has_data = looked.findings.is_empty();
         }
-        let lost = || if verdict.is_whole() { Lost::Nothing } else { Lost::Name };
-        is_unsteady |= verdict == Verdict::ReadDifferently;
-        looked.findings.extend(
-            verdict.problem(&file).filter(|_| !verdict.is_whole()).map(|problem| Finding { lost: lost(), problem }),
-        );
+        looked.findings.extend(broken.map(|problem| Finding { lost: Lost::Name, problem }));
     }
     if is_unsteady {
         looked.findings.push(Finding { lost: Lost::Nothing, problem: Problem::new(file, READ_DIFFERENTLY) });
@@ -409,9 +416,7 @@ fn look_into(chunks: &ChunkReader, depth: Depth, pack: &SegmentPack, looked: &mu
 }
 
 /// The bytes of a pack as they were read last, and what is to be thought of them.
-fn read_pack(storage: &dyn Storage, pack: &SegmentPack, file: &str) -> Result<(Vec<u8>, Verdict)> {
-    let len = usize::try_from(pack.len).ok().filter(|&len| len < 1 << 31);
-    let len = len.ok_or_else(|| Error::damaged(file, "it is too long"))?;
+fn read_pack(storage: &dyn Storage, pack: &SegmentPack, file: &str, len: usize) -> Result<(Vec<u8>, Verdict)> {
     let mut bytes = Vec::new();
     let verdict = Verdict::of(&pack.name, |anew| {
         // Two at a time would take twice the room.
@@ -420,6 +425,19 @@ fn read_pack(storage: &dyn Storage, pack: &SegmentPack, file: &str) -> Result<(V
         Ok(FileHash::of(&bytes))
     })?;
     Ok((bytes, verdict))
+}
+
+/// What can be read of a pack that cannot be read to its end, and zeros for the other frames.
+fn read_frames(storage: &dyn Storage, pack: &Pack, len: usize) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    for (number, frame) in (0..).zip(&pack.directory.frames) {
+        match pack.read_frame(storage, number) {
+            Ok(sealed) => bytes[frame.offset as usize..][..frame.sealed_len].copy_from_slice(&sealed),
+            Err(error) if error.is_damage() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
 }
 
 /// Decodes every frame of a pack, and checks the id of every chunk. Gives whether one came out right only when it was read again.

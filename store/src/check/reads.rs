@@ -26,20 +26,18 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// Reads until `hash`, which is told whether to read anew, gives `name`: three times at most.
+    /// Reads until `hash`, which is told whether to read anew, gives `name`: three times at most. If a file cannot be read to its end, that is damage.
     pub(super) fn of(name: &FileHash, mut hash: impl FnMut(bool) -> Result<FileHash>) -> Result<Verdict> {
-        let first = hash(false)?;
-        if first == *name {
-            return Ok(Verdict::Whole);
-        }
-        let mut is_same = true;
-        for _ in 0..2 {
-            let again = hash(true)?;
-            if again == *name {
-                return Ok(Verdict::ReadDifferently);
+        let mut reads = Vec::new();
+        for anew in [false, true, true] {
+            match hash(anew) {
+                Ok(found) if found == *name => return Ok(if anew { Verdict::ReadDifferently } else { Verdict::Whole }),
+                Err(error) if !error.is_damage() => return Err(error),
+                read => reads.push(read),
             }
-            is_same &= again == first;
         }
+        let hashes: Vec<FileHash> = reads.into_iter().collect::<Result<_>>()?;
+        let is_same = hashes.iter().all(|hash| *hash == hashes[0]);
         Ok(if is_same { Verdict::Broken } else { Verdict::BrokenEachTime })
     }
 
@@ -124,6 +122,32 @@ mod tests {
             assert_eq!((verdict.unwrap(), asked.len()), (expected, used));
             assert!(!asked[0] && asked[1..].iter().all(|anew| *anew), "only the first may be remembered");
         }
+    }
+
+    #[test]
+    fn what_is_not_read_at_all_is_read_again_too() {
+        let [right, wrong] = [1, 2].map(|n| FileHash([n; 32]));
+        let unread = None;
+        for (reads, expected, used) in [
+            ([unread, Some(right), unread], Some(Verdict::ReadDifferently), 2),
+            ([Some(wrong), unread, Some(right)], Some(Verdict::ReadDifferently), 3),
+            ([unread, Some(wrong), Some(wrong)], None, 3),
+            ([unread, unread, unread], None, 3),
+        ] {
+            let mut asked = 0;
+            let verdict = Verdict::of(&right, |_| {
+                asked += 1;
+                reads[asked - 1].ok_or_else(|| Error::damaged("a", "b"))
+            });
+            assert!(verdict.as_ref().err().is_none_or(Error::is_damage));
+            assert_eq!((verdict.ok(), asked), (expected, used));
+        }
+        let mut asked = 0;
+        let failing = |_| {
+            asked += 1;
+            Err(Error::Interrupted)
+        };
+        assert!(Verdict::of(&right, failing).is_err() && asked == 1);
     }
 
     #[test]

@@ -84,21 +84,15 @@ pub(super) fn read_whole(storage: &dyn Storage, file: &str, name: &FileHash) -> 
 /// Whether the `len` bytes of a file are what its name says. Memory or a cable may err: what is not is read again, from the medium.
 ///
 /// # Errors
-/// What the storage says, unless it is that these very bytes cannot be read.
+/// What the storage says.
 pub(super) fn has_name(storage: &dyn Storage, file: &str, len: u64, name: &FileHash) -> Result<bool> {
     for hash in [<dyn Storage>::hash, <dyn Storage>::hash_anew] {
         match hash(storage, file, len) {
             Ok(found) if found == *name => return Ok(true),
             Ok(_) => {}
-            Err(error) if error.is_damage() || error.is_missing_file() || is_bad_sector(&error) => {}
+            Err(error) if error.is_damage() || error.is_missing_file() => {}
             Err(error) => return Err(error),
         }
     }
     Ok(false)
-}
-
-/// What systems call a sector that cannot be read: EIO, or ERROR_CRC and ERROR_IO_DEVICE.
-fn is_bad_sector(error: &Error) -> bool {
-    let codes: &[i32] = if cfg!(windows) { &[23, 1117] } else { &[5] };
-    matches!(error, Error::Storage { source, .. } if source.raw_os_error().is_some_and(|code| codes.contains(&code)))
 }
