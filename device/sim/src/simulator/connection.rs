@@ -3,14 +3,14 @@
 
 use std::io::{self, Cursor, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::ops::Range;
+use std::ops::{DerefMut, Range};
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plist::Value;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ConnectionCommon, ServerConfig, ServerConnection, SideData, StreamOwned};
 
 /// Longest property list that is taken from the computer, in bytes.
 const MAX_PLIST: u32 = 64 << 20;
@@ -214,9 +214,13 @@ impl Write for Connection {
     }
 }
 
-/// Reads without writing, as the stream itself would if it could not write before: what came from a computer that has
-/// closed is still to be had.
-fn read_tls(stream: &mut StreamOwned<ServerConnection, Socket>, buffer: &mut [u8]) -> io::Result<usize> {
+/// Reads without writing, as the stream itself would if it could not write before: what came from one who has closed is
+/// still to be had.
+pub(crate) fn read_tls<C, S>(stream: &mut StreamOwned<C, impl Read + Write>, buffer: &mut [u8]) -> io::Result<usize>
+where
+    C: DerefMut<Target = ConnectionCommon<S>>,
+    S: SideData,
+{
     loop {
         match stream.conn.reader().read(buffer) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

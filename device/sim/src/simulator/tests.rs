@@ -99,7 +99,7 @@ impl<'a> Host<'a> {
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
-        Ok(Box::new(stream))
+        Ok(Box::new(ReadsOn(stream)))
     }
 
     fn service(&self, name: &str) -> io::Result<Box<dyn Duplex>> {
@@ -279,6 +279,25 @@ impl<'a> Host<'a> {
 enum Trouble {
     Io(io::Error),
     Status(i64, Value),
+}
+
+/// What the phone said before it hung up is read though nothing can be written any more.
+struct ReadsOn(StreamOwned<ClientConnection, TcpStream>);
+
+impl Read for ReadsOn {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        connection::read_tls(&mut self.0, buffer)
+    }
+}
+
+impl Write for ReadsOn {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 impl From<io::Error> for Trouble {
