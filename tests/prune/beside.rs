@@ -277,32 +277,34 @@ fn of_two_prunes_the_second_is_told_that_the_first_is_at_work() {
 /// Stopped between two changes, as by a key: the session ends, and nothing else is done.
 #[test]
 fn after_a_prune_that_was_interrupted_anywhere_what_it_had_not_deleted_can_be_undeleted() {
-    let story = Story::new(&OPTIONS);
     let (mut behind_mark, mut told) = (0, 0);
-    for stop in 0.. {
-        let disk = storage_of(&story.after_forgetting());
-        let events = AtomicUsize::new(0);
-        let outcome = open(&disk).prune(&thorough(), &|progress| {
-            if events.fetch_add(1, Relaxed) == stop { std::ops::ControlFlow::Break(()) } else { go_on(progress) }
-        });
-        match outcome {
-            Ok(_) => break,
-            Err(Error::Interrupted) => told += 1,
-            Err(error) => panic!("{error}"),
-        }
-        let context = format!("interrupted at event {stop}");
-        assert!(!disk.files().keys().any(|name| name.starts_with("sessions/")), "{context}");
-        assert_whole(&open(&disk), &story.kept, &context);
-        let mut kept = story.kept.clone();
-        for (snapshot, folder) in &story.forgotten {
-            if open(&disk).undelete(snapshot).is_ok() {
-                kept.push((snapshot.clone(), folder.clone()));
+    for parity in [false, true] {
+        let story = Story::new(&Options { parity, ..OPTIONS });
+        for stop in 0.. {
+            let disk = storage_of(&story.after_forgetting());
+            let events = AtomicUsize::new(0);
+            let outcome = open(&disk).prune(&thorough(), &|progress| {
+                if events.fetch_add(1, Relaxed) == stop { std::ops::ControlFlow::Break(()) } else { go_on(progress) }
+            });
+            match outcome {
+                Ok(_) => break,
+                Err(Error::Interrupted) => told += 1,
+                Err(error) => panic!("{error}"),
             }
+            let context = format!("interrupted at event {stop}, parity {parity}");
+            assert!(!disk.files().keys().any(|name| name.starts_with("sessions/")), "{context}");
+            assert_whole(&open(&disk), &story.kept, &context);
+            let mut kept = story.kept.clone();
+            for (snapshot, folder) in &story.forgotten {
+                if open(&disk).undelete(snapshot).is_ok() {
+                    kept.push((snapshot.clone(), folder.clone()));
+                }
+            }
+            behind_mark += u32::from(disk.files().keys().any(|name| name.starts_with("gc/")));
+            assert_whole_after_one_more(&disk, &kept, &context);
         }
-        behind_mark += u32::from(disk.files().keys().any(|name| name.starts_with("gc/")));
-        assert_whole_after_one_more(&disk, &kept, &context);
     }
-    assert!(told > 5 && behind_mark > 1, "{told} interrupted, {behind_mark} behind the mark");
+    assert!(told > 10 && behind_mark > 1, "{told} interrupted, {behind_mark} behind the mark");
 }
 
 /// The storage fails at each change and for good, and the session is ended by hand.
