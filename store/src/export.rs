@@ -68,13 +68,12 @@ pub fn export(
     options: &ExportOptions,
     on_event: OnEvent,
 ) -> Result<ExportStats> {
-    let exported = write_all(reader, target, options, on_event);
-    let is_damaged = exported.as_ref().map_or_else(Error::is_damage, |stats| !stats.problems.is_empty());
-    if is_damaged {
-        // Nobody who prunes waits for a reader.
-        reader.chunks.core.require(&reader.snapshot().id)?;
+    let (core, id) = (&reader.chunks.core, &reader.snapshot().id);
+    let stats = write_all(reader, target, options, on_event).map_err(|error| core.explain(id, error))?;
+    if !stats.problems.is_empty() {
+        core.require(id)?;
     }
-    exported
+    Ok(stats)
 }
 
 fn write_all(
