@@ -1,7 +1,7 @@
 //! The index: where each chunk is, from all segments together (SPEC §7).
 //!
 //! An entry counts only while its pack is there with its right length, so a chunk whose pack is lost is stored again by the next
-//! backup. Packs that no segment names, left by a run that was cut off, are read through their directories. Those that a mark dooms are read from
+//! backup. Packs that no segment names, left by a run that was cut off, are read through their directories. Those that a mark names are read from
 //! only where there is nothing else, and what only they hold is stored again.
 
 use std::{
@@ -56,7 +56,7 @@ pub(crate) struct Index {
     /// Lengths of all packs that are there.
     packs: HashMap<FileHash, u64>,
     marks: Vec<Mark>,
-    doomed: HashSet<FileHash>,
+    marked: HashSet<FileHash>,
 }
 
 pub(crate) struct OpenSegment {
@@ -71,7 +71,7 @@ pub(crate) enum Presence {
     /// It is gone, or not as long as it was.
     Absent,
     /// A mark says that it will be deleted.
-    Doomed,
+    Marked,
     /// It is there, and whole as far as its length tells.
     There,
 }
@@ -118,10 +118,10 @@ impl Index {
         (marks, mut problems): (Vec<Mark>, Vec<Problem>),
         listed: &SegmentList,
     ) -> Result<(Index, Vec<Problem>)> {
-        let doomed = marks.iter().flat_map(|mark| &mark.packs).copied().collect();
+        let marked = marks.iter().flat_map(|mark| &mark.packs).copied().collect();
         let segments = load_segments(storage, sealer, cache, listed, &mut problems)?;
         let packs = list_packs(storage)?;
-        let mut index = Index { packs, marks, doomed, ..Index::default() };
+        let mut index = Index { packs, marks, marked, ..Index::default() };
         index.segments = segments.into_iter().map(|segment| index.open_segment(segment)).collect();
         index.read_unlisted(storage, sealer, &mut problems)?;
         for (pack, what) in index.missing_packs() {
@@ -138,7 +138,7 @@ impl Index {
     fn presence(&self, pack: &SegmentPack) -> Presence {
         match self.packs.get(&pack.name) {
             Some(len) if *len != pack.len => Presence::Absent,
-            Some(_) if self.doomed.contains(&pack.name) => Presence::Doomed,
+            Some(_) if self.marked.contains(&pack.name) => Presence::Marked,
             Some(_) => Presence::There,
             None => Presence::Absent,
         }
@@ -226,15 +226,15 @@ impl Index {
         segment.name == UNLISTED
     }
 
-    /// Every place where `id` lies, in packs that are there; those in doomed packs last.
+    /// Every place where `id` lies, in packs that are there; those in marked packs last.
     pub(crate) fn places(&self, id: &ChunkId) -> Result<Vec<Place>> {
-        let (mut places, mut doomed) = (Vec::new(), Vec::new());
+        let (mut places, mut marked) = (Vec::new(), Vec::new());
         for open in self.all_segments() {
             open.find(id, &mut |presence, place| {
-                if presence == Presence::There { places.push(place) } else { doomed.push(place) }
+                if presence == Presence::There { places.push(place) } else { marked.push(place) }
             })?;
         }
-        places.append(&mut doomed);
+        places.append(&mut marked);
         Ok(places)
     }
 
@@ -244,21 +244,21 @@ impl Index {
         self.contains_at_depth(id, &|presence, pack| presence == Presence::There && trusted(pack), 0)
     }
 
-    /// Whether `id` lies only in packs that no segment names though one should. Those that a mark dooms are left out of segments, and until they are
+    /// Whether `id` lies only in packs that no segment names though one should. Those that a mark names are left out of segments, and until they are
     /// deleted somebody may be about to name others for them.
     pub(crate) fn is_only_unlisted(&self, id: &ChunkId) -> Result<bool> {
         let Some(unlisted) = &self.unlisted else { return Ok(false) };
-        let (mut is_there, mut is_doomed, mut is_named) = (false, false, false);
+        let (mut is_there, mut is_marked, mut is_named) = (false, false, false);
         unlisted.find(id, &mut |presence, _| {
-            if presence == Presence::Doomed { is_doomed = true } else { is_there = true }
+            if presence == Presence::Marked { is_marked = true } else { is_there = true }
         })?;
         for open in &self.segments {
             open.segment.find(id, &mut |_, _| is_named = true)?;
         }
-        Ok(is_there && !is_doomed && !is_named)
+        Ok(is_there && !is_marked && !is_named)
     }
 
-    /// Whether `id` can be read, doomed or not, as far as the index tells.
+    /// Whether `id` can be read, marked or not, as far as the index tells.
     pub(crate) fn reads(&self, id: &ChunkId) -> Result<bool> {
         self.contains_at_depth(id, &|presence, _| presence != Presence::Absent, 0)
     }
@@ -844,7 +844,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_only_in_packs_that_no_segment_names_is_told_but_for_what_a_mark_dooms() {
+    fn what_is_only_in_packs_that_no_segment_names_is_told_but_for_what_a_mark_names() {
         let storage = MemoryStorage::default();
         let in_both = SEGMENT_CHUNKS - 1;
         let of_second = SEGMENT_CHUNKS;
@@ -858,7 +858,7 @@ mod tests {
         assert_eq!(left(&index), [false; 3], "it is nowhere");
         index.unlisted = Some(open(&index));
         assert_eq!(left(&index), [true; 3]);
-        index.doomed.insert(packs[0].name);
+        index.marked.insert(packs[0].name);
         index.unlisted = Some(open(&index));
         assert_eq!(left(&index), [false, false, true]);
         index.segments.push(open(&index));
@@ -866,22 +866,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_doomed_is_read_where_there_is_nothing_else_and_counts_for_nothing() {
+    fn what_is_marked_is_read_where_there_is_nothing_else_and_counts_for_nothing() {
         let storage = MemoryStorage::default();
         let mut twice = segment_of(&storage, 0);
         twice.append(segment_of(&storage, 1));
         let (packs, payload) = (twice.packs().to_vec(), twice.payload());
         let in_both = id(5);
-        for doomed in [0, 1] {
+        for marked in [0, 1] {
             let mut index = of_packs(&packs);
-            index.doomed.insert(packs[doomed].name);
+            index.marked.insert(packs[marked].name);
             index.segments.push(open(&index, payload.clone()));
             let places: Vec<SegmentPack> = index.places(&in_both).unwrap().iter().map(|place| place.pack).collect();
-            assert_eq!(places, [packs[1 - doomed], packs[doomed]]);
+            assert_eq!(places, [packs[1 - marked], packs[marked]]);
             assert!(index.contains(&in_both, &|_| true).unwrap() && index.reads(&in_both).unwrap());
-            let only_in = id(if doomed == 0 { 0 } else { SEGMENT_CHUNKS });
+            let only_in = id(if marked == 0 { 0 } else { SEGMENT_CHUNKS });
             assert!(!index.contains(&only_in, &|_| true).unwrap() && index.reads(&only_in).unwrap());
-            index.drop_packs(&HashSet::from([packs[doomed].name]));
+            index.drop_packs(&HashSet::from([packs[marked].name]));
             assert!(!index.reads(&only_in).unwrap() && index.places(&in_both).unwrap().len() == 1);
         }
     }

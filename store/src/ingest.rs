@@ -269,7 +269,7 @@ impl Shared {
         }
     }
 
-    /// A chunk as a delta against an earlier version, if that is worth it. A base that cannot be read is none, nor is one that a mark dooms.
+    /// A chunk as a delta against an earlier version, if that is worth it. A base that cannot be read is none, nor is one that a mark names.
     fn delta_of(&self, chunk: &NewChunk) -> Option<(Base, Vec<u8>)> {
         let base = self.chunks.base_after(chunk.previous?).ok()??;
         if !self.chunks.holds(&base.id).ok()? {

@@ -39,7 +39,7 @@ struct NumberedSegment<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NumberedPack {
     pub(crate) pack: SegmentPack,
-    pub(crate) is_doomed: bool,
+    pub(crate) is_marked: bool,
 }
 
 /// A copy of a chunk, by its entry in the index.
@@ -48,7 +48,7 @@ pub(crate) struct Copy {
     pub(crate) number: u64,
     segment: usize,
     place: Place,
-    is_doomed: bool,
+    is_marked: bool,
 }
 
 impl<'a> NumberedIndex<'a> {
@@ -60,7 +60,7 @@ impl<'a> NumberedIndex<'a> {
             let mut number = |(pack, presence): (&SegmentPack, &Presence)| {
                 let counts = *presence != Presence::Absent && named.insert(pack.name);
                 counts.then(|| {
-                    packs.push(NumberedPack { pack: *pack, is_doomed: *presence == Presence::Doomed });
+                    packs.push(NumberedPack { pack: *pack, is_marked: *presence == Presence::Marked });
                     packs.len() - 1
                 })
             };
@@ -81,19 +81,19 @@ impl<'a> NumberedIndex<'a> {
         &self.packs
     }
 
-    /// All copies, those in doomed packs last.
+    /// All copies, those in marked packs last.
     pub(crate) fn copies(&mut self, id: &ChunkId) -> Result<Vec<Copy>> {
         let mut copies = Vec::new();
         for (segment, NumberedSegment { open, first, packs, last }) in self.segments.iter_mut().enumerate() {
             open.segment.find_near(id, last, &mut |number, entry| {
                 if let Some(&Some(pack)) = packs.get(entry.pack as usize) {
-                    let NumberedPack { pack, is_doomed } = self.packs[pack];
+                    let NumberedPack { pack, is_marked } = self.packs[pack];
                     let place = Place { pack, ordinal: entry.ordinal };
-                    copies.push(Copy { number: *first + number, segment, place, is_doomed });
+                    copies.push(Copy { number: *first + number, segment, place, is_marked });
                 }
             })?;
         }
-        copies.sort_by_key(|copy| copy.is_doomed);
+        copies.sort_by_key(|copy| copy.is_marked);
         Ok(copies)
     }
 

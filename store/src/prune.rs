@@ -257,7 +257,7 @@ impl Found {
 /// The packs that go and on which nobody relies.
 struct Release {
     packs: BTreeSet<FileHash>,
-    /// All marks, with the one that was made for those that no other dooms.
+    /// All marks, with the one that was made for those that no other names.
     marks: Vec<Mark>,
     /// Who may rely on the others.
     waits_for: Vec<SessionInfo>,
@@ -266,22 +266,22 @@ struct Release {
 }
 
 impl Release {
-    /// Marks what goes, where it is not marked yet. Who is at work and what there is are listed only then: whoever honours no mark of a pack may
+    /// Marks what goes, where it is not marked yet. Who is at work and what there is are listed only then: whoever acknowledges no mark of a pack may
     /// rely on it, and who has ended has left a snapshot, or nothing.
     fn of(core: &Core, session: &Session, found: &Found, going: &BTreeSet<FileHash>) -> Result<Release> {
         let mut marks = found.marks.clone();
-        let doomed: HashSet<&FileHash> = found.marks.iter().flat_map(|mark| &mark.packs).collect();
-        let unmarked: BTreeSet<FileHash> = going.iter().copied().filter(|pack| !doomed.contains(pack)).collect();
+        let marked: HashSet<&FileHash> = found.marks.iter().flat_map(|mark| &mark.packs).collect();
+        let unmarked: BTreeSet<FileHash> = going.iter().copied().filter(|pack| !marked.contains(pack)).collect();
         if !unmarked.is_empty() {
             marks.push(core.with_reserve(|| Mark::write(core, &unmarked))?);
             core.storage.sync_all()?;
         }
         let (mut packs, mut waits_for) = (going.clone(), Vec::new());
         for other in session.others()? {
-            let honoured: HashSet<&FileHash> =
-                marks.iter().filter(|mark| other.honours(mark)).flat_map(|mark| &mark.packs).collect();
+            let acknowledged: HashSet<&FileHash> =
+                marks.iter().filter(|mark| other.acknowledges(mark)).flat_map(|mark| &mark.packs).collect();
             let before = packs.len();
-            packs.retain(|pack| honoured.contains(pack));
+            packs.retain(|pack| acknowledged.contains(pack));
             if packs.len() < before {
                 waits_for.push(other);
             }

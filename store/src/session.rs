@@ -1,7 +1,7 @@
 //! Sessions: who is at work says so, so that nobody deletes what they rely on (SPEC §11).
 //!
 //! A session is announced before anything is listed. A second file beside it says which marks its owner has read before it relied on anything. So one
-//! who sees no session that does not honour a mark knows that nobody relies on what the mark dooms, unless a snapshot tells. The first file stays
+//! who sees no session that does not acknowledge a mark knows that nobody relies on what the mark names, unless a snapshot tells. The first file stays
 //! until the end: were it replaced, one who lists at that moment might see neither, and one that others have ended would come back to life.
 
 use std::{
@@ -27,7 +27,7 @@ use crate::{
 pub(crate) const SESSIONS_FOLDER: &str = "sessions";
 const TEMPORARY_FOLDER: &str = "tmp";
 /// The name of the second file ends so.
-const HONOURS: &str = "-honours";
+const ACKNOWLEDGES: &str = "-acknowledges";
 /// In the cache folder: which sessions were seen since when.
 const SEEN_FILE: &str = "sessions";
 /// No backup takes a week.
@@ -55,7 +55,7 @@ pub struct SessionInfo {
     pub pid: u32,
     /// Whether it frees room.
     pub prunes: bool,
-    honours: Vec<FileHash>,
+    acknowledges: Vec<FileHash>,
     is_dead: bool,
 }
 
@@ -68,7 +68,7 @@ struct Announcement {
     boot: String,
     program: String,
     prunes: bool,
-    honours: Vec<FileHash>,
+    acknowledges: Vec<FileHash>,
 }
 
 impl Session {
@@ -92,16 +92,20 @@ impl Session {
         Ok(Session { core: core.clone(), name, announcement })
     }
 
-    /// Says that what `marks` doom was not relied on since the session began, nor will be.
-    pub(crate) fn honour(&mut self, marks: &[Mark]) -> Result<()> {
+    /// Says that what `marks` name was not relied on since the session began, nor will be.
+    pub(crate) fn acknowledge(&mut self, marks: &[Mark]) -> Result<()> {
         if marks.is_empty() {
             return Ok(());
         }
-        let honours = marks.iter().map(|mark| mark.name).collect();
-        put(&self.core, &format!("{}{HONOURS}", self.name), &Announcement { honours, ..self.announcement.clone() })
+        let acknowledges = marks.iter().map(|mark| mark.name).collect();
+        put(
+            &self.core,
+            &format!("{}{ACKNOWLEDGES}", self.name),
+            &Announcement { acknowledges, ..self.announcement.clone() },
+        )
     }
 
-    /// Announces anew one whose session others have ended. It honours nothing.
+    /// Announces anew one whose session others have ended. It acknowledges nothing.
     pub(crate) fn renew(&mut self) -> Result<()> {
         self.name = fresh_name()?;
         put(&self.core, &self.name, &self.announcement)
@@ -113,7 +117,7 @@ impl Session {
     }
 
     /// Writes a segment of packs that are durable, and takes it into the index. If others have taken this process for dead, it names none that is gone
-    /// or doomed since.
+    /// or marked since.
     pub(crate) fn write_segment(
         &self,
         index: &mut Index,
@@ -123,9 +127,9 @@ impl Session {
         let Core { storage, sealer, .. } = &*self.core;
         if !self.is_there()? {
             let (marks, _) = read_marks(&**storage, sealer)?;
-            let doomed: HashSet<FileHash> = marks.into_iter().flat_map(|mark| mark.packs).collect();
+            let marked: HashSet<FileHash> = marks.into_iter().flat_map(|mark| mark.packs).collect();
             let there = list_packs(&**storage)?;
-            let stays = |name: &FileHash| there.contains_key(name) && !doomed.contains(name);
+            let stays = |name: &FileHash| there.contains_key(name) && !marked.contains(name);
             segment.retain_packs(|pack| stays(&pack.name));
             let gone = index.packs().map(|pack| pack.name).filter(|name| !stays(name)).collect();
             index.drop_packs(&gone);
@@ -158,16 +162,16 @@ impl Drop for Session {
 }
 
 impl SessionInfo {
-    /// Whether it relies on nothing that `mark` dooms.
-    pub(crate) fn honours(&self, mark: &Mark) -> bool {
-        self.honours.contains(&mark.name)
+    /// Whether it relies on nothing that `mark` names.
+    pub(crate) fn acknowledges(&self, mark: &Mark) -> bool {
+        self.acknowledges.contains(&mark.name)
     }
 
     /// By what its files say. One that cannot be read may be anybody's.
-    fn of(id: String, announcement: Option<Announcement>, honours: Vec<FileHash>) -> SessionInfo {
+    fn of(id: String, announcement: Option<Announcement>, acknowledges: Vec<FileHash>) -> SessionInfo {
         let is_dead = announcement.as_ref().is_some_and(Announcement::is_dead);
         let Announcement { started, host, pid, prunes, .. } = announcement.unwrap_or_default();
-        SessionInfo { id, started, host, pid, prunes, honours, is_dead }
+        SessionInfo { id, started, host, pid, prunes, acknowledges, is_dead }
     }
 }
 
@@ -217,7 +221,7 @@ impl Announcement {
             boot: boot_id(),
             program: crate::PROGRAM.to_owned(),
             prunes: false,
-            honours: Vec::new(),
+            acknowledges: Vec::new(),
         }
     }
 
@@ -244,24 +248,24 @@ fn put(core: &Core, name: &str, announcement: &Announcement) -> Result<()> {
 /// Deletes both files of a session.
 fn delete(core: &Core, id: &str) -> Result<()> {
     core.storage.delete_file(&file(id))?;
-    core.storage.delete_file(&file(&format!("{id}{HONOURS}")))
+    core.storage.delete_file(&file(&format!("{id}{ACKNOWLEDGES}")))
 }
 
 fn read_sessions(core: &Core) -> Result<Vec<SessionInfo>> {
     let mut ids = BTreeSet::new();
     for (name, _) in core.storage.list_folder(SESSIONS_FOLDER)? {
-        ids.insert(name.strip_suffix(HONOURS).map_or_else(|| name.clone(), str::to_owned));
+        ids.insert(name.strip_suffix(ACKNOWLEDGES).map_or_else(|| name.clone(), str::to_owned));
     }
     let mut sessions = Vec::new();
     for id in ids {
         let first = read(core, &id);
-        let second = read(core, &format!("{id}{HONOURS}"));
+        let second = read(core, &format!("{id}{ACKNOWLEDGES}"));
         let has_ended = |read: &Result<Announcement>| read.as_ref().is_err_and(Error::is_missing_file);
         if has_ended(&first) && has_ended(&second) {
             continue;
         }
-        let honours = second.as_ref().map_or_else(|_| Vec::new(), |second| second.honours.clone());
-        sessions.push(SessionInfo::of(id, first.or(second).ok(), honours));
+        let acknowledges = second.as_ref().map_or_else(|_| Vec::new(), |second| second.acknowledges.clone());
+        sessions.push(SessionInfo::of(id, first.or(second).ok(), acknowledges));
     }
     Ok(sessions)
 }
@@ -340,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn only_one_prunes_at_a_time_and_who_honours_a_mark_says_so() {
+    fn only_one_prunes_at_a_time_and_who_acknowledges_a_mark_says_so() {
         let (storage, repository) = new();
         let core = repository.core();
         let mut writer = Session::begin(core).unwrap();
@@ -348,9 +352,9 @@ mod tests {
         assert!(matches!(Session::begin_prune(core), Err(Error::Busy { .. })));
         let mark = Mark::write(core, &[FileHash([7; 32])].into()).unwrap();
         let others = || pruner.others().unwrap();
-        assert!(others().len() == 1 && !others()[0].honours(&mark) && !others()[0].prunes);
-        writer.honour(std::slice::from_ref(&mark)).unwrap();
-        assert!(others().len() == 1 && others()[0].honours(&mark));
+        assert!(others().len() == 1 && !others()[0].acknowledges(&mark) && !others()[0].prunes);
+        writer.acknowledge(std::slice::from_ref(&mark)).unwrap();
+        assert!(others().len() == 1 && others()[0].acknowledges(&mark));
         drop((writer, pruner));
         assert!(!storage.files().keys().any(|name| name.starts_with("sessions/")));
     }
@@ -362,7 +366,7 @@ mod tests {
         // No process has this number.
         let gone = Announcement { pid: u32::MAX, ..Announcement::of_this_process() };
         put(core, "gone", &gone).unwrap();
-        put(core, "gone-honours", &gone).unwrap();
+        put(core, "gone-acknowledges", &gone).unwrap();
         let elsewhere = "elsewhere".to_owned();
         put(core, &elsewhere, &Announcement { host: "elsewhere".into(), ..gone }).unwrap();
         storage.put("sessions/torn", b"").unwrap();

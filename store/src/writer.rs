@@ -140,9 +140,9 @@ impl SnapshotWriter {
         problems.extend(snapshots.problems.iter().cloned());
         let previous = snapshots.newest_of(series);
         let chunks = Arc::new(ChunkReader::new(core.clone(), index));
-        // What is carried over is not looked up. If some of it lies where a mark dooms it, the prune is to wait.
+        // What is carried over is not looked up. If some of it lies where a mark names it, the prune is to wait.
         if base.is_none_or(|base| base.stays(&chunks)) {
-            session.honour(chunks.index().marks())?;
+            session.acknowledge(chunks.index().marks())?;
         }
         Ok(SnapshotWriter {
             previous: previous.map(|snapshot| snapshot.id),
@@ -371,7 +371,7 @@ impl SnapshotWriter {
         self.session.renew()?;
         let core = self.chunks.core.clone();
         let (index, _) = core.load_index(self.cache_dir.as_deref())?;
-        self.session.honour(index.marks())?;
+        self.session.acknowledge(index.marks())?;
         if is_tree_held(&ChunkReader::new(core, index), root)? { Ok(()) } else { Err(Error::Overtaken) }
     }
 
@@ -392,9 +392,9 @@ impl SnapshotWriter {
         let root = snapshot.record.root;
         let core = self.chunks.core.clone();
         if !self.chunks.index().marks().is_empty()
-            && let Err(error) = self.save_from_doomed(&root)
+            && let Err(error) = self.save_from_marked(&root)
         {
-            // Who has begun to prune since may delete what is doomed, and deletes the record before that.
+            // Who has begun to prune since may delete what is marked, and deletes the record before that.
             let is_there = core.storage.has_file(&RecordKind::Forgotten.file(&snapshot.id))?;
             return Err(if is_there { error } else { Error::SnapshotGone { id: snapshot.id } });
         }
@@ -407,8 +407,8 @@ impl SnapshotWriter {
         Ok(())
     }
 
-    /// Stores again what of a tree lies only in packs that a mark dooms.
-    fn save_from_doomed(&mut self, root: &ChunkId) -> Result<()> {
+    /// Stores again what of a tree lies only in packs that a mark names.
+    fn save_from_marked(&mut self, root: &ChunkId) -> Result<()> {
         let chunks = self.chunks.clone();
         walk(&chunks, root, &mut |kind, id| {
             if !self.has(id)? {
@@ -571,7 +571,7 @@ impl Base {
         if is_there { Ok(()) } else { Err(Error::SnapshotGone { id: self.id }) }
     }
 
-    /// Whether all that it reaches lies in packs that no mark dooms.
+    /// Whether all that it reaches lies in packs that no mark names.
     fn stays(&self, chunks: &ChunkReader) -> bool {
         chunks.index().marks().is_empty() || is_tree_held(chunks, &self.root).unwrap_or(false)
     }

@@ -44,8 +44,13 @@ fn missed_rules() -> Vec<Missed> {
         ("a session before marks", |p| p.announces_first = false, CRASHES, LACKS),
         ("marks before packs", |p| p.marks_before_packs = false, CRASHES, LACKS),
         ("the first session is kept", |p| p.keeps_first_session = false, SLOW_LISTINGS, LACKS),
-        ("marks that doom what is carried over are not honoured", |p| p.honours_what_it_can = false, EDITED, FAILS),
-        ("doomed copies are none", |p| p.doomed_copies_are_none = false, CRASHES, LACKS),
+        (
+            "marks that name what is carried over are not acknowledged",
+            |p| p.acknowledges_what_it_can = false,
+            EDITED,
+            FAILS,
+        ),
+        ("marked copies are none", |p| p.marked_copies_are_none = false, CRASHES, LACKS),
         ("the base is chosen under a session", |p| p.chooses_base_late = false, EDITED, FAILS),
         ("a look for the session", |p| p.looks_for_session = false, WRONG_DEATHS, LACKS),
         ("it is the first session", |p| p.looks_for_first_session = false, SLOW_LISTINGS, LACKS),
@@ -67,7 +72,7 @@ fn missed_rules() -> Vec<Missed> {
             FORGOTTEN,
             NO_UNDELETE,
         ),
-        ("chunks are moved out of doomed packs", |p| p.moves_out_of_doomed = false, TWO_PRUNERS, LACKS),
+        ("chunks are moved out of marked packs", |p| p.moves_out_of_marked = false, TWO_PRUNERS, LACKS),
         ("the mark before sessions", |p| p.mark_before_sessions = false, CRASHES, LACKS),
         ("roots again", |p| p.lists_roots_again = false, CRASHES, LACKS),
         ("trash again", |p| p.lists_trash_again = false, MADE_AND_FORGOTTEN, NO_UNDELETE),
@@ -121,7 +126,7 @@ fn every_rule_of_the_protocol_is_needed() {
 fn rules_that_safety_does_not_need() {
     // They save work, or tell a person sooner: what is listed again after the mark is all that decides.
     let first = Protocol { waits_for_first_listing: false, sessions_before_roots: false, ..Protocol::WHOLE };
-    let marks = Protocol { prefers_undoomed: false, marks_before_sessions: false, ..Protocol::WHOLE };
+    let marks = Protocol { prefers_unmarked: false, marks_before_sessions: false, ..Protocol::WHOLE };
     let alone = Protocol { prunes_alone: false, ..Protocol::WHOLE };
     let rules =
         [(&first, &CRASHES), (&first, &EDITED), (&marks, &EDITED), (&marks, &TWO_PRUNERS), (&alone, &TWO_PRUNERS)];

@@ -9,14 +9,14 @@ pub struct Protocol {
     pub announces_first: bool,
     /// A writer reads marks before it lists packs.
     pub marks_before_packs: bool,
-    /// A writer that announces which marks it honours keeps its first session file beside that.
+    /// A writer that announces which marks it acknowledges keeps its first session file beside that.
     pub keeps_first_session: bool,
-    /// A writer honours no marks if they doom the only copy of what it carries over from its base.
-    pub honours_what_it_can: bool,
+    /// A writer acknowledges no marks if they name the only copy of what it carries over from its base.
+    pub acknowledges_what_it_can: bool,
     /// A writer chooses its base when its session is announced.
     pub chooses_base_late: bool,
-    /// A copy in a doomed pack is none: what a writer has is stored again.
-    pub doomed_copies_are_none: bool,
+    /// A copy in a marked pack is none: what a writer has is stored again.
+    pub marked_copies_are_none: bool,
     /// A writer looks for its session before it writes the snapshot.
     pub looks_for_session: bool,
     /// The session that it looks for is the one that it announced before it read marks.
@@ -27,7 +27,7 @@ pub struct Protocol {
     pub looks_for_session_again: bool,
     /// An undelete reads marks and packs and looks for its session as a writer does.
     pub undelete_is_a_writer: bool,
-    /// What is carried over from a base, or undeleted, is copied if only doomed packs hold it.
+    /// What is carried over from a base, or undeleted, is copied if only marked packs hold it.
     pub copies_what_it_carries: bool,
     /// An undelete does nothing if it finds a pruner.
     pub undelete_looks_for_pruners: bool,
@@ -41,10 +41,10 @@ pub struct Protocol {
     pub sessions_before_roots: bool,
     /// A pruner lists snapshots before trash.
     pub roots_before_trash: bool,
-    /// A pruner prefers a copy in no doomed pack.
-    pub prefers_undoomed: bool,
-    /// A pruner moves what only doomed packs hold, rather than to take such a pack off the list.
-    pub moves_out_of_doomed: bool,
+    /// A pruner prefers a copy in no marked pack.
+    pub prefers_unmarked: bool,
+    /// A pruner moves what only marked packs hold, rather than to take such a pack off the list.
+    pub moves_out_of_marked: bool,
     /// A pruner's mark is durable before it lists sessions for the second time.
     pub mark_before_sessions: bool,
     /// What only its own mark names is deleted only if the roots are what they were.
@@ -71,9 +71,9 @@ impl Protocol {
         announces_first: true,
         marks_before_packs: true,
         keeps_first_session: true,
-        honours_what_it_can: true,
+        acknowledges_what_it_can: true,
         chooses_base_late: true,
-        doomed_copies_are_none: true,
+        marked_copies_are_none: true,
         looks_for_session: true,
         looks_for_first_session: true,
         announces_anew: true,
@@ -86,8 +86,8 @@ impl Protocol {
         marks_before_sessions: true,
         sessions_before_roots: true,
         roots_before_trash: true,
-        prefers_undoomed: true,
-        moves_out_of_doomed: true,
+        prefers_unmarked: true,
+        moves_out_of_marked: true,
         mark_before_sessions: true,
         lists_roots_again: true,
         lists_trash_again: true,
@@ -155,7 +155,7 @@ impl Scenario {
         }
         if self.old_mark != 0 {
             state.marks = 1 << OLD_MARK;
-            state.doomed_by[OLD_MARK] = self.old_mark;
+            state.marked_by[OLD_MARK] = self.old_mark;
         }
         let trash = self.trash.iter().map(|reach| (reach, true));
         for (snapshot, (reach, is_trash)) in self.snapshots.iter().map(|reach| (reach, false)).chain(trash).enumerate()

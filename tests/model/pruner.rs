@@ -63,9 +63,9 @@ impl Model<'_> {
 
     pub(super) fn list_sessions(&self, state: &mut State, run: usize, seen: u32) -> &'static str {
         if self.protocol.waits_for_first_listing {
-            // What is read after this is not known to be honoured by anybody.
+            // What is read after this is not known to be acknowledged by anybody.
             let marks = if self.protocol.marks_before_sessions { state.runs[run].marks } else { Marks::MAX };
-            state.runs[run].unhonoured = unhonoured(state, run, seen, marks);
+            state.runs[run].unacknowledged = unacknowledged(state, run, seen, marks);
         }
         state.runs[run].next = self.after_reading(Step::ListSessions);
         "lists sessions"
@@ -118,17 +118,17 @@ impl Model<'_> {
     /// Plans: one copy of each live chunk is kept where it is or moved, and every pack that then holds anything else is to go.
     fn move_chunks(&self, state: &mut State, run: usize) -> &'static str {
         let Run { packs, marks, roots, .. } = state.runs[run];
-        let doomed = state.doomed(marks);
+        let marked = state.marked(marks);
         let mut kept = [0; PACKS];
         for chunk in members(state.reached_from(roots)).map(|chunk| 1 << chunk) {
             // What lies in no pack of the list lies in one that is newer.
-            if let Some(pack) = self.copy_to_keep(state, run, chunk, doomed) {
+            if let Some(pack) = self.copy_to_keep(state, run, chunk, marked) {
                 kept[pack] |= chunk;
             }
         }
         let stays = |pack: &usize| {
-            let is_doomed = doomed & 1 << *pack != 0;
-            kept[*pack] == state.content[*pack] && !(is_doomed && self.protocol.moves_out_of_doomed)
+            let is_marked = marked & 1 << *pack != 0;
+            kept[*pack] == state.content[*pack] && !(is_marked && self.protocol.moves_out_of_marked)
         };
         let to_go = members(packs).filter(|pack| !stays(pack)).fold(0, |set, pack| set | 1 << pack);
         let moved = members(to_go).fold(0, |moved, pack| moved | kept[pack]);
@@ -137,17 +137,17 @@ impl Model<'_> {
             return "cannot read what it must move, and fails";
         }
         state.write_pack(run, moved);
-        state.doomed_by[run] = to_go;
+        state.marked_by[run] = to_go;
         state.runs[run].packs = to_go;
-        state.runs[run].newly_doomed = to_go & !doomed;
+        state.runs[run].newly_marked = to_go & !marked;
         state.runs[run].next = self.after_planning(Step::MoveChunks);
         if moved == 0 { "has nothing to move" } else { "moves chunks into a new pack" }
     }
 
-    fn copy_to_keep(&self, state: &State, run: usize, chunk: Chunks, doomed: Packs) -> Option<usize> {
+    fn copy_to_keep(&self, state: &State, run: usize, chunk: Chunks, marked: Packs) -> Option<usize> {
         let holds = |pack: &usize| state.content[*pack] & chunk != 0;
         let copies = members(state.runs[run].packs).filter(holds).fold(0, |set: Packs, pack| set | 1 << pack);
-        let good = if self.protocol.prefers_undoomed && copies & !doomed != 0 { copies & !doomed } else { copies };
+        let good = if self.protocol.prefers_unmarked && copies & !marked != 0 { copies & !marked } else { copies };
         match self.kind(run) {
             Kind::Pruner { keeps_old: false } => good.checked_ilog2().map(|pack| pack as usize),
             _ => members(good).next(),
@@ -159,11 +159,11 @@ impl Model<'_> {
             state.finish(run, Step::Ended);
             return "misses its own session, and stops";
         }
-        if unhonoured(state, run, seen, 1 << run) != 0 {
-            state.runs[run].newly_doomed = 0;
+        if unacknowledged(state, run, seen, 1 << run) != 0 {
+            state.runs[run].newly_marked = 0;
         }
         if self.protocol.waits_for_second_listing {
-            state.runs[run].unhonoured |= unhonoured(state, run, seen, state.runs[run].marks);
+            state.runs[run].unacknowledged |= unacknowledged(state, run, seen, state.runs[run].marks);
         }
         state.runs[run].next = self.after_planning(Step::ListSessionsAgain);
         "lists sessions again"
@@ -190,15 +190,15 @@ impl Model<'_> {
     /// Decides what is deleted.
     fn decide(&self, state: &mut State, run: usize) {
         // From the plan on, `packs` are those that are to go.
-        let Run { marks, unhonoured, packs: to_go, newly_doomed, has_come, trash, .. } = state.runs[run];
-        let mut swept = state.doomed(marks & !unhonoured) & to_go;
+        let Run { marks, unacknowledged, packs: to_go, newly_marked, has_come, trash, .. } = state.runs[run];
+        let mut swept = state.marked(marks & !unacknowledged) & to_go;
         if !has_come || !self.protocol.lists_roots_again {
-            swept |= newly_doomed;
+            swept |= newly_marked;
         } else if self.protocol.old_marks_wait_for_roots {
             swept = 0;
         }
         let left = to_go & !swept;
-        let is_swept = |mark: &usize| state.doomed_by[*mark] & left == 0;
+        let is_swept = |mark: &usize| state.marked_by[*mark] & left == 0;
         let marks = members(marks | 1 << run).filter(is_swept).fold(0, |set, mark| set | 1 << mark);
         let Run { is_unsure, .. } = state.runs[run];
         state.runs[run] = Run { marks, trash, swept, is_unsure, ..Run::default() };
@@ -223,12 +223,12 @@ impl Model<'_> {
     }
 }
 
-/// Which of `marks` some session that was seen does not honour.
-fn unhonoured(state: &State, run: usize, seen: Sessions, marks: Marks) -> Marks {
+/// Which of `marks` some session that was seen does not acknowledge.
+fn unacknowledged(state: &State, run: usize, seen: Sessions, marks: Marks) -> Marks {
     let others = (0..RUNS).filter(|other| *other != run && seen & sessions_of(*other) != 0);
-    others.fold(0, |unhonoured, other| {
-        let honours = if seen & session(other, HONOURING) != 0 { state.honours[other] } else { 0 };
-        unhonoured | marks & !honours
+    others.fold(0, |unacknowledged, other| {
+        let acknowledges = if seen & session(other, ACKNOWLEDGING) != 0 { state.acknowledges[other] } else { 0 };
+        unacknowledged | marks & !acknowledges
     })
 }
 

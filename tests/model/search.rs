@@ -100,10 +100,10 @@ fn judge_lone_prune(model: &Model, state: &State, pruned: &mut HashSet<State>) -
 
 /// The files of a state in which no process is left.
 fn files_alone(state: &State) -> State {
-    let State { packs, mut content, marks, mut doomed_by, snapshots, trash, reach, .. } = *state;
+    let State { packs, mut content, marks, mut marked_by, snapshots, trash, reach, .. } = *state;
     (0..PACKS).filter(|pack| packs & 1 << pack == 0).for_each(|pack| content[pack] = 0);
-    (0..MARKS).filter(|mark| marks & 1 << mark == 0).for_each(|mark| doomed_by[mark] = 0);
-    State { packs, content, marks, doomed_by, snapshots, trash, reach, ..State::default() }
+    (0..MARKS).filter(|mark| marks & 1 << mark == 0).for_each(|mark| marked_by[mark] = 0);
+    State { packs, content, marks, marked_by, snapshots, trash, reach, ..State::default() }
 }
 
 /// How a state is reached: a line for each step.

@@ -23,10 +23,10 @@ pub type Snapshots = u16;
 pub type Marks = u8;
 pub type Sessions = u32;
 
-/// The session files that one run may write: its first, the one that honours marks, and the one that it announces anew.
+/// The session files that one run may write: its first, the one that acknowledges marks, and the one that it announces anew.
 const FILES: usize = 3;
 pub const FIRST: usize = 0;
-pub const HONOURING: usize = 1;
+pub const ACKNOWLEDGING: usize = 1;
 pub const ANEW: usize = 2;
 
 /// All that what happens next depends on.
@@ -36,10 +36,10 @@ pub struct State {
     /// What each pack holds or held. A name is used once.
     pub content: [Chunks; PACKS],
     pub marks: Marks,
-    pub doomed_by: [Packs; MARKS],
+    pub marked_by: [Packs; MARKS],
     pub sessions: Sessions,
-    /// What the honouring session file of each run names.
-    pub honours: [Marks; RUNS],
+    /// What the acknowledging session file of each run names.
+    pub acknowledges: [Marks; RUNS],
     pub snapshots: Snapshots,
     pub trash: Snapshots,
     /// What each snapshot reaches.
@@ -63,12 +63,12 @@ pub struct Run {
     pub carried: Chunks,
     pub roots: Snapshots,
     pub trash: Snapshots,
-    /// Marks that some session does not honour.
-    pub unhonoured: Marks,
+    /// Marks that some session does not acknowledge.
+    pub unacknowledged: Marks,
     /// Whether there is a root that was not listed before the plan.
     pub has_come: bool,
     /// Packs that no mark named before its own.
-    pub newly_doomed: Packs,
+    pub newly_marked: Packs,
     /// Packs that are to be deleted.
     pub swept: Packs,
     /// How often a reader has read the index.
@@ -90,7 +90,7 @@ pub enum Step {
     ReadMarks,
     ListPacks,
     ListSnapshots,
-    Honour,
+    Acknowledge,
     EndFirst,
     StoreChunks,
     LookForSession,
@@ -163,8 +163,8 @@ impl State {
     }
 
     /// What some marks name together.
-    pub fn doomed(&self, marks: Marks) -> Packs {
-        members(marks).fold(0, |packs, mark| packs | self.doomed_by[mark])
+    pub fn marked(&self, marks: Marks) -> Packs {
+        members(marks).fold(0, |packs, mark| packs | self.marked_by[mark])
     }
 
     /// What some snapshots reach together.
@@ -207,7 +207,7 @@ impl State {
         };
         compare(before.packs.into(), self.packs.into(), &|n| format!("pack {n} {}", letters(self.content[n])))?;
         compare(before.marks.into(), self.marks.into(), &|n| {
-            format!("mark {n} of packs {}", numbers(self.doomed_by[n]))
+            format!("mark {n} of packs {}", numbers(self.marked_by[n]))
         })?;
         compare(before.sessions, self.sessions, &|bit| self.session_name(bit))?;
         compare(before.snapshots.into(), self.snapshots.into(), &|n| {
@@ -219,7 +219,7 @@ impl State {
     fn session_name(&self, bit: usize) -> String {
         let run = bit / FILES;
         match bit % FILES {
-            HONOURING => format!("session {run}b that honours marks {}", numbers(self.honours[run])),
+            ACKNOWLEDGING => format!("session {run}b that acknowledges marks {}", numbers(self.acknowledges[run])),
             ANEW => format!("session {run}c"),
             _ => format!("session {run}"),
         }

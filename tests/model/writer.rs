@@ -47,11 +47,11 @@ impl Model<'_> {
                 (next, "reads the index")
             }
             Step::ListSnapshots => (self.choose_base(state, run), "lists snapshots and chooses its base"),
-            Step::Honour => {
-                state.honours[run] = state.runs[run].marks;
-                state.sessions |= session(run, HONOURING);
+            Step::Acknowledge => {
+                state.acknowledges[run] = state.runs[run].marks;
+                state.sessions |= session(run, ACKNOWLEDGING);
                 let next = if protocol.keeps_first_session { Step::StoreChunks } else { Step::EndFirst };
-                (next, "announces which marks it honours")
+                (next, "announces which marks it acknowledges")
             }
             Step::EndFirst => {
                 state.sessions &= !session(run, FIRST);
@@ -72,7 +72,7 @@ impl Model<'_> {
                 (Step::CheckPacks, "reads marks anew")
             }
             Step::CheckPacks if self.is_whole(state, run) => {
-                (Step::Publish, "finds all chunks in packs that are not doomed")
+                (Step::Publish, "finds all chunks in packs that are not marked")
             }
             Step::CheckPacks => {
                 state.finish(run, Step::Failed);
@@ -90,7 +90,7 @@ impl Model<'_> {
             }
             Step::CheckPacksAgain if self.is_whole(state, run) => {
                 state.runs[run].has_committed = true;
-                (Step::End, "finds all chunks in packs that are not doomed, and says that the snapshot is committed")
+                (Step::End, "finds all chunks in packs that are not marked, and says that the snapshot is committed")
             }
             Step::CheckPacksAgain => (Step::Withdraw, "misses a chunk"),
             Step::Withdraw => {
@@ -127,16 +127,17 @@ impl Model<'_> {
         state.reach[self.snapshot_of(run)] = own | carried;
         state.runs[run].carried = carried;
         let Run { marks, packs, .. } = state.runs[run];
-        let can_honour = carried & !state.held_by(packs & !state.doomed(marks)) == 0;
-        let honours = marks != 0 && !self.is_undelete(run) && (can_honour || !self.protocol.honours_what_it_can);
-        if honours { Step::Honour } else { Step::StoreChunks }
+        let can_acknowledge = carried & !state.held_by(packs & !state.marked(marks)) == 0;
+        let acknowledges =
+            marks != 0 && !self.is_undelete(run) && (can_acknowledge || !self.protocol.acknowledges_what_it_can);
+        if acknowledges { Step::Acknowledge } else { Step::StoreChunks }
     }
 
-    /// Writes the pack of what the repository does not have. What is carried over is copied out of doomed packs.
+    /// Writes the pack of what the repository does not have. What is carried over is copied out of marked packs.
     fn store_chunks(&self, state: &mut State, run: usize) -> &'static str {
         let Run { packs, marks, carried, .. } = state.runs[run];
-        let doomed = if self.protocol.doomed_copies_are_none { state.doomed(marks) } else { 0 };
-        let mut missing = state.reach[self.snapshot_of(run)] & !state.held_by(packs & !doomed);
+        let marked = if self.protocol.marked_copies_are_none { state.marked(marks) } else { 0 };
+        let mut missing = state.reach[self.snapshot_of(run)] & !state.held_by(packs & !marked);
         if !self.protocol.copies_what_it_carries {
             missing &= !carried;
         }
@@ -172,19 +173,19 @@ impl Model<'_> {
         }
     }
 
-    /// Whether nobody ended the session that was announced before the marks were read. One that honours marks was announced later.
+    /// Whether nobody ended the session that was announced before the marks were read. One that acknowledges marks was announced later.
     fn session_is_there(&self, state: &State, run: usize) -> bool {
         let announced = session(run, FIRST) | session(run, ANEW);
         let counts = match self.protocol.looks_for_first_session && self.protocol.keeps_first_session {
             true => announced,
-            false => announced | session(run, HONOURING),
+            false => announced | session(run, ACKNOWLEDGING),
         };
         state.sessions & counts != 0
     }
 
-    /// Whether every chunk of the snapshot lies in a pack that is there, and not doomed by the marks that were read.
+    /// Whether every chunk of the snapshot lies in a pack that is there, and not marked by the marks that were read.
     fn is_whole(&self, state: &State, run: usize) -> bool {
-        let relied_on = state.packs & !state.doomed(state.runs[run].marks);
+        let relied_on = state.packs & !state.marked(state.runs[run].marks);
         state.reach[self.snapshot_of(run)] & !state.held_by(relied_on) == 0
     }
 }

@@ -182,7 +182,7 @@ fn one_who_was_there_before_a_prune_holds_up_only_what_may_be_his() {
     assert!(first.waiting_packs > 0 && first.waits_for.len() == 1 && first.deleted_packs == 0, "{first:?}");
     assert_eq!(first.trash, 0, "what he holds up can be undeleted");
     assert_whole(&repository, &story.kept, "while he works");
-    // Who begins after the mark holds up nothing that it dooms.
+    // Who begins after the mark holds up nothing that it names.
     let later = open(&disk).edit("fourth", None).unwrap();
     let snapshot = end(editor, &folder).unwrap();
     let second = prune(&repository, &thorough());
@@ -194,7 +194,7 @@ fn one_who_was_there_before_a_prune_holds_up_only_what_may_be_his() {
 
 /// Whoever wrote it would have to write it anew.
 #[test]
-fn what_may_be_of_a_backup_at_work_is_not_doomed() {
+fn what_may_be_of_a_backup_at_work_is_not_marked() {
     let story = Story::new(&OPTIONS);
     let disk = storage_of(&story.after_forgetting());
     prune(&open(&disk), &thorough());
@@ -309,7 +309,7 @@ fn after_a_prune_that_was_interrupted_anywhere_what_it_had_not_deleted_can_be_un
 
 /// The storage fails at each change and for good, and the session is ended by hand.
 #[test]
-fn after_a_prune_that_died_behind_its_mark_what_only_doomed_packs_hold_is_copied_by_an_undelete() {
+fn after_a_prune_that_died_behind_its_mark_what_only_marked_packs_hold_is_copied_by_an_undelete() {
     let story = Story::new(&OPTIONS);
     let (mut undeleted, mut copied) = (0, 0);
     for at in 0.. {
@@ -338,7 +338,7 @@ fn after_a_prune_that_died_behind_its_mark_what_only_doomed_packs_hold_is_copied
     assert!(undeleted > 5 && copied > 0, "{undeleted} undeleted, of {copied} something was copied");
 }
 
-/// Somebody relies on what a prune has doomed. The next prune moves that, and stops anywhere: then the one after it may find a doomed copy that a segment
+/// Somebody relies on what a prune has marked. The next prune moves that, and stops anywhere: then the one after it may find a marked copy that a segment
 /// names, and a new one that none does.
 #[test]
 fn what_a_prune_that_was_cut_off_has_moved_is_named_by_the_next() {
@@ -400,7 +400,7 @@ fn a_check_beside_a_prune_finds_no_damage() {
 fn an_undelete_that_a_prune_overtakes_says_that_the_snapshot_is_gone() {
     let story = Story::new(&OPTIONS);
     // The first prune died when it had written its mark.
-    let doomed = (0..).find_map(|at| {
+    let marked = (0..).find_map(|at| {
         let disk = FaultyStorage::new(&story.after_forgetting(), Fault::Stop { at, torn: Torn::Nothing });
         let disk = Arc::new(disk);
         let _ = open(&disk).prune(&thorough(), &go_on);
@@ -408,10 +408,10 @@ fn an_undelete_that_a_prune_overtakes_says_that_the_snapshot_is_gone() {
         files.retain(|name, _| !name.starts_with("sessions/"));
         files.keys().any(|name| name.starts_with("gc/")).then_some(files)
     });
-    let doomed = doomed.expect("it writes one");
+    let marked = marked.expect("it writes one");
     let (mut undeleted, mut gone) = (0, 0);
     for at in 0.. {
-        let disk = storage_of(&doomed);
+        let disk = storage_of(&marked);
         let (snapshot, folder) = story.forgotten[0].clone();
         let other = open(&disk);
         let undelete = |repository: &Repository| repository.undelete(&snapshot);
@@ -546,9 +546,9 @@ fn what_a_run_is_to_go_on_with_is_told_to_be_gone() {
     assert!(!disk.files().keys().any(|name| name.starts_with("sessions/")));
 }
 
-/// One reads the marks, and so holds up nothing that they doom: nor may what it writes be a delta against that.
+/// One reads the marks, and so holds up nothing that they name: nor may what it writes be a delta against that.
 #[test]
-fn nothing_new_is_a_delta_against_what_a_mark_dooms() {
+fn nothing_new_is_a_delta_against_what_a_mark_names() {
     let disk = Arc::new(MemoryStorage::default());
     let (repository, _) = Repository::create(disk.clone(), None, &OPTIONS).unwrap();
     let database = |seed: u64| {
@@ -574,13 +574,13 @@ fn nothing_new_is_a_delta_against_what_a_mark_dooms() {
     let waits = prune(&repository, &thorough());
     assert!(waits.waiting_packs > 0, "{waits:?}");
     let second = commit(relying);
-    // Of the series' newest snapshot all lies in packs that are doomed.
+    // Of the series' newest snapshot all lies in packs that are marked.
     let third = begin(&database(2));
     repository.forget(&[second]).unwrap();
     // Meanwhile the other cores have encoded what they were given.
     assert_whole(&repository, &Kept::new(), "while the third is made");
     let swept = prune(&repository, &thorough());
-    assert!(swept.deleted_packs > 0, "who honours the mark holds up nothing: {swept:?}");
+    assert!(swept.deleted_packs > 0, "who acknowledges the mark holds up nothing: {swept:?}");
     let kept = vec![(commit(third), database(2))];
-    assert_whole_after_one_more(&disk, &kept, "when what was doomed is gone");
+    assert_whole_after_one_more(&disk, &kept, "when what was marked is gone");
 }

@@ -222,7 +222,7 @@ fn pruned() {
     making.keep();
 }
 
-/// A prune was cut off when its mark was durable and nothing was deleted yet: what is needed lies in doomed packs, and in new ones.
+/// A prune was cut off when its mark was durable and nothing was deleted yet: what is needed lies in marked packs, and in new ones.
 fn marked() {
     let mut making = Making::open("v1-marked", &["--no-parity"]);
     let [first, ..] = [1, 2, 3].map(|day| making.back_up(day));

@@ -40,7 +40,7 @@ enum Why {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PackUse {
     pub(crate) pack: SegmentPack,
-    pub(crate) is_doomed: bool,
+    pub(crate) is_marked: bool,
     pub(crate) needed_chunks: u64,
     /// What needed chunks take of the length of the pack, about.
     pub(crate) needed_bytes: u64,
@@ -145,9 +145,9 @@ impl<'a> Live<'a> {
             sums[pack].add(class_len(entry.size_class), self.needed.get(number));
             sums[pack].has_unknown |= !self.known.get(number);
         })?;
-        let uses = self.index.packs().iter().zip(&sums).map(|(&NumberedPack { pack, is_doomed }, sums)| PackUse {
+        let uses = self.index.packs().iter().zip(&sums).map(|(&NumberedPack { pack, is_marked }, sums)| PackUse {
             pack,
-            is_doomed,
+            is_marked,
             needed_chunks: sums.needed_chunks,
             needed_bytes: sums.needed_of(pack.len),
             has_unknown: sums.has_unknown,

@@ -94,21 +94,21 @@ impl Plan {
             one.needed_part().total_cmp(&other.needed_part()).then(one.pack.name.cmp(&other.pack.name))
         });
         let needed_bytes: u64 = uses.iter().map(|of| of.needed_bytes).sum();
-        let may_go = |of: &&PackUse| of.is_doomed || !(others && of.has_unknown);
+        let may_go = |of: &&PackUse| of.is_marked || !(others && of.has_unknown);
         let dead: Vec<SegmentPack> =
             uses.iter().filter(|of| of.needed_chunks == 0).filter(may_go).map(|of| of.pack).collect();
         let mut unused: u64 = uses.iter().filter(|of| of.needed_chunks > 0).map(PackUse::unused_bytes).sum();
         let unused_max = (needed_bytes as f64 * options.max_unused) as u64;
         let (mut moved, mut moved_bytes, mut moved_unused, mut is_short) = (Vec::new(), 0, 0, false);
-        // What a mark dooms must be moved before it can go.
-        let (doomed, others): (Vec<&PackUse>, Vec<&PackUse>) =
-            uses.iter().filter(|of| of.needed_chunks > 0).filter(may_go).partition(|of| of.is_doomed);
-        for of in doomed.into_iter().chain(others) {
-            if !of.is_doomed && (unused <= unused_max || of.unused_bytes() == 0) {
+        // What a mark names must be moved before it can go.
+        let (marked, others): (Vec<&PackUse>, Vec<&PackUse>) =
+            uses.iter().filter(|of| of.needed_chunks > 0).filter(may_go).partition(|of| of.is_marked);
+        for of in marked.into_iter().chain(others) {
+            if !of.is_marked && (unused <= unused_max || of.unused_bytes() == 0) {
                 continue;
             }
             let bytes = moved_bytes + of.needed_bytes;
-            if !of.is_doomed && options.max_rewrite.is_some_and(|max| bytes > max) {
+            if !of.is_marked && options.max_rewrite.is_some_and(|max| bytes > max) {
                 continue;
             }
             if room.is_some_and(|room| bytes > room) {
@@ -154,7 +154,7 @@ mod tests {
     /// A pack of which so many bytes are needed.
     fn pack_of(number: u8, needed_bytes: u64) -> PackUse {
         let pack = SegmentPack { name: FileHash([number; 32]), len: LEN };
-        PackUse { pack, is_doomed: false, needed_chunks: needed_bytes / 100, needed_bytes, has_unknown: false }
+        PackUse { pack, is_marked: false, needed_chunks: needed_bytes / 100, needed_bytes, has_unknown: false }
     }
 
     fn all_unused() -> PruneOptions {
@@ -217,9 +217,9 @@ mod tests {
 
     /// Whatever the limits say: only so can it go. But it needs room.
     #[test]
-    fn what_a_mark_dooms_is_always_moved() {
-        let doomed = |of| PackUse { is_doomed: true, has_unknown: true, ..of };
-        let uses = [doomed(pack_of(1, 0)), pack_of(2, 100), doomed(pack_of(3, LEN)), doomed(pack_of(4, 500))];
+    fn what_a_mark_names_is_always_moved() {
+        let marked = |of| PackUse { is_marked: true, has_unknown: true, ..of };
+        let uses = [marked(pack_of(1, 0)), pack_of(2, 100), marked(pack_of(3, LEN)), marked(pack_of(4, 500))];
         let strict = PruneOptions { max_unused: 9.0, max_rewrite: Some(0) };
         assert_eq!(planned(&uses, true, None, &strict), (vec![1], vec![4, 3], false));
         assert_eq!(planned(&uses, true, Some(999), &strict), (vec![1], vec![4], true));
