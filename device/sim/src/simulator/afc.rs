@@ -6,8 +6,8 @@ use std::io::{self, Read, Write};
 
 use plist::Value;
 
-use super::Shared;
 use super::connection::Connection;
+use super::{Fault, Shared};
 use crate::manifest::dictionary;
 use crate::phone::Phone;
 
@@ -18,6 +18,7 @@ const MAX_REQUEST: u64 = 16 << 20;
 const INVALID_ARGUMENT: u64 = 7;
 const NOT_FOUND: u64 = 8;
 const IS_DIRECTORY: u64 = 9;
+const PERMISSION_DENIED: u64 = 10;
 const EXISTS: u64 = 16;
 const OPERATION_NOT_SUPPORTED: u64 = 15;
 const WOULD_BLOCK: u64 = 19;
@@ -169,12 +170,24 @@ pub(crate) fn serve(shared: &Shared, mut connection: Connection) -> io::Result<(
     let outcome = (|| {
         loop {
             let request = read_request(&mut connection)?;
-            let reply = handles.answer(&mut shared.afc(), &request).unwrap_or_else(Reply::Status);
+            let is_refused = shared.fault() == Some(Fault::ReadOnlyMedia) && is_change(&request);
+            let reply = match is_refused {
+                true => Reply::Status(PERMISSION_DENIED),
+                false => handles.answer(&mut shared.afc(), &request).unwrap_or_else(Reply::Status),
+            };
             write_reply(&mut connection, request.number, &reply)?;
         }
     })();
     shared.afc().unlock_all(id);
     outcome
+}
+
+/// Whether a request removes, makes, cuts, writes, renames or links; the file of the sync lock may be opened.
+fn is_change(request: &Request) -> bool {
+    match request.operation {
+        0x0d => request.arguments.first() != Some(&1) && !request.arguments.ends_with(b"lock_sync\0"),
+        operation => matches!(operation, 0x07..=0x09 | 0x10 | 0x15 | 0x18 | 0x1c | 0x22),
+    }
 }
 
 fn read_request(connection: &mut Connection) -> io::Result<Request> {
@@ -316,7 +329,7 @@ impl Handles {
         let file = self.file(handle)?;
         let Some(Node::File(bytes)) = tree.nodes.get_mut(&file.path) else { return Err(NOT_FOUND) };
         if !file.may_write {
-            return Err(10);
+            return Err(PERMISSION_DENIED);
         }
         let start = if file.appends { bytes.len() as u64 } else { file.position };
         let end = start + data.len() as u64;

@@ -1,5 +1,7 @@
 //! What can be made to go wrong.
 
+use std::time::Duration;
+
 /// Something that goes wrong in the next backups or restores, until it is taken back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -8,6 +10,8 @@ pub enum Fault {
     Drop(After),
     /// The phone falls silent once this much was sent or received, and neither sends nor reads until the fault is taken back.
     Stall(After),
+    /// The phone falls silent once this much was sent or received, neither sends nor reads for so long, and goes on.
+    Pause(After, Duration),
     /// A message claims a length of nearly 4 GiB and none of it comes.
     GarbageMessageLength,
     /// The name of an uploaded file claims nearly 4 GiB.
@@ -24,12 +28,27 @@ pub enum Fault {
     Locked,
     /// The phone finds the computer's drive too small whatever it tells: purge, then error 105.
     NoSpace,
+    /// The phone wants room for this many bytes, as one that is full of photos does.
+    WantsRoom(u64),
     /// The owner cancels on the phone in the middle: a notification, then an error.
     Cancel,
     /// A message of no known name in the middle. Any answer but success is taken.
     UnknownMessage,
     /// `DLMessageDisconnect` in the middle.
     Disconnect,
+    /// In the middle the phone lists a folder that is not there.
+    MissingFolder,
+    /// In the middle the phone makes, lists and removes a folder whose path it writes with slashes before and after it.
+    Slashes,
+    /// The names that files have on the phone are not UTF-8.
+    OddNames,
+    /// The backup has a Manifest.mbdb in the place of Manifest.db, as before iOS 10.
+    NoManifestDb,
+    /// In a restore the phone makes a folder that exists, removes what is not there, and then tries to write, make and
+    /// remove in earnest.
+    WritesInRestore,
+    /// A restore asks for the backup's files in the folder of the phone that is restored.
+    TargetFolder,
     /// Every so manieth file breaks off after half its bytes with the phone's error text.
     FileError(u64),
     /// Every so manieth file cannot be read at all.
@@ -44,6 +63,18 @@ pub enum Fault {
     Impostor,
     /// Services cannot be started: `ServiceLimit`, this often.
     ServiceLimit(u32),
+    /// After so many requests for a service, the session of the next one is ended instead of answered, once.
+    SessionLost(u32),
+    /// The connection is closed instead of answering a request to pair, once.
+    PairingLost,
+    /// The list of apps comes after so long.
+    SlowApps(Duration),
+    /// springboardservices gives so many icons, and then closes the connection.
+    SpringboardCloses(u32),
+    /// AFC lets nothing be written.
+    ReadOnlyMedia,
+    /// The muxer lists a device and tells of an event of which nothing can be made, before those that are right.
+    OddMuxer,
 }
 
 /// When a fault strikes.

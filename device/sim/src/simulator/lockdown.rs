@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use plist::{Dictionary, Value};
 
-use super::connection::Connection;
+use super::connection::{Arrival, Connection};
 use super::{Fault, Shared, StartedService, pairing, services};
 use crate::manifest::dictionary;
 
@@ -34,14 +34,21 @@ struct Session {
     host_id: String,
 }
 
-/// Answers requests until the computer closes.
+/// Answers requests until the computer closes, or is idle.
 pub(crate) fn serve(shared: &Arc<Shared>, mut connection: Connection) -> io::Result<()> {
     let mut session: Option<Session> = None;
     loop {
+        // A computer that has nothing to ask is not waited for.
+        if connection.wait(shared.options.idle)? != Arrival::Data {
+            return Ok(());
+        }
         let Some(request) = connection.read_plist()?.into_dictionary() else {
             return Err(io::Error::other("a request is not a dictionary"));
         };
         let name = request.get("Request").and_then(Value::as_string).unwrap_or_default().to_owned();
+        if loses_connection(shared, &name) {
+            return Ok(());
+        }
         let reply = match name.as_str() {
             "QueryType" => Ok(dictionary([("Type", "com.apple.mobile.lockdown".into())])),
             "GetValue" => get_value(shared, &request, session.is_some()),
@@ -79,6 +86,23 @@ pub(crate) fn serve(shared: &Arc<Shared>, mut connection: Connection) -> io::Res
             _ => {}
         }
     }
+}
+
+/// Whether a fault strikes this request; then it is over.
+fn loses_connection(shared: &Shared, request: &str) -> bool {
+    let mut state = shared.state();
+    let strikes = match (&mut state.fault, request) {
+        (Some(Fault::SessionLost(left)), "StartService") if *left > 0 => {
+            *left -= 1;
+            false
+        }
+        (Some(Fault::SessionLost(_)), "StartService") | (Some(Fault::PairingLost), "Pair") => true,
+        _ => false,
+    };
+    if strikes {
+        state.fault = None;
+    }
+    strikes
 }
 
 fn start_session(shared: &Shared, request: &Dictionary) -> Result<Dictionary, &'static str> {

@@ -54,6 +54,8 @@ pub struct Options {
     pub find_my: bool,
     /// How long the phone waits for the computer within an operation.
     pub patience: Duration,
+    /// How long lockdownd waits for the next request before it closes the connection.
+    pub idle: Duration,
     /// Bytes of a block of an uploaded file.
     pub block: usize,
     /// How long it is away after a restore.
@@ -108,6 +110,7 @@ impl Default for Options {
             rounds: 10,
             find_my: false,
             patience: Duration::from_secs(120),
+            idle: Duration::from_secs(10),
             block: 128 << 10,
             reboot: Duration::from_millis(100),
         }
@@ -240,6 +243,11 @@ impl Simulator {
     /// Makes something go wrong from now on, or nothing more.
     pub fn set_fault(&self, fault: Option<Fault>) {
         self.shared.state().fault = fault;
+    }
+
+    /// What goes wrong, if it has not struck for the last time.
+    pub fn fault(&self) -> Option<Fault> {
+        self.shared.fault()
     }
 
     /// What the owner does from now on about "Trust this computer?".

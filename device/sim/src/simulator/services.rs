@@ -8,7 +8,7 @@ use std::time::Duration;
 use plist::{Dictionary, Value};
 
 use super::connection::{Arrival, Connection};
-use super::{Shared, StartedService, afc, backup_agent, pairing};
+use super::{Fault, Shared, StartedService, afc, backup_agent, pairing};
 use crate::manifest::dictionary;
 use crate::phone::App;
 
@@ -120,6 +120,9 @@ fn installation_proxy(shared: &Shared, mut connection: Connection) -> io::Result
         };
         match text(&request, "Command") {
             "Browse" => {
+                if let Some(Fault::SlowApps(time)) = shared.fault() {
+                    shared.sleep(time);
+                }
                 // Everything the owner installed is of the type User.
                 let is_user = matches!(text(&options, "ApplicationType"), "" | "User" | "Any");
                 let apps = if is_user { apps } else { Vec::new() };
@@ -171,10 +174,15 @@ fn app_fields(app: &App) -> Dictionary {
 }
 
 fn springboard(shared: &Shared, mut connection: Connection) -> io::Result<()> {
+    let mut icons = 0;
     loop {
         let request = request(&mut connection)?;
         match text(&request, "command") {
             "getIconPNGData" => {
+                if shared.fault() == Some(Fault::SpringboardCloses(icons)) {
+                    return Ok(());
+                }
+                icons += 1;
                 let bundle_id = text(&request, "bundleId");
                 if shared.phone().apps().iter().any(|app| app.bundle_id == bundle_id) {
                     reply(&mut connection, [("pngData", Value::Data(ICON.to_vec()))])?;

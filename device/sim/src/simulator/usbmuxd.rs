@@ -9,7 +9,7 @@ use std::time::Duration;
 use plist::{Dictionary, Value};
 
 use super::connection::{Arrival, Connection, Socket};
-use super::{Hub, Shared, lockdown, services};
+use super::{Fault, Hub, Shared, lockdown, services};
 use crate::manifest::dictionary;
 
 const HEADER: u32 = 16;
@@ -51,7 +51,9 @@ pub(crate) fn serve(hub: &Hub, socket: Socket) -> io::Result<()> {
         let text = |key: &str| message.get(key).and_then(Value::as_string).unwrap_or_default();
         match text("MessageType") {
             "ListDevices" => {
-                let list = hub.attached().map(|(shared, id)| Value::Dictionary(attached(shared, id))).collect();
+                let odd = hub.is_odd().then(odd_message);
+                let devices = hub.attached().map(|(shared, id)| attached(shared, id));
+                let list = odd.into_iter().chain(devices).map(Value::Dictionary).collect();
                 respond(&mut connection, tag, dictionary([("DeviceList", Value::Array(list))]))?;
             }
             "ListListeners" => {
@@ -110,6 +112,10 @@ pub(crate) fn serve(hub: &Hub, socket: Socket) -> io::Result<()> {
 }
 
 impl Hub {
+    fn is_odd(&self) -> bool {
+        self.phones.iter().any(|phone| phone.fault() == Some(Fault::OddMuxer))
+    }
+
     /// The phones whose cable is plugged in, and their numbers.
     fn attached(&self) -> impl Iterator<Item = (&Arc<Shared>, u32)> {
         self.phones.iter().filter_map(|phone| Some((phone, phone.state().device_id?)))
@@ -136,6 +142,9 @@ fn save_pair_record(hub: &Hub, message: &Dictionary) -> u64 {
 /// Tells of the phones that are there, then of those that come and go.
 fn listen(hub: &Hub, connection: &mut Connection) -> io::Result<()> {
     let listening: Vec<_> = hub.phones.iter().map(|phone| (phone, phone.listen())).collect();
+    if hub.is_odd() {
+        respond(connection, 0, odd_message())?;
+    }
     loop {
         for (phone, events) in &listening {
             for event in events.try_iter() {
@@ -154,6 +163,11 @@ fn listen(hub: &Hub, connection: &mut Connection) -> io::Result<()> {
             _ => return Ok(()),
         }
     }
+}
+
+/// Tells of a device, or so it seems, and of nothing that is known of one.
+fn odd_message() -> Dictionary {
+    dictionary([("MessageType", "Levitated".into()), ("DeviceID", (-1).into())])
 }
 
 fn attached(shared: &Shared, id: u32) -> Dictionary {

@@ -138,13 +138,12 @@ impl<'a> Run<'a, '_> {
     /// Lists what is there, clears an old `Snapshot/` away, and checks the listing against what was read.
     /// Gives the folders of contents.
     fn survey(&mut self, base: Option<&Base>) -> Result<BTreeSet<String>, Failure> {
-        let listing = self.link.list(&self.udid.clone())?.unwrap_or_default();
+        let listing = self.link.list(&self.udid.clone())?;
         let snapshot = self.path("Snapshot");
         // A folder that is not there is not asked for: pymobiledevice3 would end, and does not.
-        let is_there = listing.contains_key("Snapshot");
-        if is_there && self.link.list(&snapshot)?.is_some_and(|listing| !listing.is_empty()) {
+        if listing.contains_key("Snapshot") && !self.link.list(&snapshot)?.is_empty() {
             self.link.remove_items(std::slice::from_ref(&snapshot), 0.0)?;
-            if self.link.list(&snapshot)?.is_some_and(|listing| !listing.is_empty()) {
+            if !self.link.list(&snapshot)?.is_empty() {
                 return Err(self.link.wrong(code::UPLOADS, "Error removing snapshot directory"));
             }
         }
@@ -198,7 +197,7 @@ impl<'a> Run<'a, '_> {
         let mut held = Contents::new();
         let Some(base) = base else { return Ok(held) };
         for prefix in prefixes {
-            let listing = self.link.list(&self.path(prefix))?.unwrap_or_default();
+            let listing = self.link.list(&self.path(prefix))?;
             held.extend(listing.into_iter().filter_map(|(name, entry)| match entry {
                 Entry::File(size) => Some((name, size)),
                 _ => None,
@@ -217,8 +216,9 @@ impl<'a> Run<'a, '_> {
     }
 
     fn ask_for_room(&mut self, wanted: u64) -> Result<(), Failure> {
-        let no_space = self.link.shared.fault() == Some(Fault::NoSpace);
-        let needed = wanted + RESERVE;
+        let fault = self.link.shared.fault();
+        let no_space = fault == Some(Fault::NoSpace);
+        let needed = RESERVE + if let Some(Fault::WantsRoom(bytes)) = fault { bytes } else { wanted };
         let free = self.link.free_space()?;
         if free > needed && !no_space {
             return Ok(());
@@ -312,7 +312,7 @@ impl<'a> Run<'a, '_> {
             database = sealed;
         }
         let files = [
-            ("Manifest.db", database),
+            if self.has_mbdb() { ("Manifest.mbdb", b"mbdb\x05\0".to_vec()) } else { ("Manifest.db", database) },
             ("Manifest.plist", backup_folder::binary(properties)?),
             ("Status.plist", self.status("uploading", is_full)?),
         ];
@@ -320,6 +320,10 @@ impl<'a> Run<'a, '_> {
         let uploads = files.map(|(name, bytes)| self.upload_bytes(&format!("Snapshot/{name}"), bytes));
         self.link.upload(uploads.into(), 96.0)?;
         Ok(digests)
+    }
+
+    fn has_mbdb(&self) -> bool {
+        self.link.shared.fault() == Some(Fault::NoManifestDb)
     }
 
     fn status(&self, state: &str, is_full: bool) -> io::Result<Vec<u8>> {
@@ -362,12 +366,13 @@ impl<'a> Run<'a, '_> {
         let place = |name: &str| (self.path(&format!("Snapshot/{name}")), self.path(name));
         let folders = fresh.difference(prefixes).map(|prefix| place(prefix));
         let files = sent.keys().filter(|id| prefixes.contains(&id[..2])).map(|id| place(&format!("{}/{id}", &id[..2])));
-        let mut moves = vec![place("Status.plist"), place("Manifest.db"), place("Manifest.plist")];
+        let manifest = if self.has_mbdb() { "Manifest.mbdb" } else { "Manifest.db" };
+        let mut moves = vec![place("Status.plist"), place(manifest), place("Manifest.plist")];
         moves.extend(folders);
         moves.extend(files);
         self.link.move_items(&moves, 98.0)?;
         self.link.remove_items(&[self.path("Snapshot")], 99.0)?;
-        if self.link.list(&self.udid.clone())?.unwrap_or_default().contains_key("Snapshot") {
+        if self.link.list(&self.udid.clone())?.contains_key("Snapshot") {
             return Err(self.link.wrong(code::UPLOADS, "Error removing snapshot directory"));
         }
         Ok(())
@@ -399,7 +404,7 @@ impl<'a> Run<'a, '_> {
             wanted.entry(&id[..2]).or_default().insert(id.clone(), Entry::File(*size));
         }
         for (prefix, wanted) in wanted {
-            let listing = self.link.list(&self.path(prefix))?.unwrap_or_default();
+            let listing = self.link.list(&self.path(prefix))?;
             if listing != wanted {
                 let differs = |name: &&String| listing.get(*name) != wanted.get(*name);
                 let name = listing.keys().chain(wanted.keys()).find(differs).cloned().unwrap_or_default();

@@ -40,6 +40,7 @@ pub(super) struct Link<'a> {
     files: u64,
     bytes: u64,
     has_struck: bool,
+    has_paused: bool,
 }
 
 /// What the computer answered.
@@ -81,7 +82,7 @@ impl Failure {
 impl<'a> Link<'a> {
     pub(super) fn new(shared: &'a Shared, connection: Connection) -> io::Result<Link<'a>> {
         connection.set_read_timeout(Some(shared.options.patience))?;
-        Ok(Link { shared, connection, files: 0, bytes: 0, has_struck: false })
+        Ok(Link { shared, connection, files: 0, bytes: 0, has_struck: false, has_paused: false })
     }
 
     pub(super) fn exchange_versions(&mut self) -> io::Result<()> {
@@ -172,13 +173,10 @@ impl<'a> Link<'a> {
 
 /// Messages without files.
 impl Link<'_> {
-    /// What is in the folder `path`; none if it is not there.
-    pub(super) fn list(&mut self, path: &str) -> Result<Option<BTreeMap<String, Entry>>, Failure> {
+    /// What is in the folder `path`; nothing if it is not there.
+    pub(super) fn list(&mut self, path: &str) -> Result<BTreeMap<String, Entry>, Failure> {
         self.send(vec!["DLContentsOfDirectory".into(), path.into()])?;
         let status = self.status("DLContentsOfDirectory")?;
-        if status.code == MISSING {
-            return Ok(None);
-        }
         let Value::Dictionary(listing) = status.payload else {
             return Err(self.wrong(code::BAD_BACKUP, format!("the listing of {path} is not a dictionary")));
         };
@@ -194,7 +192,7 @@ impl Link<'_> {
             }
             entries.insert(name.clone(), entry);
         }
-        Ok(Some(entries))
+        Ok(entries)
     }
 
     fn entry(&self, entry: &Value) -> Result<Entry, String> {
@@ -278,9 +276,13 @@ impl Link<'_> {
         if fault == Some(Fault::GarbageNameLength) {
             return self.strike_length(&u32::MAX.to_be_bytes());
         }
-        for path in [&file.device_path, &file.host_path] {
+        let mut device_path = file.device_path.into_bytes();
+        if fault == Some(Fault::OddNames) {
+            device_path.extend(b"/caf\xe9");
+        }
+        for path in [&device_path[..], file.host_path.as_bytes()] {
             self.connection.write_all(&(path.len() as u32).to_be_bytes())?;
-            self.connection.write_all(path.as_bytes())?;
+            self.connection.write_all(path)?;
         }
         self.files += 1;
         let strikes = |every: u64| file.is_fragile && every > 0 && self.files.is_multiple_of(every);
@@ -461,8 +463,18 @@ impl Link<'_> {
         self.break_off()
     }
 
+    /// Neither sends nor reads for this long, once.
+    fn pause(&mut self, time: Duration) -> Result<(), Failure> {
+        if !std::mem::replace(&mut self.has_paused, true) {
+            self.connection.flush()?;
+            self.shared.sleep(time);
+        }
+        Ok(())
+    }
+
     fn strike_files(&mut self) -> Result<(), Failure> {
         match self.shared.fault() {
+            Some(Fault::Pause(After::Files(files), time)) if self.files >= files => self.pause(time),
             Some(Fault::Drop(After::Files(files))) if self.files >= files => Err(self.break_off()),
             Some(Fault::Stall(After::Files(files))) if self.files >= files => Err(self.stall()),
             _ => Ok(()),
@@ -472,6 +484,7 @@ impl Link<'_> {
     fn strike_bytes(&mut self, more: u64) -> Result<(), Failure> {
         self.bytes += more;
         match self.shared.fault() {
+            Some(Fault::Pause(After::Bytes(bytes), time)) if self.bytes >= bytes => self.pause(time),
             Some(Fault::Drop(After::Bytes(bytes))) if self.bytes >= bytes => Err(self.break_off()),
             Some(Fault::Stall(After::Bytes(bytes))) if self.bytes >= bytes => Err(self.stall()),
             _ => Ok(()),
@@ -504,6 +517,8 @@ impl Link<'_> {
                 self.shared.notify("com.apple.itunes-client.syncCancelRequest");
                 Err(Failure::error(code::GENERIC, "Cancelled on the device (MBErrorDomain/1)"))
             }
+            Some(Fault::MissingFolder) => self.list(&format!("{}/nowhere", self.shared.udid)).map(drop),
+            Some(Fault::Slashes) => self.write_slashes(),
             Some(Fault::UnknownMessage) => {
                 self.send(vec!["DLMessageRearrangeFiles".into(), Value::Array(Vec::new()), empty()])?;
                 self.expect_refusal("DLMessageRearrangeFiles")
@@ -517,6 +532,47 @@ impl Link<'_> {
         }
     }
 
+    fn write_slashes(&mut self) -> Result<(), Failure> {
+        let udid = self.shared.udid.clone();
+        let folder = format!("/{udid}/Snapshot/slashes/");
+        self.create_directory(&folder)?;
+        if !self.list(&format!("{udid}/Snapshot/"))?.contains_key("slashes") {
+            return Err(self.wrong(code::BAD_BACKUP, format!("{folder} was made somewhere else")));
+        }
+        self.remove_items(&[folder], 1.0)
+    }
+
+    /// Tries to change what only a backup may change; what changes nothing must succeed.
+    pub(super) fn write_in_restore(&mut self, source: &str) -> Result<(), Failure> {
+        self.create_directory(source)?;
+        self.remove_items(&[format!("{source}/Manifest.mbdx")], 1.0)?;
+        let file = format!("{source}/Status.plist");
+        for (what, message) in [
+            ("making a folder", vec!["DLMessageCreateDirectory".into(), format!("{source}/new").into(), empty()]),
+            (
+                "removing",
+                vec!["DLMessageRemoveItems".into(), Value::Array(vec![file.as_str().into()]), empty(), 1.into()],
+            ),
+        ] {
+            self.send(message)?;
+            self.expect_refusal(what)?;
+        }
+        self.send(vec!["DLMessageUploadFiles".into(), empty(), 1.0.into(), 7.into()])?;
+        self.send_small("/var/mobile/log", &file)?;
+        self.expect_refusal("writing")
+    }
+
+    /// Sends one file of seven bytes, and the end of the list.
+    fn send_small(&mut self, device_path: &str, host_path: &str) -> io::Result<()> {
+        for name in [device_path, host_path] {
+            self.connection.write_all(&(name.len() as u32).to_be_bytes())?;
+            self.connection.write_all(name.as_bytes())?;
+        }
+        self.block(FILE_DATA, b"escaped")?;
+        self.block(SUCCESS, b"")?;
+        self.connection.write_all(&[0; 4])
+    }
+
     fn escape(&mut self, message: PathIn, path: &str) -> Result<(), Failure> {
         let udid = self.shared.udid.clone();
         let inside = format!("{udid}/Snapshot/escape");
@@ -526,13 +582,7 @@ impl Link<'_> {
         match message {
             PathIn::Upload => {
                 self.send(vec!["DLMessageUploadFiles".into(), empty(), 1.0.into(), 7.into()])?;
-                for name in ["/var/mobile/escape", path] {
-                    self.connection.write_all(&(name.len() as u32).to_be_bytes())?;
-                    self.connection.write_all(name.as_bytes())?;
-                }
-                self.block(FILE_DATA, b"escaped")?;
-                self.block(SUCCESS, b"")?;
-                self.connection.write_all(&[0; 4])?;
+                self.send_small("/var/mobile/escape", path)?;
             }
             PathIn::Download => return self.escape_by_download(path),
             PathIn::Contents => {

@@ -13,7 +13,7 @@ use sha1::{Digest, Sha1};
 use super::host_manifest::{self, Row};
 use super::keybag::{Decrypting, Key, Keybag};
 use super::link::{Failure, Link};
-use super::{code, text, xml_or_binary};
+use super::{Fault, code, text, xml_or_binary};
 use crate::file::{File, Kind, Location};
 
 const BATCH_FILES: usize = 500;
@@ -72,14 +72,21 @@ pub(super) fn restore(link: &mut Link, request: &Dictionary, has_escrow: bool) -
     }
     let had_applications = shared.afc().file(RESTORE_APPLICATIONS).is_some();
     let temporary = tempfile::tempdir()?;
-    let mut run = Run { link, source, directory: temporary.path(), keybag: None };
+    let folder = if shared.fault() == Some(Fault::TargetFolder) { shared.udid.clone() } else { source };
+    let mut run = Run { link, folder, directory: temporary.path(), keybag: None };
     let rows = run.read_manifest(&options, has_escrow)?;
+    if run.link.free_space()? == 0 {
+        return Err(run.link.wrong(code::NO_SPACE, "a computer without any room"));
+    }
     if !is_set("RestoreDontCopyBackup") {
         run.copy()?;
     }
     // What is asked for first is what is in the way; here it is nothing.
     run.link.download(&[], 1.0, &mut |_| Ok(Box::new(io::sink())))?;
     run.link.strike_once()?;
+    if shared.fault() == Some(Fault::WritesInRestore) {
+        run.link.write_in_restore(&run.folder)?;
+    }
     let with_system = is_set("RestoreSystemFiles");
     let rows = rows.into_iter().filter(|(_, row)| with_system || !SYSTEM_DOMAINS.contains(&&*row.location.domain));
     let restored = run.read_contents(rows.collect())?;
@@ -92,14 +99,15 @@ pub(super) fn restore(link: &mut Link, request: &Dictionary, has_escrow: bool) -
 
 struct Run<'a, 'l> {
     link: &'a mut Link<'l>,
-    source: String,
+    /// In which the computer has the backup.
+    folder: String,
     directory: &'a Path,
     keybag: Option<Keybag>,
 }
 
 impl Run<'_, '_> {
     fn path(&self, name: &str) -> String {
-        format!("{}/{name}", self.source)
+        format!("{}/{name}", self.folder)
     }
 
     fn read_manifest(&mut self, options: &Dictionary, has_escrow: bool) -> Result<Vec<(String, Row)>, Failure> {
@@ -151,10 +159,10 @@ impl Run<'_, '_> {
 
     /// Has the backup copied, looks at the copy, and has it removed.
     fn copy(&mut self) -> Result<(), Failure> {
-        let (source, copy) = (self.source.clone(), format!("{}-copy", self.source));
+        let (source, copy) = (self.folder.clone(), format!("{}-copy", self.folder));
         self.link.copy_item(&source, &copy)?;
         let (one, other) = (self.link.list(&source)?, self.link.list(&copy)?);
-        if one.is_none() || one != other {
+        if one.is_empty() || one != other {
             return Err(self.link.wrong(code::BAD_BACKUP, "the copy of the backup differs"));
         }
         self.link.remove_items(&[copy], 1.0)
