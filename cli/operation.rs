@@ -91,11 +91,8 @@ impl<'o> Operation<'o> {
 /// How long silence is borne. Tests set the variable: they cannot wait as long as a phone may think.
 fn timeouts() -> Timeouts {
     let milliseconds = env::var("HEIRLOOM_TEST_TIMEOUT_MS").ok().and_then(|text| text.parse().ok());
-    milliseconds.map(Duration::from_millis).map_or(Timeouts::default(), |time| Timeouts {
-        handshake: time,
-        message: time,
-        transfer: time,
-    })
+    let time = milliseconds.map(Duration::from_millis);
+    time.map_or(Timeouts::default(), |time| Timeouts { handshake: time, operation: time })
 }
 
 /// Where a file that the phone sends to `<UDID>/Snapshot/ab/abcd…` lies in the end: `ab/abcd…`.

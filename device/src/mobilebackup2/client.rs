@@ -44,19 +44,19 @@ impl Client {
     /// [`Error::Protocol`] if there is no common version, and what ends the connection.
     pub fn connect(stream: Box<dyn Stream>, control: &mut Control<'_>) -> Result<Client> {
         let mut client = Client { wire: wire(stream) };
-        let mut link = Link::new(&mut client.wire, control)?;
-        let DeviceMessage::VersionExchange { major, .. } = link.receive_greeting()? else {
+        let mut link = Link::for_greeting(&mut client.wire, control)?;
+        let DeviceMessage::VersionExchange { major, .. } = link.receive()? else {
             return Err(Error::protocol("no version of DeviceLink at the beginning"));
         };
         if major > KNOWN_MAJOR {
             link.warn(Warning::NewerVersion { major });
         }
         link.send(&message::version_ok(major))?;
-        let DeviceMessage::DeviceReady = link.receive_greeting()? else {
+        let DeviceMessage::DeviceReady = link.receive()? else {
             return Err(Error::protocol(format!("version {major} of DeviceLink was not taken up")));
         };
         link.send(&message::hello())?;
-        match link.receive_greeting()? {
+        match link.receive()? {
             DeviceMessage::Process(Response { error_code: 0, .. }) => Ok(client),
             DeviceMessage::Process(Response { error_code: 1, .. }) => {
                 Err(Error::protocol("the phone speaks neither version 2.0 nor 2.1 of mobilebackup2"))

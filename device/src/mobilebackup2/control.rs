@@ -31,20 +31,15 @@ impl Control<'_> {
 pub struct Timeouts {
     /// While the connection is set up.
     pub handshake: Duration,
-    /// Between two messages: the phone waits three minutes for its passcode, and scans its disk without a word.
-    pub message: Duration,
-    /// Within a message or a file.
-    pub transfer: Duration,
+    /// From the request on, wherever the phone falls silent or stops reading: between messages, before a file, within
+    /// one. It waits three minutes for its passcode, and scans its disk without a word.
+    pub operation: Duration,
 }
 
 impl Default for Timeouts {
-    /// Half a minute, a quarter of an hour, two minutes.
+    /// Half a minute, and a quarter of an hour.
     fn default() -> Self {
-        Timeouts {
-            handshake: Duration::from_secs(30),
-            message: Duration::from_secs(15 * 60),
-            transfer: Duration::from_secs(2 * 60),
-        }
+        Timeouts { handshake: Duration::from_secs(30), operation: Duration::from_secs(15 * 60) }
     }
 }
 

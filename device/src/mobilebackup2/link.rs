@@ -1,7 +1,7 @@
 //! The connection to mobilebackup2 under time-outs and cancelling: every wait is cut into short ones.
 
 use std::{
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, BufReader, Read, Write},
     time::{Duration, Instant},
 };
 
@@ -31,6 +31,7 @@ pub(super) fn wire(stream: Box<dyn Stream>) -> Wire {
 pub(super) struct Link<'c, 'a> {
     wire: &'c mut Wire,
     control: &'c mut Control<'a>,
+    /// How long each single wait may last, for a byte to come or to be taken.
     patience: Duration,
     failure: Option<Error>,
     looked_up: Option<Instant>,
@@ -44,7 +45,7 @@ impl<'c, 'a> Link<'c, 'a> {
     pub fn new(wire: &'c mut Wire, control: &'c mut Control<'a>) -> Result<Self> {
         wire.get_mut().set_timeout(Some(TICK))?;
         Ok(Link {
-            patience: control.timeouts.transfer,
+            patience: control.timeouts.operation,
             wire,
             control,
             failure: None,
@@ -56,22 +57,16 @@ impl<'c, 'a> Link<'c, 'a> {
         })
     }
 
-    /// Waits for the next message, for as long as the time-out between messages.
+    /// As [`new`](Link::new), for the greeting: what is there answers soon or not at all.
+    pub fn for_greeting(wire: &'c mut Wire, control: &'c mut Control<'a>) -> Result<Self> {
+        let patience = control.timeouts.handshake;
+        Ok(Link { patience, ..Link::new(wire, control)? })
+    }
+
+    /// Waits for the next message.
     pub fn receive(&mut self) -> Result<DeviceMessage> {
-        self.receive_within(self.control.timeouts.message)
-    }
-
-    /// As [`receive`](Link::receive), with the time-out of the handshake.
-    pub fn receive_greeting(&mut self) -> Result<DeviceMessage> {
-        self.receive_within(self.control.timeouts.handshake)
-    }
-
-    fn receive_within(&mut self, patience: Duration) -> Result<DeviceMessage> {
         self.look_up()?;
-        self.patience = patience;
-        let awaited = self.patiently(|wire| wire.fill_buf().map(<[u8]>::len));
-        self.patience = self.control.timeouts.transfer;
-        let received = awaited.map_err(Error::from).and_then(|_| frame::read_plist(self, MAX_MESSAGE_BYTES));
+        let received = frame::read_plist(self, MAX_MESSAGE_BYTES);
         let message = DeviceMessage::parse(received.map_err(|error| self.failure().unwrap_or(error))?)?;
         if let Some(percent) = message.percent() {
             self.percent = Some(percent);

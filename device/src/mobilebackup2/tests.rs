@@ -279,11 +279,7 @@ impl Told {
     }
 }
 
-const PATIENT: Timeouts = Timeouts {
-    handshake: Duration::from_secs(20),
-    message: Duration::from_secs(20),
-    transfer: Duration::from_secs(20),
-};
+const PATIENT: Timeouts = Timeouts { handshake: Duration::from_secs(20), operation: Duration::from_secs(20) };
 
 /// Runs `host` against `phone`, whose own failures fail the test.
 fn play<T>(
@@ -889,7 +885,7 @@ fn the_phone_s_error_is_passed_on() {
 
 #[test]
 fn silence_is_borne_for_as_long_as_set_and_no_longer() {
-    let timeouts = Timeouts { message: Duration::from_millis(1500), ..PATIENT };
+    let timeouts = Timeouts { operation: Duration::from_millis(1500), ..PATIENT };
     for (silence, heard) in [(700, true), (4000, false)] {
         let folder = folder();
         let started = Instant::now();
@@ -917,10 +913,42 @@ fn silence_is_borne_for_as_long_as_set_and_no_longer() {
 }
 
 #[test]
+fn silence_in_a_transfer_is_borne_as_between_messages() {
+    assert_eq!(Timeouts::default().operation, Duration::from_secs(15 * 60));
+    let silence = || thread::sleep(Duration::from_millis(600));
+    let timeouts = Timeouts { handshake: Duration::from_millis(300), ..PATIENT };
+    let folder = folder();
+    let (outcome, told) = back_up_with(&mut FolderHostDir::new(folder.path()), false, timeouts, |phone| {
+        phone.start("Backup");
+        phone.begin_upload(1.0);
+        // Before a path, within one, between two, before a block, within one, and before the end of the list.
+        silence();
+        phone.0.write_all(&[0, 0]).unwrap();
+        silence();
+        phone.0.write_all(&[0, 6]).unwrap();
+        phone.0.write_all(b"/var/x").unwrap();
+        silence();
+        phone.path(&in_folder("Manifest.db"));
+        silence();
+        phone.0.write_all(&[0, 0, 0, 6, 0x0c, b's', b'l']).unwrap();
+        silence();
+        phone.0.write_all(b"owl").unwrap();
+        silence();
+        phone.block(0x00, &[]);
+        silence();
+        assert_eq!(phone.end_upload().code, 0);
+        phone.finish_backup();
+    });
+    outcome.unwrap();
+    assert_eq!(told.warnings, []);
+    assert_eq!(files_in(folder.path())["Manifest.db"], b"slowl");
+}
+
+#[test]
 fn a_phone_that_stops_reading_runs_into_the_time_out() {
     let folder = folder();
     fs::write(folder.path().join("large"), vec![7; 64 << 20]).unwrap();
-    let timeouts = Timeouts { transfer: Duration::from_millis(600), ..PATIENT };
+    let timeouts = Timeouts { operation: Duration::from_millis(600), ..PATIENT };
     let (ended, has_ended) = std::sync::mpsc::channel::<()>();
     let phone = move |phone: &mut Phone| {
         phone.start("Restore");

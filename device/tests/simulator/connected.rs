@@ -79,9 +79,7 @@ impl Connected {
         let buid = mux.read_buid().unwrap().unwrap();
         let device = mux.devices().unwrap().remove(0);
         let record = Lockdown::connect(&mux, &device, LABEL).unwrap().pair(&buid, None, &mut || false).unwrap();
-        let timeouts = [Duration::from_secs(20); 3];
-        let [handshake, message, transfer] = timeouts;
-        let timeouts = Timeouts { handshake, message, transfer };
+        let timeouts = Timeouts { handshake: Duration::from_secs(20), operation: Duration::from_secs(20) };
         let mut phone = Connected { simulator, mux, record, timeouts, info_plist: Vec::new() };
         phone.info_plist = phone.make_info_plist().unwrap();
         phone

@@ -24,9 +24,11 @@ const BOUND: Duration = Duration::from_secs(10);
 /// Runs `operation` while `fault` is in force, and sees that it ends in time.
 fn under(phone: &mut Connected, fault: &Fault, operation: impl FnOnce(&Connected) -> Outcome) -> Outcome {
     let timeouts = phone.timeouts;
-    if matches!(fault, Fault::Stall(_)) {
-        let second = Duration::from_secs(1);
-        phone.timeouts = Timeouts { handshake: second, message: second, transfer: second };
+    let second = Duration::from_secs(1);
+    match fault {
+        Fault::Stall(_) => phone.timeouts = Timeouts { handshake: second, operation: second },
+        Fault::Pause(..) => phone.timeouts.handshake = second,
+        _ => {}
     }
     phone.simulator.set_fault(Some(fault.clone()));
     let start = Instant::now();
@@ -76,6 +78,8 @@ fn each_fault_of_a_backup_has_its_error_and_the_next_backup_succeeds() {
         (Fault::Stall(After::Bytes(200_000)), is_silent),
         (Fault::GarbageMessageLength, is_nonsense),
         (Fault::GarbageMessage, |outcome| matches!(outcome.result, Err(Error::Plist(PlistError::UnknownEncoding)))),
+        (Fault::Pause(After::Files(7), Duration::from_secs(2)), is_well),
+        (Fault::Pause(After::Bytes(200_000), Duration::from_secs(2)), is_well),
         (Fault::GarbageNameLength, is_nonsense),
         // A block may be of any length; this one only ends too early.
         (Fault::GarbageBlockLength, is_cut_off),
@@ -194,6 +198,34 @@ fn no_path_leads_out_of_the_folder() {
     let mut phone = Connected::new(Options::default());
     let outer = tempfile::tempdir().unwrap();
     let folder = outer.path().join(&phone.record.udid);
+#[test]
+fn pairing_goes_on_over_a_new_connection() {
+    let simulator = Simulator::start(phone(7), Options::default()).unwrap();
+    simulator.set_fault(Some(Fault::PairingLost));
+    let mux = muxer(&simulator);
+    let device = mux.devices().unwrap().remove(0);
+    let record = Lockdown::connect(&mux, &device, LABEL).unwrap().pair("BUID", None, &mut || false).unwrap();
+    assert_eq!(simulator.fault(), None);
+    Lockdown::connect(&mux, &device, LABEL).unwrap().start_session(&record).unwrap();
+}
+
+#[test]
+fn restore_bears_what_costs_it_nothing() {
+    let mut phone = Connected::new(Options::default());
+    let folder = tempfile::tempdir().unwrap();
+    let mut host = FolderHostDir::new(folder.path());
+    phone.back_up(&mut host, false).well();
+    for fault in [Fault::MissingFolder, Fault::TargetFolder, Fault::Pause(After::Bytes(9), Duration::from_secs(2))] {
+        under(&mut phone, &fault, |phone| phone.restore(&mut host, None)).well();
+        phone.assert_restored();
+    }
+    let outcome = under(&mut phone, &Fault::ReadOnlyMedia, |phone| phone.restore(&mut host, None));
+    assert!(matches!(&outcome.warnings[..], [Warning::NoApplications { .. }]), "{outcome:?}");
+    outcome.result.unwrap();
+    phone.assert_restored();
+    assert_eq!(phone.simulator.complaints(), [""; 0]);
+}
+
     let other = outer.path().join("00008030-000000000000001E");
     for (dir, name) in [(&folder, "Info.plist"), (&other, "Status.plist")] {
         fs::create_dir(dir).unwrap();
