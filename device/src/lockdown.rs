@@ -115,7 +115,7 @@ impl<'m> Lockdown<'m> {
             fields.insert("HostName".into(), name.into());
         }
         loop {
-            match self.ask("Pair", fields.clone()) {
+            match self.ask_again("Pair", &fields) {
                 Ok(answer) => {
                     record.escrow_bag = property_list::data(&answer, "EscrowBag");
                     return Ok(record);
@@ -162,6 +162,19 @@ impl<'m> Lockdown<'m> {
             public_key: key.and_then(Value::into_data).ok_or_else(|| without("GetValue", "DevicePublicKey"))?,
             wifi_mac_address: address.and_then(Value::into_string),
         })
+    }
+
+    /// Asks, over a new connection if the phone has closed this one. It does so when nothing is asked for ten seconds,
+    /// and a small computer takes longer to make its keys.
+    fn ask_again(&mut self, request: &'static str, fields: &Dictionary) -> Result<Dictionary> {
+        match self.ask(request, fields.clone()) {
+            Err(Error::Disconnected) => {
+                self.stream = Lockdown::connect(self.mux, &self.device, &self.label)?.stream;
+                self.set_timeout(self.timeout)?;
+                self.ask(request, fields.clone())
+            }
+            answered => answered,
+        }
     }
 
     /// Asks, and returns the answer unless it is an error.

@@ -9,12 +9,14 @@ use std::{
 
 use heirloom_device::{
     Error, PlistError,
+    lockdown::Lockdown,
     mobilebackup2::{HostDir, HostPath, Meaning, PathError, Refusal, Timeouts, Warning},
+    mux::Mux,
 };
-use heirloom_sim::{After, Fault, Options, PathIn};
+use heirloom_sim::{After, Fault, Options, PathIn, Simulator};
 
 use crate::{
-    connected::{Connected, Outcome},
+    connected::{Connected, LABEL, Outcome, muxer, phone},
     folder_host_dir::FolderHostDir,
 };
 
