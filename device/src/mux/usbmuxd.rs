@@ -9,7 +9,7 @@ use std::{
     io::{self, Read, Write},
     net::{TcpStream, ToSocketAddrs},
     path::PathBuf,
-    time::Duration,
+    time::{Duration, Instant},
 };
 #[cfg(unix)]
 use std::{
@@ -150,7 +150,8 @@ impl Mux for Usbmuxd {
         const REQUEST: &str = "ListDevices";
         let (_, answer) = self.ask(REQUEST, Dictionary::new())?;
         let devices = answer.get("DeviceList").and_then(Value::as_array).ok_or_else(|| refusal(REQUEST, &answer))?;
-        devices.iter().map(|device| device_entry(device.as_dictionary())).collect()
+        // A record that makes no sense is of a device that cannot be reached; the others can.
+        Ok(devices.iter().filter_map(|device| device_entry(device.as_dictionary()).ok()).collect())
     }
 
     fn connect(&self, device: &DeviceEntry, port: u16) -> Result<Box<dyn Stream>> {
@@ -222,11 +223,20 @@ struct Events {
 
 impl HotPlug for Events {
     fn next(&mut self, timeout: Duration) -> Result<Option<Event>> {
-        self.stream.set_read_timeout(Some(timeout.max(Duration::from_millis(1))))?;
-        match read_message(&mut *self.stream, &mut self.partial) {
-            Ok(message) => event(&message),
-            Err(Error::Timeout) => Ok(None),
-            Err(error) => Err(error),
+        let begun = Instant::now();
+        loop {
+            let left = timeout.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
+            self.stream.set_read_timeout(Some(left))?;
+            match read_message(&mut *self.stream, &mut self.partial) {
+                // What is not understood tells nothing of the phones that are.
+                Ok(message) => match event(&message) {
+                    Ok(event) => return Ok(Some(event)),
+                    Err(_) if begun.elapsed() >= timeout => return Ok(None),
+                    Err(_) => {}
+                },
+                Err(Error::Timeout) => return Ok(None),
+                Err(error) => return Err(error),
+            }
         }
     }
 }
@@ -286,12 +296,12 @@ fn read_message(stream: &mut dyn Read, partial: &mut Partial) -> Result<Dictiona
     Ok(property_list::read_dictionary(&partial.take()[HEADER_BYTES..])?)
 }
 
-fn event(message: &Dictionary) -> Result<Option<Event>> {
+fn event(message: &Dictionary) -> Result<Event> {
     let kind = property_list::string(message, "MessageType").unwrap_or_default();
     match kind.as_str() {
-        "Attached" => Ok(Some(Event::Attached(device_entry(Some(message))?))),
-        "Detached" => Ok(Some(Event::Detached(device_id(message)?))),
-        "Paired" => Ok(Some(Event::Paired(device_id(message)?))),
+        "Attached" => Ok(Event::Attached(device_entry(Some(message))?)),
+        "Detached" => Ok(Event::Detached(device_id(message)?)),
+        "Paired" => Ok(Event::Paired(device_id(message)?)),
         _ => Err(Error::protocol(format!("usbmuxd told of an unknown event {kind:?}"))),
     }
 }
@@ -466,6 +476,28 @@ mod tests {
     }
 
     #[test]
+    fn odd_record_spoils_no_other() {
+        let traversal = PHONE.replace("00008030001A2B3C4D5E6F70", "../../etc");
+        let list = format!("<dict><key>DeviceList</key><array><true/><dict/>{traversal}{PHONE}</array></dict>");
+        let (mux, _) = usbmuxd(vec![message(&list)]);
+        assert_eq!(mux.devices().unwrap(), [phone()]);
+    }
+
+    #[test]
+    fn unknown_event_ends_no_listening() {
+        let ok = message("<dict><key>Number</key><integer>0</integer></dict>");
+        let odd = [
+            message("<dict><key>MessageType</key><string>Dancing</string></dict>"),
+            message("<dict><key>MessageType</key><string>Attached</string></dict>"),
+            message("<dict/>"),
+        ];
+        let (mux, _) = usbmuxd(vec![[vec![ok], odd.into(), vec![message(PHONE)]].concat().concat()]);
+        let mut events = mux.listen().unwrap();
+        assert_eq!(events.next(Duration::from_secs(5)).unwrap(), Some(Event::Attached(phone())));
+        assert!(matches!(events.next(Duration::from_secs(5)), Err(Error::Disconnected)));
+    }
+
+    #[test]
     fn an_event_in_two_parts_survives_the_time_between_them() {
         struct Parts(Vec<io::Result<Vec<u8>>>);
         impl Read for Parts {
@@ -486,7 +518,7 @@ mod tests {
             let mut partial = Partial::default();
             assert!(matches!(read_message(&mut parts, &mut partial), Err(Error::Timeout)));
             let read = read_message(&mut parts, &mut partial).unwrap();
-            assert_eq!(event(&read).unwrap(), Some(Event::Attached(phone())), "{cut}");
+            assert_eq!(event(&read).unwrap(), Event::Attached(phone()), "{cut}");
         }
     }
 

@@ -7,7 +7,7 @@ use heirloom_device::{
     lockdown::Lockdown,
     mux::{self, Connection, DeviceEntry, Event, Mux, SocketAddress, Usbmuxd},
 };
-use heirloom_sim::{Listen, Options, Simulator};
+use heirloom_sim::{Fault, Listen, Options, Simulator};
 
 use crate::connected::{LABEL, muxer, phone};
 
@@ -57,6 +57,19 @@ fn every_phone_in_reach_is_listed_and_answers_for_itself() {
 }
 
 #[cfg(unix)]
+#[test]
+fn odd_device_hides_no_phone() {
+    let simulator = Simulator::start(phone(1), Options::default()).unwrap();
+    simulator.set_fault(Some(Fault::OddMuxer));
+    let mux = muxer(&simulator);
+    let devices = mux.devices().unwrap();
+    assert_eq!(devices.len(), 1);
+    let mut events = mux.listen().unwrap();
+    assert_eq!(events.next(Duration::from_secs(10)).unwrap(), Some(Event::Attached(devices[0].clone())));
+    simulator.detach();
+    assert_eq!(events.next(Duration::from_secs(10)).unwrap(), Some(Event::Detached(devices[0].device_id)));
+}
+
 #[test]
 fn a_muxer_is_spoken_to_over_a_unix_socket_too() {
     let folder = tempfile::tempdir().unwrap();
