@@ -59,9 +59,8 @@ impl InstallationProxy {
             if count > MAX_APPS {
                 return Err(Error::protocol(format!("{NAME} lists more than {MAX_APPS} apps")));
             }
-            for app in portion {
-                each(app.into_dictionary().ok_or_else(|| Error::protocol("an app that is no dictionary"))?);
-            }
+            // An app that is described in no way that is known is no reason to lose the others.
+            portion.into_iter().filter_map(Value::into_dictionary).for_each(&mut *each);
             if status.as_deref() == Some("Complete") {
                 return Ok(());
             }
@@ -105,7 +104,12 @@ mod tests {
         assert!(matches!(browse(&[portion(&[], "Dancing")]), Err(Error::Service { .. })));
         let ids = ["a"; 5000];
         assert!(matches!(browse(&vec![portion(&ids, "BrowsingApplications"); 5]), Err(Error::Protocol { .. })));
-        let odd = request([("Status", "Complete".into()), ("CurrentList", Value::Array(vec![5.into()]))]);
-        assert!(matches!(browse(&[odd]), Err(Error::Protocol { .. })));
+    }
+
+    #[test]
+    fn odd_app_spoils_no_other() {
+        let apps = [5.into(), request([("CFBundleIdentifier", "a".into())]), Value::Array(Vec::new())];
+        let list = request([("Status", "Complete".into()), ("CurrentList", Value::Array(apps.into()))]);
+        assert_eq!(browse(&[list]).unwrap().len(), 1);
     }
 }
