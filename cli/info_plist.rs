@@ -12,7 +12,7 @@ use heirloom_device::{
         springboard::{self, Springboard},
     },
 };
-use plist::Value;
+use plist::{Dictionary, Value};
 
 use crate::{
     failure::{Failure, Result},
@@ -26,12 +26,14 @@ const FILE_MAX_LEN: usize = 8 << 20;
 
 /// Makes Info.plist. What the phone does not tell is left out: only apps' icons and settings of iTunes depend on it.
 pub fn make(phone: &mut Phone, report: &Report) -> Result<Vec<u8>> {
-    let itunes = phone.domain("com.apple.mobile.iTunes")?;
-    let itunes_settings = phone.domain("com.apple.iTunes")?;
-    let apps = apps(phone).unwrap_or_else(|failure| {
-        report.detail(format_args!("the phone does not tell its apps: {}", failure.message));
-        Vec::new()
-    });
+    let mut domain = |name: &str| {
+        phone.domain(name).unwrap_or_else(|failure| {
+            report.detail(format_args!("the phone does not tell its {name}: {}", failure.message));
+            Dictionary::new()
+        })
+    };
+    let (itunes, itunes_settings) = (domain("com.apple.mobile.iTunes"), domain("com.apple.iTunes"));
+    let apps = apps(phone, report);
     let mut afc = phone.afc()?;
     let itunes_file = |&name: &&str| Some((name.to_owned(), file(&mut afc, &format!("{ITUNES_FOLDER}/{name}"))?));
     let itunes_files: BTreeMap<String, Vec<u8>> = ITUNES_FILES.iter().filter_map(itunes_file).collect();
@@ -55,20 +57,32 @@ fn random_guid() -> Result<[u8; 16]> {
     Ok(number.to_be_bytes())
 }
 
-/// The apps that the user installed, with the icons of those that a restore can bring back.
-fn apps(phone: &mut Phone) -> Result<Vec<App>> {
-    let mut proxy = InstallationProxy::new(phone.start(installation_proxy::NAME, false)?);
-    let found = proxy.browse_user_apps(&["CFBundleIdentifier", "ApplicationSINF", "iTunesMetadata"])?;
-    let mut apps: Vec<App> = found.iter().filter_map(App::from_browse).collect();
+/// The apps that the user installed, with the icons of those that a restore can bring back: those that the phone tells.
+fn apps(phone: &mut Phone, report: &Report) -> Vec<App> {
+    let mut apps = Vec::new();
+    let mut keep = |app: Dictionary| apps.extend(App::from_browse(&app));
+    let listed = phone.start(installation_proxy::NAME, false).and_then(|stream| {
+        let wanted = ["CFBundleIdentifier", "ApplicationSINF", "iTunesMetadata"];
+        InstallationProxy::new(stream).for_each_user_app(&wanted, &mut keep)
+    });
+    if let Err(error) = listed {
+        report.detail(format_args!("the phone does not tell all of its apps: {error}"));
+    }
+    if let Err(error) = add_icons(phone, &mut apps) {
+        report.detail(format_args!("the phone does not give all icons of its apps: {error}"));
+    }
+    apps
+}
+
+fn add_icons(phone: &mut Phone, apps: &mut [App]) -> heirloom_device::Result<()> {
     let mut springboard = Springboard::new(phone.start(springboard::NAME, false)?);
     for app in apps.iter_mut().filter(|app| app.sinf.is_some() && app.itunes_metadata.is_some()) {
-        match springboard.icon_png(&app.bundle_id) {
-            Ok(icon) => app.icon = Some(icon),
-            Err(DeviceError::Service { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+        app.icon = match springboard.icon_png(&app.bundle_id) {
+            Err(DeviceError::Service { .. }) => None,
+            icon => Some(icon?),
+        };
     }
-    Ok(apps)
+    Ok(())
 }
 
 /// A file of the phone's media, if there is one.

@@ -12,10 +12,10 @@ use std::{
 };
 
 use heirloom_device::{
-    Error as DeviceError, Stream,
+    Error as DeviceError, Result as DeviceResult, Stream,
     lockdown::{Lockdown, Session},
     mux::{self, Connection, DeviceEntry, Mux, SocketAddress, Usbmuxd},
-    pair_record::PairRecords,
+    pair_record::{PairRecord, PairRecords},
     services::{
         afc::{self, Afc},
         heartbeat::{self, Heartbeat},
@@ -128,9 +128,14 @@ pub fn front_door<'m>(mux: &'m dyn Mux, device: &DeviceEntry) -> Result<Lockdown
     Ok(Lockdown::connect(mux, device, LABEL)?)
 }
 
-/// A phone that trusts this computer, in a session.
+/// A phone that trusts this computer.
+///
+/// lockdownd ends a session in which nothing is asked for ten seconds. So none is kept while a person is asked, or a
+/// service works: each question has a session of its own.
 pub struct Phone<'m> {
-    session: Session<'m>,
+    mux: &'m dyn Mux,
+    device: DeviceEntry,
+    record: PairRecord,
     /// As it calls itself.
     pub udid: String,
     /// All values of lockdown's global domain.
@@ -138,15 +143,40 @@ pub struct Phone<'m> {
 }
 
 impl<'m> Phone<'m> {
-    /// Begins a session by the pair record that is known of the phone.
+    /// Meets the phone by the pair record that is known of it.
     pub fn connect(mux: &'m dyn Mux, device: &DeviceEntry) -> Result<Phone<'m>> {
         let record = pair_records(mux).find(&device.udid)?;
-        let mut session = front_door(mux, device)?.start_session(&record)?;
-        let values = session.value(None, None)?.and_then(Value::into_dictionary).unwrap_or_default();
-        let own = values.get("UniqueDeviceID").and_then(Value::as_string);
+        let (udid, device) = (device.udid.clone(), device.clone());
+        let mut phone = Phone { mux, device, record, udid, values: Dictionary::new() };
+        phone.values = phone.value(None, None)?.and_then(Value::into_dictionary).unwrap_or_default();
         // What becomes the name of a folder is either the muxer's, which is safe, or the same in another case.
-        let udid = own.filter(|own| own.eq_ignore_ascii_case(&device.udid)).unwrap_or(&device.udid).to_owned();
-        Ok(Phone { session, udid, values })
+        if let Some(own) = phone.text("UniqueDeviceID").filter(|own| own.eq_ignore_ascii_case(&phone.udid)) {
+            phone.udid = own.to_owned();
+        }
+        Ok(phone)
+    }
+
+    /// Asks within a new session, and once more within another if the phone has ended the first meanwhile.
+    fn ask<T>(&self, question: impl Fn(&mut Session<'m>) -> DeviceResult<T>) -> DeviceResult<T> {
+        let mut session = self.begin_session()?;
+        let mut answer = question(&mut session);
+        if answer.as_ref().is_err_and(is_session_gone) {
+            session = self.begin_session()?;
+            answer = question(&mut session);
+        }
+        if answer.is_ok() {
+            // How the session ends is of no matter to what was asked.
+            let _ = session.stop();
+        }
+        answer
+    }
+
+    fn begin_session(&self) -> DeviceResult<Session<'m>> {
+        Lockdown::connect(self.mux, &self.device, LABEL)?.start_session(&self.record)
+    }
+
+    fn value(&self, domain: Option<&str>, key: Option<&str>) -> DeviceResult<Option<Value>> {
+        self.ask(|session| session.value(domain, key))
     }
 
     /// What the repository knows it by.
@@ -166,24 +196,25 @@ impl<'m> Phone<'m> {
 
     /// Values of another domain of lockdown.
     pub fn domain(&mut self, domain: &str) -> Result<Dictionary> {
-        Ok(self.session.value(Some(domain), None)?.and_then(Value::into_dictionary).unwrap_or_default())
+        Ok(self.value(Some(domain), None)?.and_then(Value::into_dictionary).unwrap_or_default())
     }
 
     /// Whether it encrypts its backups.
     pub fn is_encrypting(&mut self) -> Result<bool> {
-        let value = self.session.value(Some(BACKUP_DOMAIN), Some("WillEncrypt"))?;
+        let value = self.value(Some(BACKUP_DOMAIN), Some("WillEncrypt"))?;
         Ok(value.and_then(|value| value.as_boolean()).unwrap_or(false))
     }
 
     /// Starts a service, and waits a little for a free instance of it.
-    pub fn start(&mut self, name: &str, escrow: bool) -> std::result::Result<Box<dyn Stream>, DeviceError> {
+    pub fn start(&mut self, name: &str, escrow: bool) -> DeviceResult<Box<dyn Stream>> {
+        let start = || self.ask(|session| session.start_service(name, escrow));
         for _ in 1..ATTEMPTS {
-            match self.session.start_service(name, escrow) {
+            match start() {
                 Err(DeviceError::ServiceLimit { .. }) => thread::sleep(ATTEMPT_EVERY),
                 started => return started,
             }
         }
-        self.session.start_service(name, escrow)
+        start()
     }
 
     pub fn notifications(&mut self) -> Result<NotificationProxy> {
@@ -198,13 +229,13 @@ impl<'m> Phone<'m> {
         Ok(SyncFiles::new(self.afc()?))
     }
 
-    pub fn mobilebackup2(&mut self) -> std::result::Result<Box<dyn Stream>, DeviceError> {
+    pub fn mobilebackup2(&mut self) -> DeviceResult<Box<dyn Stream>> {
         self.start(MOBILEBACKUP2, true)
     }
 
     /// Answers the heartbeats of a phone on a network, which leaves otherwise, until the value is dropped.
     pub fn stay_in_reach(&mut self) -> Result<Option<Staying>> {
-        if self.session.device().connection == Connection::Usb {
+        if self.device.connection == Connection::Usb {
             return Ok(None);
         }
         let heartbeat = Heartbeat::new(self.start(heartbeat::NAME, false)?);
@@ -213,6 +244,17 @@ impl<'m> Phone<'m> {
         // If the heartbeat ends, so does the backup's connection, which tells it better.
         thread::spawn(move || drop(heartbeat.run(&mut || stay.load(Ordering::Relaxed))));
         Ok(Some(staying))
+    }
+}
+
+/// Whether the phone has ended the session in which it was asked.
+fn is_session_gone(error: &DeviceError) -> bool {
+    match error {
+        DeviceError::Disconnected => true,
+        DeviceError::Lockdown { code, .. } | DeviceError::Service { code, .. } => {
+            matches!(code.as_str(), "SessionInactive" | "InvalidSessionID")
+        }
+        _ => false,
     }
 }
 
