@@ -5,15 +5,15 @@
 use std::{
     fs,
     io::Read,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use heirloom_sim::{After, Fault, PathIn};
+use heirloom_sim::{After, Fault, Options, PathIn};
 
 use super::{INCOMPLETE, NO_DEVICE, NOT_TRUSTED, REFUSED, WRONG_BACKUP_PASSWORD};
 use crate::support::{
     folder::{Folder, Thing},
-    phone::{Attached, assert_whole, bytes_at, eventually, files_of, place_of},
+    phone::{Attached, assert_restored, assert_whole, bytes_at, eventually, files_of, place_of},
     program::{Said, assert_same, exit_of, write_at},
 };
 
@@ -139,6 +139,10 @@ fn every_fault_of_a_transfer_is_told_and_the_next_backup_is_whole() {
         case(Fault::GarbageMessage, REFUSED, "cannot be read"),
         case(Fault::ZeroBlock, INCOMPLETE, "ended by an empty block"),
         case(Fault::UnknownMessage, INCOMPLETE, "DLMessageRearrangeFiles"),
+        case(Fault::MissingFolder, 0, ""),
+        case(Fault::Slashes, 0, ""),
+        case(Fault::OddNames, 0, ""),
+        case(Fault::OddMuxer, 0, ""),
         case(Fault::Disconnect, NO_DEVICE, lost),
         case(Fault::FileError(3), INCOMPLETE, "could not read it to the end: Input/output error (5)"),
         case(Fault::MissingFile(3), INCOMPLETE, "could not read it: No such file or directory (2)"),
@@ -264,4 +268,81 @@ fn what_a_phone_could_not_read_is_left_out_or_cut_off_and_the_rest_is_exact() {
         attached.back_up(&[]);
         attached.assert_left_well();
     }
+}
+
+/// The apps that Info.plist of the newest snapshot lists, those that can be installed again, and the icons.
+fn apps_of(attached: &Attached) -> (usize, usize, usize) {
+    let export = attached.home.exported("latest");
+    let info: plist::Dictionary = plist::from_bytes(bytes_at(&export, "Info.plist").unwrap()).unwrap();
+    let apps = info["Applications"].as_dictionary().unwrap();
+    let icons = apps.values().filter(|app| app.as_dictionary().unwrap().contains_key("PlaceholderIcon"));
+    (info["Installed Applications"].as_array().unwrap().len(), apps.len(), icons.count())
+}
+
+#[test]
+fn closed_springboard_costs_icons_alone() {
+    let attached = Attached::paired();
+    let all = attached.phone.phone().apps().len();
+    for icons in [0, 2] {
+        attached.phone.set_fault(Some(Fault::SpringboardCloses(icons)));
+        attached.back_up(&[]);
+        assert_eq!(apps_of(&attached), (all, all, icons as usize));
+    }
+    attached.assert_left_well();
+}
+
+#[test]
+fn no_session_waits_while_apps_are_listed() {
+    let attached = Attached::paired_with(Options { idle: Duration::from_secs(2), ..Options::default() });
+    attached.phone.set_fault(Some(Fault::SlowApps(Duration::from_secs(4))));
+    attached.back_up(&[]);
+    let all = attached.phone.phone().apps().len();
+    assert_eq!(apps_of(&attached), (all, all, all));
+    attached.assert_left_well();
+}
+
+#[test]
+fn lost_session_is_begun_again() {
+    let attached = Attached::paired();
+    // Apps, icons, their files, notifications, the lock, the backup itself.
+    for service in 0..6 {
+        attached.phone.set_fault(Some(Fault::SessionLost(service)));
+        attached.back_up(&[]);
+        assert_eq!(attached.phone.fault(), None, "service {service} was not asked for");
+    }
+    attached.assert_left_well();
+}
+
+#[test]
+fn backup_without_manifest_db_is_kept_by_places() {
+    let attached = Attached::paired();
+    attached.phone.set_fault(Some(Fault::NoManifestDb));
+    let said = attached.run(&["backup"]);
+    assert_eq!(said.exit, INCOMPLETE, "{said:?}");
+    assert!(told(&said).contains("Manifest.db is missing"), "{said:?}");
+    let export = attached.home.exported("latest");
+    assert!(bytes_at(&export, "Manifest.mbdb").is_some() && bytes_at(&export, "Manifest.db").is_none());
+    for (location, file) in files_of(&attached.phone.phone()) {
+        assert_eq!(bytes_at(&export, &place_of(location)).unwrap().len() as u64, file.size, "{location}");
+    }
+    attached.assert_left_well();
+}
+
+#[test]
+fn restore_goes_on_where_nothing_is_lost() {
+    let attached = Attached::paired();
+    attached.back_up(&[]);
+    for (fault, words) in [
+        (Fault::ReadOnlyMedia, "apps must be installed by hand"),
+        (Fault::WritesInRestore, "the phone wanted to make something in the backup, which stays as it is"),
+    ] {
+        attached.phone.set_fault(Some(fault));
+        let said = attached.run(&["restore", "latest", "--yes"]);
+        assert_eq!(said.exit, INCOMPLETE, "{said:?}");
+        assert!(told(&said).contains(words), "{said:?}");
+        assert_restored(&attached.phone.restored().unwrap(), &attached.phone.phone(), true);
+        assert!(eventually(|| attached.run(&["devices"]).exit == 0));
+    }
+    attached.ok(&["check", "--read-data"]);
+    attached.assert_left_well();
 }

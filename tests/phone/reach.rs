@@ -144,9 +144,15 @@ fn a_snapshot_of_one_phone_goes_onto_another() {
     let (phones, home, run) = two();
     let said = run(&home, &["backup", "--udid", phones[0].udid()]);
     assert_eq!(said.exit, 0, "{said:?}");
-    let said = run(&home, &["restore", "latest", "--yes", "--udid", phones[1].udid()]);
-    assert_eq!(said.exit, 0, "{said:?}");
-    assert!(phones[0].restored().is_none());
-    assert_restored(&phones[1].restored().unwrap(), &phones[0].phone(), true);
+    // The backup lies in the folder of the phone that it is of, or, as others see it, of the phone that it goes to.
+    for fault in [None, Some(Fault::TargetFolder)] {
+        phones[1].set_fault(fault);
+        let restore = || run(&home, &["restore", "latest", "--yes", "--udid", phones[1].udid()]);
+        assert!(eventually(|| run(&home, &["devices"]).stdout.contains(phones[1].udid())));
+        let said = restore();
+        assert_eq!(said.exit, 0, "{said:?}");
+        assert!(phones[0].restored().is_none());
+        assert_restored(&phones[1].restored().unwrap(), &phones[0].phone(), true);
+    }
     phones.iter().for_each(|phone| assert_eq!(phone.complaints(), Vec::<String>::new()));
 }

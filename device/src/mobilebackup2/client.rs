@@ -80,7 +80,7 @@ impl Client {
     ) -> Result<Summary> {
         let info_plist = HostPath::new("Info.plist").map_err(|error| Error::Host(io::Error::other(error)))?;
         host.write_file(&info_plist, &mut &request.info_plist[..], "").map_err(Error::Host)?;
-        let summary = self.run(Kind::Backup, host, request.udid, request.message(), control)?;
+        let summary = self.run(Kind::Backup, host, &[request.udid], request.message(), control)?;
         check_finished(host)?;
         Ok(summary)
     }
@@ -96,7 +96,8 @@ impl Client {
         request: &RestoreRequest<'_>,
         control: &mut Control<'_>,
     ) -> Result<Summary> {
-        self.run(Kind::Restore, host, request.source_udid, request.message(), control)
+        let folders = [request.source_udid, request.target_udid];
+        self.run(Kind::Restore, host, &folders, request.message(), control)
     }
 
     /// Switches backup encryption on (no `old`), off (no `new`), or changes the password. The phone asks for its passcode.
@@ -112,7 +113,7 @@ impl Client {
         control: &mut Control<'_>,
     ) -> Result<()> {
         let message = request::change_password(udid, old, new);
-        self.run(Kind::ChangePassword, &mut NoFolder, udid, message, control).map(drop)
+        self.run(Kind::ChangePassword, &mut NoFolder, &[udid], message, control).map(drop)
     }
 
     /// Takes leave of the phone. Without it the phone only finds the connection closed.
@@ -126,7 +127,7 @@ impl Client {
         &mut self,
         kind: Kind,
         host: &mut dyn HostDir,
-        folder: &str,
+        folders: &[&str],
         request: Dictionary,
         control: &mut Control<'_>,
     ) -> Result<Summary> {
@@ -134,7 +135,7 @@ impl Client {
         let mut operation = Operation {
             link,
             host,
-            folder,
+            folders,
             kind,
             phase: None,
             uploaded: false,
@@ -158,11 +159,13 @@ enum Kind {
 struct Operation<'o, 'c, 'a> {
     link: Link<'c, 'a>,
     host: &'o mut dyn HostDir,
-    folder: &'o str,
+    /// The names that the phone has for the folder: of the phone that the backup is of, and of the one that is written.
+    folders: &'o [&'o str],
     kind: Kind,
     phase: Option<Phase>,
     uploaded: bool,
-    /// The first change of the folder that failed: whatever the phone says, the folder is not what it believes.
+    /// The first change that failed of a folder that a backup fills: whatever the phone says, the folder is not what it
+    /// believes.
     fault: Option<Fault>,
     reported_free: u64,
     needed_bytes: Option<u64>,
@@ -239,37 +242,37 @@ impl Operation<'_, '_, '_> {
         let empty = Payload::Dictionary(Dictionary::new());
         Ok(match message {
             DeviceMessage::DownloadFiles { paths, .. } => {
-                transfer::send_files(&mut self.link, self.host, self.folder, &paths)?
+                transfer::send_files(&mut self.link, self.host, self.folders, &paths)?
             }
             DeviceMessage::UploadFiles { .. } => {
-                let fault = transfer::receive_files(&mut self.link, self.host, self.folder)?;
-                self.changed(fault, empty)
+                let fault = transfer::receive_files(&mut self.link, self.host, self.folders)?;
+                self.changed("write", fault, empty)
             }
             DeviceMessage::GetFreeDiskSpace => self.free_space(),
             DeviceMessage::PurgeDiskSpace { bytes } => self.purge(bytes),
             DeviceMessage::ContentsOfDirectory { path } => self.list(&path),
             DeviceMessage::CreateDirectory { path } => {
-                let made = path_in(self.folder, &path).and_then(|path| Ok(self.host.create_dir(&path)?));
-                self.changed(made.err(), Payload::Absent)
+                let made = path_in(self.folders, &path).and_then(|path| Ok(self.host.create_dir(&path)?));
+                self.changed("make", made.err(), Payload::Absent)
             }
             DeviceMessage::MoveItems { pairs, .. } => {
                 let mut fault = None;
                 for (from, to) in pairs {
                     fault = fault.or(self.relocate(&from, &to, files::move_item).err());
                 }
-                self.changed(fault, empty)
+                self.changed("move", fault, empty)
             }
             DeviceMessage::CopyItem { from, to } => {
                 let fault = self.relocate(&from, &to, files::copy_item).err();
-                self.changed(fault, empty)
+                self.changed("copy", fault, empty)
             }
             DeviceMessage::RemoveItems { paths, .. } => {
                 let mut fault = None;
                 for path in paths {
-                    let removed = path_in(self.folder, &path).and_then(|path| Ok(files::remove(self.host, &path)?));
+                    let removed = path_in(self.folders, &path).and_then(|path| Ok(files::remove(self.host, &path)?));
                     fault = fault.or(removed.err());
                 }
-                self.changed(fault, empty)
+                self.changed("remove", fault, empty)
             }
             DeviceMessage::Unknown { name } => self.unknown(&name),
             DeviceMessage::VersionExchange { .. } => self.unknown("DLMessageVersionExchange"),
@@ -279,11 +282,16 @@ impl Operation<'_, '_, '_> {
     }
 
     /// The answer after an attempt to change the folder. A source that is missing is the phone's mistake, not a failure.
-    fn changed(&mut self, fault: Option<Fault>, payload: Payload) -> Status {
+    /// Nor does a change fail the operation if the folder is only read.
+    fn changed(&mut self, change: &'static str, fault: Option<Fault>, payload: Payload) -> Status {
         let Some(fault) = fault else { return Status::ok(payload) };
         let status = Status { code: fault.code(), text: Some(fault.text()), payload };
-        if !fault.is_missing() {
-            self.fault.get_or_insert(fault);
+        match self.kind {
+            _ if fault.is_missing() => {}
+            Kind::Backup => drop(self.fault.get_or_insert(fault)),
+            Kind::Restore | Kind::ChangePassword => {
+                self.link.warn(Warning::RefusedChange { change, reason: fault.text() });
+            }
         }
         status
     }
@@ -294,7 +302,7 @@ impl Operation<'_, '_, '_> {
         to: &str,
         action: fn(&mut dyn HostDir, &HostPath, &HostPath) -> io::Result<()>,
     ) -> Result<(), Fault> {
-        let (from, to) = (path_in(self.folder, from)?, path_in(self.folder, to)?);
+        let (from, to) = (path_in(self.folders, from)?, path_in(self.folders, to)?);
         let done = action(self.host, &from, &to).map_err(Fault::from);
         if done.as_ref().is_err_and(Fault::is_missing) {
             self.link.warn(Warning::NothingToMove { path: from });
@@ -303,17 +311,20 @@ impl Operation<'_, '_, '_> {
     }
 
     fn list(&mut self, sent: &str) -> Status {
-        let listed = path_in(self.folder, sent).and_then(|path| Ok(files::list(self.host, &path)?));
+        let listed = path_in(self.folders, sent).and_then(|path| Ok(files::list(self.host, &path)?));
         let fault = match listed {
             Ok(payload) => return Status::ok(payload),
             Err(fault) => fault,
         };
         let payload = Payload::Dictionary(Dictionary::new());
+        // Phones ask what is in folders that nobody has made yet.
+        if fault.is_missing() {
+            return Status::ok(payload);
+        }
         let status = Status { code: fault.code(), text: Some(fault.text()), payload };
         // A phone that takes a directory for empty sends everything again: that is slow, but right.
         match fault {
             Fault::Path { path, why } => self.link.warn(Warning::RefusedPath { path, why }),
-            fault if fault.is_missing() => {}
             fault => self.link.warn(Warning::UnreadableHere { path: shortened(sent), reason: fault.text() }),
         }
         status

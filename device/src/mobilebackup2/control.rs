@@ -124,6 +124,18 @@ pub enum Warning {
         /// Why.
         why: PathError,
     },
+    /// The phone asked for a change of a folder that an operation other than a backup only reads. It was told so.
+    RefusedChange {
+        /// What it asked for, as a verb: `write`, `make`, `move`, `copy`, `remove`.
+        change: &'static str,
+        /// Why it was refused.
+        reason: String,
+    },
+    /// The list of apps could not be left on the phone: after the restore it does not install them by itself.
+    NoApplications {
+        /// Why.
+        reason: String,
+    },
     /// The phone sent a message that this program does not know; it was answered with an error.
     UnknownMessage {
         /// Its name.
@@ -148,6 +160,15 @@ impl fmt::Display for Warning {
             Warning::UnreadableHere { path, reason } => write!(f, "{path}: could not be sent: {reason}"),
             Warning::NothingToMove { path } => write!(f, "{path}: the phone moved it, but it is not there"),
             Warning::RefusedPath { path, why } => write!(f, "the phone used a path that was refused: {path:?}: {why}"),
+            Warning::RefusedChange { change, reason } => {
+                write!(f, "the phone wanted to {change} something in the backup, which stays as it is: {reason}")
+            }
+            Warning::NoApplications { reason } => {
+                write!(
+                    f,
+                    "the list of apps could not be left on the phone, so apps must be installed by hand: {reason}"
+                )
+            }
             Warning::UnknownMessage { name } => write!(f, "the phone sent an unknown message, {name:?}"),
             Warning::NewerVersion { major } => write!(f, "the phone speaks a newer DeviceLink, {major}"),
         }

@@ -55,9 +55,9 @@ impl Fault {
     }
 }
 
-/// The path within `folder` that the phone means by `sent`.
-pub(super) fn path_in(folder: &str, sent: &str) -> Result<HostPath, Fault> {
-    HostPath::from_device(folder, sent).map_err(|why| Fault::Path { path: shortened(sent), why })
+/// The path within the folder that the phone means by `sent`; `folders` are the names that the folder goes by.
+pub(super) fn path_in(folders: &[&str], sent: &str) -> Result<HostPath, Fault> {
+    HostPath::from_device(folders, sent).map_err(|why| Fault::Path { path: shortened(sent), why })
 }
 
 /// As much of a phone's text as belongs into a message.

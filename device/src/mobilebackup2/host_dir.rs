@@ -126,7 +126,7 @@ pub struct HostPath(String);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PathError {
-    /// It begins outside the device's own folder; every absolute path does.
+    /// It begins outside the device's own folder.
     #[error("is not in the device's folder")]
     OtherFolder,
     /// It has an empty part.
@@ -163,16 +163,18 @@ impl HostPath {
         Ok(HostPath(path.to_owned()))
     }
 
-    /// A path as the phone sends it: `folder`, which is a UDID, then the path within it.
+    /// A path as the phone sends it: one of `folders`, which are UDIDs, then the path within it. Slashes around all of
+    /// it mean nothing.
     ///
     /// # Errors
     /// See [`PathError`].
-    pub fn from_device(folder: &str, sent: &str) -> Result<Self, PathError> {
+    pub fn from_device(folders: &[&str], sent: &str) -> Result<Self, PathError> {
         if sent.len() > MAX_PATH_BYTES {
             return Err(PathError::TooLong);
         }
+        let sent = sent.trim_matches('/');
         let (first, rest) = sent.split_once('/').unwrap_or((sent, ""));
-        if first != folder || folder.is_empty() {
+        if first.is_empty() || !folders.contains(&first) {
             return Err(PathError::OtherFolder);
         }
         HostPath::new(rest)
@@ -229,10 +231,14 @@ mod tests {
 
     #[test]
     fn the_device_s_folder_is_taken_off() {
-        let path = |sent| HostPath::from_device("ABC", sent).map(|path| path.0);
-        assert_eq!(path("ABC/Snapshot/ab/ab12"), Ok("Snapshot/ab/ab12".into()));
-        assert_eq!(path("ABC"), Ok(String::new()));
-        assert_eq!(path("ABC/"), Ok(String::new()));
+        let path = |sent: &str| HostPath::from_device(&["ABC", "DEF"], sent).map(|path| path.0);
+        for folder in ["ABC", "DEF"] {
+            for (sent, within) in [("", ""), ("/Snapshot/ab/ab12", "Snapshot/ab/ab12"), ("/Snapshot", "Snapshot")] {
+                for (before, after) in [("", ""), ("", "/"), ("/", ""), ("//", "//")] {
+                    assert_eq!(path(&format!("{before}{folder}{sent}{after}")), Ok(within.into()));
+                }
+            }
+        }
     }
 
     #[test]
@@ -241,7 +247,7 @@ mod tests {
         let long_path = format!("U{}", "/x".repeat(2048));
         for (sent, expected) in [
             ("", PathError::OtherFolder),
-            ("/U/a", PathError::OtherFolder),
+            ("/", PathError::OtherFolder),
             ("/etc/passwd", PathError::OtherFolder),
             ("../U/a", PathError::OtherFolder),
             ("u/a", PathError::OtherFolder),
@@ -252,12 +258,12 @@ mod tests {
             ("U/./a", PathError::DotPart),
             ("U/a//b", PathError::EmptyPart),
             ("U//a", PathError::EmptyPart),
-            ("U/a/", PathError::EmptyPart),
+            ("/U//a/", PathError::EmptyPart),
             ("U/a\0b", PathError::ZeroByte),
             (&long_part, PathError::TooLong),
             (&long_path, PathError::TooLong),
         ] {
-            assert_eq!(HostPath::from_device("U", sent), Err(expected), "{sent}");
+            assert_eq!(HostPath::from_device(&["U"], sent), Err(expected), "{sent}");
         }
     }
 
@@ -274,7 +280,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_accepted_stays_inside(sent in "U?(/|\\.|[a-c]|\0|\\PC){0,12}") {
-            if let Ok(path) = HostPath::from_device("U", &sent) {
+            if let Ok(path) = HostPath::from_device(&["U", ""], &sent) {
                 let inside = std::path::Path::new(path.as_str())
                     .components()
                     .all(|part| matches!(part, std::path::Component::Normal(_)));

@@ -3,7 +3,7 @@
 
 use std::{thread, time::Duration};
 
-use super::{BackupRequest, Client, Control, HostDir, RestoreRequest, Summary};
+use super::{BackupRequest, Client, Control, Event, HostDir, RestoreRequest, Summary, Warning};
 use crate::{Error, Result, Stream};
 
 pub(super) const PROMPT_SHOWN: &str = "com.apple.LocalAuthentication.ui.presented";
@@ -123,6 +123,7 @@ impl<'s> BackupSession<'s> {
 
     /// [`Client::restore`] under the lock. `applications` is what
     /// [`restore_applications`](super::info_plist::restore_applications) makes; the phone installs these apps afterwards.
+    /// Where they cannot be left on the phone, the restore goes on with a warning.
     ///
     /// # Errors
     /// As there.
@@ -134,7 +135,12 @@ impl<'s> BackupSession<'s> {
         control: &mut Control<'_>,
     ) -> Result<Summary> {
         if let Some(applications) = applications {
-            self.files.write(RESTORE_APPLICATIONS, applications)?;
+            let written = self.files.write(RESTORE_APPLICATIONS, applications);
+            if let Err(error) = written {
+                // Half a list is worse than none.
+                let _ = self.files.remove(RESTORE_APPLICATIONS);
+                (control.events)(Event::Warning(Warning::NoApplications { reason: error.to_string() }));
+            }
         }
         let restored = self.with_client(control, |client, control| client.restore(host, request, control));
         if restored.is_err() && applications.is_some() {

@@ -355,7 +355,7 @@ fn first_backup(phone: &mut Phone) {
     let about = status.payload.as_dictionary().unwrap().get(&in_folder("Status.plist")).unwrap();
     let code = about.as_dictionary().unwrap().get("DLFileErrorCode").unwrap();
     assert_eq!(code.as_signed_integer(), Some(-6));
-    assert_eq!(phone.list("Snapshot").0, -6);
+    assert_eq!(phone.list("Snapshot"), (0, BTreeMap::new()));
     assert_eq!(phone.list("").0, 0);
     let free = phone.ask(["DLMessageGetFreeDiskSpace".into()]);
     assert_eq!(free.payload.as_unsigned_integer().map(|bytes| bytes > 1 << 39), Some(true));
@@ -493,14 +493,17 @@ fn a_restore_sends_every_file_whole() {
 }
 
 #[test]
-fn a_backup_of_another_phone_is_read_under_that_phone_s_name() {
+fn another_phones_backup_goes_by_both_names() {
     let folder = folder();
     fs::write(folder.path().join("Status.plist"), b"s").unwrap();
     let phone = |phone: &mut Phone| {
         let request = phone.start("Restore");
         assert_eq!(request.get("SourceIdentifier").unwrap().as_string(), Some("OLD"));
-        assert_eq!(phone.ask(["DLContentsOfDirectory".into(), "OLD".into()]).code, 0);
-        assert_eq!(phone.ask(["DLContentsOfDirectory".into(), UDID.into()]).code, -1);
+        for name in ["OLD", UDID] {
+            let listed = phone.ask(["DLContentsOfDirectory".into(), name.into()]);
+            assert_eq!((listed.code, listed.payload.as_dictionary().unwrap().len()), (0, 1));
+        }
+        assert_eq!(phone.ask(["DLContentsOfDirectory".into(), "THIRD".into()]).code, -1);
         phone.finish(0);
     };
     let (outcome, told) = play(phone, PATIENT, |stream, control| {
@@ -557,7 +560,8 @@ fn listings_are_exact() {
         let file = |bytes| ("DLFileTypeRegular".to_owned(), bytes);
         assert_eq!(entries, BTreeMap::from([("some".into(), file(5)), ("zero".into(), file(0))]));
         assert_eq!(phone.list("d/empty"), (0, BTreeMap::new()));
-        assert_eq!(phone.list("missing"), (-6, BTreeMap::new()));
+        assert_eq!(phone.list("missing"), (0, BTreeMap::new()));
+        assert_eq!(phone.list("missing/deeper"), (0, BTreeMap::new()));
         assert_eq!(phone.list("d/some"), (-8, BTreeMap::new()));
         phone.finish_backup();
     });
@@ -797,6 +801,96 @@ fn files_that_the_phone_cannot_read_are_kept_as_far_as_they_came_and_told() {
     let files = files_in(folder.path());
     assert_eq!(files.keys().collect::<Vec<_>>(), ["Status.plist", "after", "partial", "strange"]);
     assert_eq!(files["partial"], b"some");
+}
+
+#[test]
+fn names_on_the_phone_need_not_be_utf_8() {
+    let folder = folder();
+    let (outcome, told) = back_up(folder.path(), |phone| {
+        phone.start("Backup");
+        phone.begin_upload(1.0);
+        phone.0.write_all(b"\0\0\0\x09/var/caf\xe9").unwrap();
+        phone.path(&in_folder("ab/cd"));
+        phone.block(0x0c, b"whole");
+        phone.block(0x00, &[]);
+        assert_eq!(phone.end_upload().code, 0);
+        phone.finish_backup();
+    });
+    outcome.unwrap();
+    assert_eq!(told.warnings, []);
+    assert!(told.currents.contains(&"/var/caf\u{fffd}".to_owned()));
+    assert_eq!(files_in(folder.path())["ab/cd"], b"whole");
+}
+
+/// A folder of which nothing may be changed.
+struct ReadOnly(FolderHostDir);
+
+impl HostDir for ReadOnly {
+    fn list(&mut self, dir: &HostPath) -> io::Result<Vec<DirEntry>> {
+        self.0.list(dir)
+    }
+
+    fn stat(&mut self, path: &HostPath) -> io::Result<Stat> {
+        self.0.stat(path)
+    }
+
+    fn read_file(&mut self, path: &HostPath, into: &mut dyn Write) -> io::Result<()> {
+        self.0.read_file(path, into)
+    }
+
+    fn write_file(&mut self, _: &HostPath, _: &mut dyn Read, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn create_dir(&mut self, _: &HostPath) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn rename(&mut self, _: &HostPath, _: &HostPath) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn copy(&mut self, _: &HostPath, _: &HostPath) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn remove(&mut self, _: &HostPath) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn free_bytes(&mut self) -> io::Result<u64> {
+        self.0.free_bytes()
+    }
+}
+
+#[test]
+fn refused_changes_in_a_restore_are_warnings() {
+    let folder = folder();
+    fs::write(folder.path().join("file"), b"kept").unwrap();
+    let phone = |phone: &mut Phone| {
+        phone.start("Restore");
+        assert_eq!(phone.upload(1.0, &[("file", b"other"), ("new", b"new")]).code, -1);
+        assert_eq!(phone.make_dir("dir").code, -1);
+        assert_eq!(phone.move_items("DLMessageMoveItems", &[("file", "moved")]).code, -1);
+        let copy = ["DLMessageCopyItem".into(), in_folder("file").into(), in_folder("copied").into()];
+        assert_eq!(phone.ask(copy).code, -1);
+        assert_eq!(phone.remove("DLMessageRemoveItems", &["file"]).code, -1);
+        assert_eq!(phone.ask(["DLMessageCreateDirectory".into(), "../out".into()]).code, -1);
+        phone.finish(0);
+    };
+    let (outcome, told) = play(phone, PATIENT, |stream, control| {
+        let request =
+            RestoreRequest { target_udid: UDID, source_udid: UDID, options: Preset::Merge.into(), password: None };
+        let mut host = ReadOnly(FolderHostDir::new(folder.path()));
+        Client::connect(stream, control)?.restore(&mut host, &request, control)
+    });
+    outcome.unwrap();
+    let changes = told.warnings.iter().map(|warning| match warning {
+        Warning::RefusedChange { change, .. } => *change,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(changes.collect::<Vec<_>>(), ["write", "make", "move", "copy", "remove", "make"]);
+    assert_eq!(files_in(folder.path()).keys().collect::<Vec<_>>(), ["file"]);
 }
 
 #[test]
@@ -1050,6 +1144,8 @@ fn cancelling_ends_a_wait_and_a_stream() {
 #[derive(Default)]
 struct Services {
     done: Vec<String>,
+    /// Whether no file can be written.
+    is_read_only: bool,
 }
 
 struct Proxy<'r>(&'r std::cell::RefCell<Services>, Vec<&'static str>);
@@ -1087,7 +1183,10 @@ impl DeviceFiles for Files<'_> {
 
     fn write(&mut self, path: &str, _: &[u8]) -> Result<()> {
         self.0.borrow_mut().done.push(format!("write {path}"));
-        Ok(())
+        match self.0.borrow().is_read_only {
+            true => Err(Error::Afc { path: path.to_owned(), status: crate::services::afc::Status::PermissionDenied }),
+            false => Ok(()),
+        }
     }
 
     fn remove(&mut self, path: &str) -> Result<()> {
@@ -1180,6 +1279,27 @@ fn the_list_of_apps_is_there_before_a_restore_and_gone_after_a_failed_one() {
         assert_eq!(done[4], format!("write {file}"));
         assert_eq!(done.contains(&format!("remove {file}")), code != 0);
     }
+}
+
+#[test]
+fn list_of_apps_that_is_refused_is_a_warning() {
+    let folder = folder();
+    let services = std::cell::RefCell::new(Services { is_read_only: true, ..Services::default() });
+    let phone = |phone: &mut Phone| {
+        phone.start("Restore");
+        phone.finish(0);
+    };
+    let (outcome, told) = play(phone, PATIENT, |stream, control| {
+        let (mut proxy, mut files) = (Proxy(&services, vec![]), Files(&services, 1));
+        let session = BackupSession::begin(&mut proxy, &mut files, || Ok(stream), control)?;
+        let request =
+            RestoreRequest { target_udid: UDID, source_udid: UDID, options: Preset::Merge.into(), password: None };
+        session.restore(&mut FolderHostDir::new(folder.path()), &request, Some(b"apps"), control)
+    });
+    outcome.unwrap();
+    assert!(matches!(&told.warnings[..], [Warning::NoApplications { reason }] if reason.contains("permission denied")));
+    // Nor is a part of it left.
+    assert!(services.into_inner().done.contains(&"remove /iTunesRestore/RestoreApplications.plist".to_owned()));
 }
 
 /// A phone that says these bytes whatever it hears, then hangs up.

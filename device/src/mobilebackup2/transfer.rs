@@ -31,11 +31,14 @@ const MAX_REASON_BYTES: u64 = 4096;
 ///
 /// # Errors
 /// What ends the connection. A fault of one file does not: it is returned, to be answered.
-pub(super) fn receive_files(link: &mut Link, host: &mut dyn HostDir, folder: &str) -> Result<Option<Fault>> {
+pub(super) fn receive_files(link: &mut Link, host: &mut dyn HostDir, folders: &[&str]) -> Result<Option<Fault>> {
     let mut fault = None;
     while let Some(device_path) = read_path(link)? {
+        // Only people read it, and apps name files as they like.
+        let device_path = String::from_utf8_lossy(&device_path);
         let host_path = read_path(link)?.ok_or_else(|| Error::protocol("a file without a path on the host"))?;
-        let received = receive_file(link, host, folder, &device_path, &host_path, fault.is_none())?;
+        let host_path = String::from_utf8(host_path).map_err(|_| Error::protocol("a path that is not UTF-8"))?;
+        let received = receive_file(link, host, folders, &device_path, &host_path, fault.is_none())?;
         fault = fault.or(received);
     }
     link.report("");
@@ -45,7 +48,7 @@ pub(super) fn receive_files(link: &mut Link, host: &mut dyn HostDir, folder: &st
 fn receive_file(
     link: &mut Link,
     host: &mut dyn HostDir,
-    folder: &str,
+    folders: &[&str],
     device_path: &str,
     host_path: &str,
     wanted: bool,
@@ -56,7 +59,7 @@ fn receive_file(
     opened.map_err(|error| content.link.cause(error))?;
     let is_lost = matches!(content.end, Some(End::Broken(_)));
     let kept = wanted && (content.has_data || !is_lost);
-    let stored = if kept { store(&mut content, host, folder, host_path) } else { Ok(()) };
+    let stored = if kept { store(&mut content, host, folders, host_path) } else { Ok(()) };
     if let Some(error) = content.link.failure() {
         return Err(error);
     }
@@ -80,8 +83,8 @@ fn receive_file(
     Ok(stored.err())
 }
 
-fn store(content: &mut Content, host: &mut dyn HostDir, folder: &str, host_path: &str) -> Result<(), Fault> {
-    let path = path_in(folder, host_path)?;
+fn store(content: &mut Content, host: &mut dyn HostDir, folders: &[&str], host_path: &str) -> Result<(), Fault> {
+    let path = path_in(folders, host_path)?;
     if path.is_root() {
         return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
     }
@@ -90,7 +93,7 @@ fn store(content: &mut Content, host: &mut dyn HostDir, folder: &str, host_path:
 }
 
 /// A path, or `None` for the zero that ends the list.
-fn read_path(link: &mut Link) -> Result<Option<String>> {
+fn read_path(link: &mut Link) -> Result<Option<Vec<u8>>> {
     let length = read_u32(link).map_err(|error| link.cause(error))? as usize;
     if length == 0 {
         return Ok(None);
@@ -100,7 +103,7 @@ fn read_path(link: &mut Link) -> Result<Option<String>> {
     }
     let mut bytes = vec![0; length];
     link.read_exact(&mut bytes).map_err(|error| link.cause(error))?;
-    String::from_utf8(bytes).map(Some).map_err(|_| Error::protocol("a path that is not UTF-8"))
+    Ok(Some(bytes))
 }
 
 fn read_u32(from: &mut dyn Read) -> io::Result<u32> {
@@ -178,10 +181,15 @@ impl Read for Content<'_, '_, '_> {
 ///
 /// # Errors
 /// What ends the connection.
-pub(super) fn send_files(link: &mut Link, host: &mut dyn HostDir, folder: &str, paths: &[String]) -> Result<Status> {
+pub(super) fn send_files(
+    link: &mut Link,
+    host: &mut dyn HostDir,
+    folders: &[&str],
+    paths: &[String],
+) -> Result<Status> {
     let mut faults = Dictionary::new();
     for path in paths {
-        if let Some(fault) = send_file(link, host, folder, path)? {
+        if let Some(fault) = send_file(link, host, folders, path)? {
             let mut about = Dictionary::new();
             about.insert("DLFileErrorString".into(), fault.text().into());
             about.insert("DLFileErrorCode".into(), fault.code().into());
@@ -205,14 +213,14 @@ fn report_fault(link: &mut Link, path: &str, fault: Fault) {
     }
 }
 
-fn send_file(link: &mut Link, host: &mut dyn HostDir, folder: &str, path: &str) -> Result<Option<Fault>> {
+fn send_file(link: &mut Link, host: &mut dyn HostDir, folders: &[&str], path: &str) -> Result<Option<Fault>> {
     // The length of an empty path is the end of the list.
     if path.is_empty() {
-        return Ok(path_in(folder, path).err());
+        return Ok(path_in(folders, path).err());
     }
     link.report(path);
     let mut blocks = Blocks::new(link, path);
-    let read = path_in(folder, path).and_then(|path| Ok(host.read_file(&path, &mut blocks)?));
+    let read = path_in(folders, path).and_then(|path| Ok(host.read_file(&path, &mut blocks)?));
     let ended = match &read {
         _ if blocks.link.has_failed() => Ok(()),
         Ok(()) => blocks.finish(),

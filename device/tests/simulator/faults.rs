@@ -71,17 +71,17 @@ fn lost_files(outcome: &Outcome, were_kept: bool) -> bool {
 
 #[test]
 fn each_fault_of_a_backup_has_its_error_and_the_next_backup_succeeds() {
-    let table: [(Fault, Verdict); 24] = [
+    let table: [(Fault, Verdict); 29] = [
         (Fault::Drop(After::Files(0)), is_cut_off),
         (Fault::Drop(After::Files(7)), is_cut_off),
         (Fault::Drop(After::Bytes(1)), is_cut_off),
         (Fault::Drop(After::Bytes(200_000)), is_cut_off),
         (Fault::Stall(After::Files(7)), is_silent),
         (Fault::Stall(After::Bytes(200_000)), is_silent),
-        (Fault::GarbageMessageLength, is_nonsense),
-        (Fault::GarbageMessage, |outcome| matches!(outcome.result, Err(Error::Plist(PlistError::UnknownEncoding)))),
         (Fault::Pause(After::Files(7), Duration::from_secs(2)), is_well),
         (Fault::Pause(After::Bytes(200_000), Duration::from_secs(2)), is_well),
+        (Fault::GarbageMessageLength, is_nonsense),
+        (Fault::GarbageMessage, |outcome| matches!(outcome.result, Err(Error::Plist(PlistError::UnknownEncoding)))),
         (Fault::GarbageNameLength, is_nonsense),
         // A block may be of any length; this one only ends too early.
         (Fault::GarbageBlockLength, is_cut_off),
@@ -102,6 +102,9 @@ fn each_fault_of_a_backup_has_its_error_and_the_next_backup_succeeds() {
             outcome.result.is_ok()
                 && outcome.warnings == [Warning::UnknownMessage { name: "DLMessageRearrangeFiles".into() }]
         }),
+        (Fault::MissingFolder, is_well),
+        (Fault::Slashes, is_well),
+        (Fault::OddNames, is_well),
         (Fault::Disconnect, is_cut_off),
         (Fault::FileError(7), |outcome| lost_files(outcome, true)),
         (Fault::FileError(1), |outcome| outcome.result.is_ok() && !outcome.warnings.is_empty()),
@@ -196,11 +199,6 @@ fn each_fault_of_a_restore_has_its_error_and_the_next_restore_succeeds() {
 }
 
 #[test]
-fn no_path_leads_out_of_the_folder() {
-    let mut phone = Connected::new(Options::default());
-    let outer = tempfile::tempdir().unwrap();
-    let folder = outer.path().join(&phone.record.udid);
-#[test]
 fn pairing_goes_on_over_a_new_connection() {
     let simulator = Simulator::start(phone(7), Options::default()).unwrap();
     simulator.set_fault(Some(Fault::PairingLost));
@@ -228,6 +226,11 @@ fn restore_bears_what_costs_it_nothing() {
     assert_eq!(phone.simulator.complaints(), [""; 0]);
 }
 
+#[test]
+fn no_path_leads_out_of_the_folder() {
+    let mut phone = Connected::new(Options::default());
+    let outer = tempfile::tempdir().unwrap();
+    let folder = outer.path().join(&phone.record.udid);
     let other = outer.path().join("00008030-000000000000001E");
     for (dir, name) in [(&folder, "Info.plist"), (&other, "Status.plist")] {
         fs::create_dir(dir).unwrap();
@@ -244,7 +247,7 @@ fn restore_bears_what_costs_it_nothing() {
         outer.path().join("outside").to_str().unwrap().to_owned(),
         "00008030-000000000000001E/Status.plist".to_owned(),
         format!("{udid}//Status.plist"),
-        format!("{udid}/Snapshot/"),
+        format!("/{udid}//Snapshot/"),
         format!("{udid}/./Status.plist"),
         format!("{udid}/a\0b"),
         format!("{udid}/{}", "x".repeat(256)),
