@@ -6,7 +6,9 @@ use std::{
 };
 
 use heirloom_device::mobilebackup2::{DirEntry, HostDir, HostPath, Kind, Stat};
-use heirloom_store::{Error as StoreError, Repository, SnapshotEditor, SnapshotFolder, Stat as StoreStat, TreePath};
+use heirloom_store::{
+    Error as StoreError, Repository, Snapshot, SnapshotEditor, SnapshotFolder, Stat as StoreStat, TreePath,
+};
 
 use crate::{backup_folder::nanoseconds, failure::Failure};
 
@@ -16,6 +18,8 @@ const PROPERTY_LIST_MAX_LEN: u64 = 64 << 20;
 const WORK_AREA: &str = "Snapshot";
 /// Made by the host, anew for each backup.
 const INFO_PLIST: &str = "Info.plist";
+/// What is not told to a phone whose contents are held back: room for what is written beside them.
+const RESERVE: u64 = 256 << 20;
 
 /// A backup folder in a repository, for a phone to fill.
 pub struct HostFolder<'r> {
@@ -168,23 +172,23 @@ impl HostDir for HostFolder<'_> {
     }
 
     fn free_bytes(&mut self) -> io::Result<u64> {
-        let free = self.repository.free_bytes().map_err(failed)?;
-        // Where nobody knows, the storage will say when it is full.
-        let free = free.unwrap_or(u64::MAX >> 16).saturating_add(self.known_bytes);
-        // What is held back takes room twice while it is being kept.
-        Ok(if self.holds_back { free / 2 } else { free })
+        let free = free_bytes(self.repository).saturating_add(self.known_bytes);
+        // What is held back is there twice while it is being kept. But a phone that is told half of the room refuses a
+        // disk that could take everything, and a full disk ends the run in any case.
+        Ok(if self.holds_back { free.saturating_sub(RESERVE) } else { free })
     }
 }
 
 /// A snapshot for a phone to read. Nothing that it asks for changes it.
-pub struct SnapshotHostDir {
+pub struct SnapshotHostDir<'r> {
+    repository: &'r Repository,
     folder: SnapshotFolder,
     begun: SystemTime,
 }
 
-impl SnapshotHostDir {
-    pub fn new(folder: SnapshotFolder) -> SnapshotHostDir {
-        SnapshotHostDir { folder, begun: SystemTime::now() }
+impl<'r> SnapshotHostDir<'r> {
+    pub fn new(repository: &'r Repository, snapshot: &Snapshot) -> heirloom_store::Result<SnapshotHostDir<'r>> {
+        Ok(SnapshotHostDir { repository, folder: repository.folder(snapshot)?, begun: SystemTime::now() })
     }
 
     /// As [`HostFolder::property_list`].
@@ -204,7 +208,7 @@ impl SnapshotHostDir {
     }
 }
 
-impl HostDir for SnapshotHostDir {
+impl HostDir for SnapshotHostDir<'_> {
     fn list(&mut self, dir: &HostPath) -> io::Result<Vec<DirEntry>> {
         match self.find(dir)? {
             (_, StoreStat::File { .. }) => Err(ErrorKind::NotADirectory.into()),
@@ -230,8 +234,11 @@ impl HostDir for SnapshotHostDir {
         Err(ErrorKind::ReadOnlyFilesystem.into())
     }
 
-    fn create_dir(&mut self, _: &HostPath) -> io::Result<()> {
-        Err(ErrorKind::ReadOnlyFilesystem.into())
+    fn create_dir(&mut self, path: &HostPath) -> io::Result<()> {
+        match self.find(path) {
+            Ok((_, StoreStat::Directory)) => Ok(()),
+            _ => Err(ErrorKind::ReadOnlyFilesystem.into()),
+        }
     }
 
     fn rename(&mut self, _: &HostPath, _: &HostPath) -> io::Result<()> {
@@ -242,13 +249,21 @@ impl HostDir for SnapshotHostDir {
         Err(ErrorKind::ReadOnlyFilesystem.into())
     }
 
-    fn remove(&mut self, _: &HostPath) -> io::Result<()> {
-        Err(ErrorKind::ReadOnlyFilesystem.into())
+    fn remove(&mut self, path: &HostPath) -> io::Result<()> {
+        match self.find(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            _ => Err(ErrorKind::ReadOnlyFilesystem.into()),
+        }
     }
 
     fn free_bytes(&mut self) -> io::Result<u64> {
-        Ok(0)
+        Ok(free_bytes(self.repository))
     }
+}
+
+/// What the disk has. Where nobody knows, the storage will say when it is full.
+fn free_bytes(repository: &Repository) -> u64 {
+    repository.free_bytes().ok().flatten().unwrap_or(u64::MAX >> 16)
 }
 
 fn property_list(
@@ -286,5 +301,111 @@ fn failed(error: StoreError) -> io::Error {
         StoreError::NoSuchEntry { .. } => io::Error::new(ErrorKind::NotADirectory, error),
         error if error.is_full() => io::Error::new(ErrorKind::StorageFull, error),
         error => io::Error::other(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, sync::Arc};
+
+    use heirloom_store::{Details, MemoryStorage, Options, Source, Storage};
+
+    use super::*;
+
+    const FREE: u64 = 100 << 30;
+
+    /// A disk that has room, but not for what is held back.
+    #[derive(Default)]
+    struct FullForSpools(MemoryStorage);
+
+    impl Storage for FullForSpools {
+        fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
+            self.0.put(name, content)
+        }
+
+        fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+            self.0.read(name, offset, len)
+        }
+
+        fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
+            self.0.list(folder)
+        }
+
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            self.0.rename(from, to)
+        }
+
+        fn delete(&self, name: &str) -> io::Result<()> {
+            self.0.delete(name)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            self.0.sync()
+        }
+
+        fn free_bytes(&self) -> io::Result<Option<u64>> {
+            Ok(Some(FREE))
+        }
+
+        fn spool(&self) -> io::Result<File> {
+            File::options().read(true).write(true).open("/dev/full")
+        }
+    }
+
+    fn repository() -> Repository {
+        Repository::create(Arc::new(FullForSpools::default()), None, &Options::default()).unwrap().0
+    }
+
+    fn path(text: &str) -> HostPath {
+        HostPath::new(text).unwrap()
+    }
+
+    #[test]
+    fn phones_are_told_the_room_that_there_is() {
+        let repository = repository();
+        let told = |known, holds_back| {
+            let editor = repository.edit("U", None).unwrap();
+            HostFolder::new(&repository, editor, known, holds_back).free_bytes().unwrap()
+        };
+        assert_eq!(told(0, false), FREE);
+        assert_eq!(told(5, false), FREE + 5);
+        assert_eq!(told(0, true), FREE - RESERVE);
+        let editor = repository.edit("U", None).unwrap().name_files().unwrap();
+        let (snapshot, _) = editor.commit(Details::new(0, Source::Device)).unwrap();
+        assert_eq!(SnapshotHostDir::new(&repository, &snapshot).unwrap().free_bytes().unwrap(), FREE);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn full_disk_is_told_of_what_is_held_back() {
+        let repository = repository();
+        let mut folder = HostFolder::new(&repository, repository.edit("U", None).unwrap(), 0, true);
+        let mut content = io::repeat(7).take(1 << 20);
+        let error = folder.write_file(&path("Snapshot/ab/abcd"), &mut content, "").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+        assert_eq!(folder.stat(&path("Snapshot/ab/abcd")).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn snapshot_refuses_only_real_changes() {
+        let repository = repository();
+        let mut editor = repository.edit("U", None).unwrap();
+        let place = TreePath::new("ab/abcd").unwrap();
+        editor.write_file(&place, None, 0, &mut &b"content"[..]).unwrap();
+        let (snapshot, _) = editor.name_files().unwrap().commit(Details::new(0, Source::Device)).unwrap();
+        let mut folder = SnapshotHostDir::new(&repository, &snapshot).unwrap();
+        for dir in ["", "ab"] {
+            folder.create_dir(&path(dir)).unwrap();
+        }
+        folder.remove(&path("Manifest.mbdx")).unwrap();
+        folder.remove(&path("none/at/all")).unwrap();
+        for error in [
+            folder.create_dir(&path("new")),
+            folder.create_dir(&path("ab/abcd")),
+            folder.remove(&path("ab/abcd")),
+            folder.write_file(&path("ab/new"), &mut io::empty(), ""),
+        ] {
+            assert_eq!(error.unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
+        }
     }
 }

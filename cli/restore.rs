@@ -64,7 +64,7 @@ pub fn restore(
     password: Option<&str>,
     warnings: &Warnings,
 ) -> Result<heirloom_device::mobilebackup2::Tally> {
-    let mut folder = SnapshotHostDir::new(repository.folder(snapshot)?);
+    let mut folder = SnapshotHostDir::new(repository, snapshot)?;
     let applications = match folder.property_list("Info.plist")? {
         Some(info_plist) => restore_applications(&info_plist).unwrap_or_else(|error| {
             warnings.add(format!("Info.plist: {error}; apps must be installed by hand"));
@@ -135,7 +135,7 @@ fn password_of(repository: &Repository, snapshot: &Snapshot) -> Result<String> {
     }
     let remembered = repository.remembered_passwords(&snapshot.record.series)?;
     if !remembered.is_empty() {
-        let mut folder = SnapshotHostDir::new(repository.folder(snapshot)?);
+        let mut folder = SnapshotHostDir::new(repository, snapshot)?;
         let plist = folder.property_list("Manifest.plist")?.unwrap_or_default();
         let keybag = ManifestPlist::parse(&plist).ok().and_then(|manifest| manifest.keybag).unwrap_or_default();
         if let Some(known) = remembered.iter().find(|known| known.is_of(&keybag)) {

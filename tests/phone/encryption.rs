@@ -1,11 +1,11 @@
 //! Backups that the phone encrypts, and the password by which it does.
 
-use std::io::Read;
+use std::{io::Read, process::Command};
 
-use heirloom_sim::Options;
+use heirloom_sim::{Fault, Options};
 use serde_json::json;
 
-use super::WRONG_BACKUP_PASSWORD;
+use super::{REFUSED, WRONG_BACKUP_PASSWORD};
 use crate::support::{
     folder::Thing,
     phone::{Attached, assert_restored, bytes_at, files_of, phone_on_day, place_of},
@@ -123,5 +123,30 @@ fn a_change_of_the_password_begins_anew_and_older_backups_keep_theirs() {
             assert_eq!(said.exit, exit, "{snapshot} {password}: {said:?}");
         }
     }
+    attached.assert_left_well();
+}
+
+/// Bytes that are free where the home is.
+#[cfg(unix)]
+fn free_bytes(attached: &Attached) -> u64 {
+    let said = Command::new("df").arg("-Pk").arg(attached.home.path("")).output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    said.lines().nth(1).unwrap().split_whitespace().nth(3).unwrap().parse::<u64>().unwrap() << 10
+}
+
+#[cfg(unix)]
+#[test]
+fn encrypting_phone_is_told_all_the_room() {
+    let attached = Attached::paired_with(Options { password: Some("secret".into()), ..Options::default() });
+    let of_repository = [("HEIRLOOM_REPOSITORY", "sealed"), ("HEIRLOOM_PASSWORD", "of the repository")];
+    let variables = [&of_repository[..], &[(BACKUP_PASSWORD, "secret")]].concat();
+    assert_eq!(attached.run_with(&variables, &["init", "--no-verify"]).exit, 0);
+    // More than half of it, and less than other tests may take meanwhile.
+    attached.phone.set_fault(Some(Fault::WantsRoom(free_bytes(&attached) / 4 * 3)));
+    let said = attached.run_with(&variables, &["backup"]);
+    assert_eq!(said.exit, 0, "{said:?}");
+    attached.phone.set_fault(Some(Fault::WantsRoom(free_bytes(&attached) * 2)));
+    let said = attached.run_with(&variables, &["backup", "--full"]);
+    said.assert_failed(REFUSED, &["not enough free space", "GB must be free"]);
     attached.assert_left_well();
 }
