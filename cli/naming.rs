@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use heirloom_device::backup::{Error as BackupError, ManifestDb};
-use heirloom_store::{Kind, Naming, SnapshotEditor, TreePath};
+use heirloom_store::{Error as StoreError, Kind, Naming, SnapshotEditor, TreePath};
 
 use crate::{
     failure::Result,
@@ -20,12 +20,17 @@ pub struct OpenedManifest<'u> {
 }
 
 impl<'u> OpenedManifest<'u> {
-    /// Opens Manifest.db of `editor`, decrypted if the phone encrypted it.
+    /// Opens Manifest.db of `editor`, decrypted if the phone encrypted it. Where it is missing, no file has a name.
     pub fn of(editor: &mut SnapshotEditor, unlocked: Option<&'u Unlocked>) -> Result<OpenedManifest<'u>> {
         let place = TreePath::new(MANIFEST_DB)?;
+        let path = Path::new(MANIFEST_DB);
         let mut copy = editor.scratch()?;
-        editor.read_file(&place, &mut copy)?;
-        let database = unlocking::open_manifest(copy, Path::new(MANIFEST_DB), unlocked);
+        let database = match editor.read_file(&place, &mut copy) {
+            Ok(()) => unlocking::open_manifest(copy, path, unlocked),
+            // Phones before iOS 10 send none.
+            Err(StoreError::NoSuchEntry { .. }) => Err(BackupError::Missing { path: path.to_owned() }),
+            Err(error) => return Err(error.into()),
+        };
         Ok(OpenedManifest { database, unlocked, place })
     }
 
