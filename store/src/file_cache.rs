@@ -10,6 +10,7 @@ use redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition};
 use crate::{
     bytes::{Cursor, put_varint, unzigzag, zigzag},
     entry::Content,
+    private,
 };
 
 const TABLE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("files 1");
@@ -50,11 +51,12 @@ impl FileCache {
     pub fn open(dir: &Path) -> FileCache {
         let path = dir.join("files.redb");
         let open = || Database::builder().set_cache_size(CACHE_BYTES).create(&path);
-        let database = fs::create_dir_all(dir).ok().and_then(|()| match open() {
+        let database = private::create_folder(dir).ok().and_then(|()| match open() {
             Ok(database) => Some(database),
             Err(redb::DatabaseError::DatabaseAlreadyOpen) => None,
             Err(_) => fs::remove_file(&path).ok().and_then(|()| open().ok()),
         });
+        let _ = private::restrict_file(&path);
         let mut cache = FileCache { database, ..FileCache::default() };
         cache.open_table();
         cache

@@ -83,6 +83,7 @@ mod error;
 mod id;
 mod name;
 mod positioned;
+mod private;
 mod progress;
 mod seal;
 mod spool;

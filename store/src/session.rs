@@ -20,6 +20,7 @@ use crate::{
     id::{FileHash, encode_hex},
     index::{Index, SegmentBuilder, list_packs},
     mark::{Mark, read_marks},
+    private,
     repository::{Core, Repository, index_cache},
     seal::FileKind,
 };
@@ -287,7 +288,7 @@ pub(crate) fn end_long_seen(core: &Core, cache: &Path, now: i64) -> Result<Vec<S
     let watched: BTreeMap<&str, i64> = watched.iter().map(|session| (session.id.as_str(), since(session))).collect();
     // What is not kept is seen for the first time again.
     if let Ok(bytes) = serde_json::to_vec(&watched) {
-        let _ = fs::create_dir_all(cache).and_then(|()| fs::write(&path, bytes));
+        let _ = private::create_folder(cache).and_then(|()| private::write(&path, &bytes));
     }
     Ok(ended)
 }

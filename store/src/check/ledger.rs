@@ -16,6 +16,7 @@ use crate::{
     id::{ChunkId, FileHash},
     index::SegmentPack,
     pack::Directory,
+    private,
 };
 
 const PACKS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("packs 1");
@@ -100,11 +101,12 @@ impl Ledger {
         let path = dir.join("ledger.redb");
         let create = || Database::builder().set_cache_size(CACHE_BYTES).create(&path);
         let rebuild = || fs::remove_file(&path).ok().and_then(|()| create().ok());
-        let database = fs::create_dir_all(dir).ok().and_then(|()| match create() {
+        let database = private::create_folder(dir).ok().and_then(|()| match create() {
             Ok(database) => Some(database),
             Err(redb::DatabaseError::DatabaseAlreadyOpen) => None,
             Err(_) => rebuild(),
         });
+        let _ = private::restrict_file(&path);
         let mut ledger = Ledger { database, ..Ledger::default() };
         if ledger.read().is_err() {
             // It must be closed before its file goes.

@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     id::{ChunkId, FileHash},
     pack::{ChunkKind, Directory},
-    positioned,
+    positioned, private,
 };
 
 const FIXED_LEN: usize = 32;
@@ -453,11 +453,11 @@ impl SegmentEntry {
 }
 
 fn write_copy(cache: &Path, name: &FileHash, payload: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(cache)?;
+    private::create_folder(cache)?;
     let path = cache.join(name.to_string());
     // Another process may write the same copy at this moment.
     let temporary = cache.join(format!("{name}.{}", std::process::id()));
-    let mut file = File::create(&temporary)?;
+    let mut file = private::create_file(&temporary)?;
     file.write_all(payload)?;
     file.write_all(blake3::hash(payload).as_bytes())?;
     drop(file);

@@ -14,6 +14,7 @@ use crate::{
     bytes::Cursor,
     error::Result,
     id::{FileHash, SnapshotId},
+    private,
 };
 
 const FILE: &str = "snapshots";
@@ -80,8 +81,8 @@ impl Copies {
         let Some(path) = self.path.as_ref().filter(|_| self.is_changed) else { return };
         // Another process may write the same copies at this moment.
         let temporary = path.with_extension(std::process::id().to_string());
-        let _ = path.parent().map_or(Ok(()), fs::create_dir_all);
-        let _ = fs::write(&temporary, &self.new).and_then(|()| fs::rename(&temporary, path));
+        let _ = path.parent().map_or(Ok(()), private::create_folder);
+        let _ = private::write(&temporary, &self.new).and_then(|()| fs::rename(&temporary, path));
     }
 }
 
