@@ -1,18 +1,22 @@
 //! The way to the repository: where it is, and its password, which is never taken from the command line.
 
 use std::{
+    cell::Cell,
     env,
+    ops::Deref,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use heirloom_store::{Error as StoreError, LocalStorage, Probe, RecoveryKey, Repository, Storage, Unlock};
+use heirloom_store::{Error as StoreError, LocalStorage, Opening, Options, RecoveryKey, Repository, Storage, Unlock};
 
 use crate::{
     args::Global,
     failure::{Exit, Failure, Result},
     password::Password,
+    private,
     report::{Report, can_ask},
+    trust::{self, Memory, Watched},
 };
 
 const TRIES_AT_THE_PROMPT: u32 = 3;
@@ -41,20 +45,59 @@ pub fn storage(path: &Path) -> Arc<dyn Storage> {
     Arc::new(LocalStorage::new(path))
 }
 
+/// An open repository. What has come and gone in it is remembered when it is dropped.
+pub struct Opened {
+    repository: Repository,
+    /// Nothing is remembered of a demonstration.
+    watched: Option<Watched>,
+    prunes: Cell<bool>,
+}
+
+impl Opened {
+    /// Says that this run may delete snapshots for good, so that nobody is warned that they are gone.
+    pub fn prunes(&self) {
+        self.prunes.set(true);
+    }
+}
+
+impl Deref for Opened {
+    type Target = Repository;
+
+    fn deref(&self) -> &Repository {
+        &self.repository
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Some(watched) = &self.watched {
+            watched.end(&self.repository, self.prunes.get());
+        }
+    }
+}
+
 /// Opens the repository that was given, with a password if it needs one.
-pub fn open(global: &Global, report: &Report) -> Result<Repository> {
-    open_at(repository_path(global)?, Password::REPOSITORY, Repository::probe, Repository::open, report)
+pub fn open(global: &Global, report: &Report) -> Result<Opened> {
+    open_at(repository_path(global)?, Password::REPOSITORY, false, report)
 }
 
 /// The same of a repository that may have lost even its config.
-pub fn open_damaged(global: &Global, report: &Report) -> Result<Repository> {
-    let path = repository_path(global)?;
-    open_at(path, Password::REPOSITORY, Repository::probe_damaged, Repository::open_damaged, report)
+pub fn open_damaged(global: &Global, report: &Report) -> Result<Opened> {
+    open_at(repository_path(global)?, Password::REPOSITORY, true, report)
 }
 
 /// Opens another repository, at `path`, by `password` if it needs one.
-pub fn open_other(path: &Path, password: Password, report: &Report) -> Result<Repository> {
-    open_at(path, password, Repository::probe, Repository::open, report)
+pub fn open_other(path: &Path, password: Password, report: &Report) -> Result<Opened> {
+    open_at(path, password, false, report)
+}
+
+/// Makes a repository for a demonstration, which everybody can read and of which nothing is remembered.
+pub fn create_demo(path: &Path) -> Result<Opened> {
+    trust::forget(path);
+    let storage = storage(path);
+    Repository::create(storage.clone(), None, &Options::default())?;
+    let repository = Repository::open(storage, Unlock::Open, cache_dir().as_deref())?;
+    Ok(Opened { repository, watched: None, prunes: Cell::new(false) })
 }
 
 /// What failed with the repository at `path`. What to do where there is none depends on whether something is left of one.
@@ -70,24 +113,29 @@ pub fn failure_at(path: &Path, storage: &dyn Storage, error: StoreError) -> Fail
     Failure::from(error).hint(hint).about(path.display())
 }
 
-fn open_at(
-    path: &Path,
-    password: Password,
-    probe: fn(&dyn Storage) -> std::result::Result<Probe, StoreError>,
-    open: fn(Arc<dyn Storage>, Unlock, Option<&Path>) -> Opened,
-    report: &Report,
-) -> Result<Repository> {
+fn open_at(path: &Path, password: Password, is_damaged: bool, report: &Report) -> Result<Opened> {
     let storage = storage(as_folder(path)?);
     let failed = |error: StoreError| match error {
         StoreError::PasswordNeeded => password.wanted(&error.to_string()).about(path.display()),
         error => failure_at(path, &*storage, error),
     };
+    let probe = if is_damaged { Repository::probe_damaged } else { Repository::probe };
     let probe = probe(&*storage).map_err(failed)?;
     for problem in &probe.problems {
         report.warn(problem);
     }
-    let unlock = |unlock: Unlock| open(storage.clone(), unlock, cache_dir().as_deref());
+    if let [slot, ..] = &probe.open_slots[..] {
+        report.note(format_args!("to be rid of it: `heirloom --repo {} key remove {slot}`", path.display()));
+    }
+    let memory = Memory::of(path, report);
+    memory.compare_probe(path, &probe)?;
+    let (cache_dir, first_slot) = (cache_dir(), memory.slot(&probe));
+    let opening = Opening { cache_dir: cache_dir.as_deref(), is_damaged, first_slot: first_slot.as_deref() };
+    let unlock = |unlock: Unlock| Repository::open_with(storage.clone(), unlock, opening);
     let opened = if !probe.needs_password {
+        if password.is_given() && !memory.knows_as_open(&probe) {
+            return Err(open_although_given(path, password));
+        }
         unlock(Unlock::Open)
     } else if let Some(password) = password.given()? {
         unlock_with(&password, &unlock)
@@ -97,8 +145,17 @@ fn open_at(
         return Err(password.wanted(&format!("{} needs its password", path.display())));
     };
     let repository = opened.map_err(failed)?;
+    memory.compare_keys(path, &repository)?;
     report.detail(format_args!("opened repository {} in {}", repository.id(), path.display()));
-    Ok(repository)
+    let watched = Watched::begin(memory, &repository, probe.needs_password, report);
+    Ok(Opened { repository, watched: Some(watched), prunes: Cell::new(false) })
+}
+
+/// Why a repository is not opened that this computer has not seen before, and that wants no password.
+fn open_although_given(path: &Path, password: Password) -> Failure {
+    let message = "a password is given, and the repository opens without any: somebody who can write to the folder may have seen to that";
+    let hint = format!("if it never had a password, leave {} unset", password.variable);
+    Failure::new(password.exit, message).about(path.display()).hint(hint)
 }
 
 /// Chooses the password of a new repository.
@@ -115,10 +172,10 @@ pub fn new_password() -> Result<String> {
     Ok(password)
 }
 
-type Opened = std::result::Result<Repository, StoreError>;
+type Tried = std::result::Result<Repository, StoreError>;
 
 /// Tries `password`, and the recovery key that it may be.
-fn unlock_with(password: &str, unlock: &dyn Fn(Unlock) -> Opened) -> Opened {
+fn unlock_with(password: &str, unlock: &dyn Fn(Unlock) -> Tried) -> Tried {
     let opened = unlock(Unlock::Password(password));
     match (&opened, password.parse::<RecoveryKey>()) {
         (Err(StoreError::WrongPassword), Ok(key)) => unlock(Unlock::Recovery(&key)),
@@ -126,12 +183,7 @@ fn unlock_with(password: &str, unlock: &dyn Fn(Unlock) -> Opened) -> Opened {
     }
 }
 
-fn ask_and_unlock(
-    path: &Path,
-    password: Password,
-    report: &Report,
-    unlock: &dyn Fn(Unlock) -> Opened,
-) -> Result<Opened> {
+fn ask_and_unlock(path: &Path, password: Password, report: &Report, unlock: &dyn Fn(Unlock) -> Tried) -> Result<Tried> {
     let ask = || password.ask(&format!("Password of {}: ", path.display()));
     for _ in 1..TRIES_AT_THE_PROMPT {
         match unlock_with(&ask()?, unlock) {
@@ -144,7 +196,10 @@ fn ask_and_unlock(
 
 /// Where rebuildable files go, by the habit of the system; `None` if there is no home, and then there is no cache.
 fn cache_dir() -> Option<PathBuf> {
-    folder_of("XDG_CACHE_HOME", "LOCALAPPDATA", "Library/Caches", ".cache")
+    let folder = folder_of("XDG_CACHE_HOME", "LOCALAPPDATA", "Library/Caches", ".cache")?;
+    // It tells what is on a phone. One that is not there yet is made so.
+    let _ = private::restrict_folder(&folder);
+    Some(folder)
 }
 
 /// Where files of this person go that cannot be made again; `None` if there is no home.

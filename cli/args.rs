@@ -14,7 +14,7 @@ Exit codes:
     3  finished, but incomplete      23  wrong or missing password of the phone's backups
    10  no repository                 30  damage found
    11  the repository is busy       130  interrupted
-   12  wrong or missing password
+   12  wrong or missing password    13  not the repository that this computer knows: `heirloom trust`
 
 Password of the repository, the first that is set:
   HEIRLOOM_PASSWORD            the password itself
@@ -106,6 +106,7 @@ pub enum Command {
     Repair(Repair),
     Copy(CopySnapshots),
     Key(Key),
+    Trust(Trust),
     Doctor(Doctor),
     #[cfg(feature = "demo")]
     Demo(Demo),
@@ -671,7 +672,8 @@ pub struct CopySnapshots {
   heirloom key list
   heirloom key change                 # asks for the old password, then for the new one
   heirloom key add                    # a password for somebody else
-  heirloom key add --file ~/.nightly  # one for a nightly job
+  heirloom key add --label Anna       # and its name for the list
+  heirloom key add --label \"nightly job\" --file ~/.nightly
   heirloom key recovery               # new words for the paper; the old ones are void
   heirloom key remove 3f2a
 
@@ -689,14 +691,22 @@ pub struct Key {
 pub enum KeyAction {
     /// List passwords and recovery keys, by ids; never the secrets themselves
     List,
-    /// Add a password beside those that there are
+    /// Add a password beside those that there are, or the first one of a repository that has none
     Add {
+        /// What it is for, or whose it is: shown by `heirloom key list`
+        #[arg(long, value_name = "TEXT", value_parser = crate::quantity::parse_label)]
+        label: Option<String>,
         /// Make a password that nobody could remember, and a file that holds it, for HEIRLOOM_PASSWORD_FILE
         #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
         file: Option<PathBuf>,
     },
     /// Remove a password or recovery key other than the one given now
+    ///
+    /// Asks first if it is the only password, the only recovery key, or the only key of its label.
     Remove {
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
         /// Its id, or the first digits of it
         #[arg(value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         key: String,
@@ -709,6 +719,26 @@ pub enum KeyAction {
         #[arg(long)]
         no_verify: bool,
     },
+}
+
+/// Show what this computer remembers of the repository, or forget it
+///
+/// Whenever a repository is opened, it is compared with what it was: its id, its keys, that it needs a password, and the newest snapshot of each device. So
+/// nobody who can write to the folder puts another repository, other keys or an older state in its place unseen. What was changed for a good reason, by
+/// another computer or by hand, is taken as it is after --reset.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  heirloom trust
+  heirloom trust --reset
+
+Exit code 13 says that what is there now is not what is remembered.")]
+pub struct Trust {
+    /// Forget what is remembered: what is there is taken for what it is when it is opened the next time
+    #[arg(long, conflicts_with = "add")]
+    pub reset: bool,
+    /// Remember what is there now beside what is remembered, for disks that take turns at one place
+    #[arg(long)]
+    pub add: bool,
 }
 
 /// Find out whether a drive is fit for a repository

@@ -43,7 +43,7 @@ pub fn run(args: &CopySnapshots, global: &Global, report: &Report) -> Result<Exi
         return dry_run(&copier, &wanted, report);
     }
     interrupt::catch();
-    copy_all(copier, (&source, &target), &wanted, &mut summary, report)?;
+    copy_all(copier, (&*source, &*target), &wanted, &mut summary, report)?;
     summary.finish(report)
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use heirloom_device::mobilebackup2::Preset;
 use heirloom_sim::{Kind, Phone as SimulatedPhone, Simulator};
-use heirloom_store::{Options, Repository, Snapshot, TreePath};
+use heirloom_store::{Repository, Snapshot, TreePath};
 
 use crate::{
     access,
@@ -45,7 +45,7 @@ fn show(args: &Demo, report: &Report) -> Result<Exit> {
     make_new(&args.dir)?;
     interrupt::catch();
     let scratch = Scratch::new()?;
-    let repository = create(&args.dir, report)?;
+    let repository = access::create_demo(&args.dir)?;
     let simulator = simulated(args.size)?;
     let mux = phone::muxer_at(&simulator.address())?;
     let found = phone::choose_one(&mux, None)?;
@@ -173,11 +173,6 @@ fn make_new(dir: &Path) -> Result<()> {
         ),
         _ => Failure::failed(format!("cannot create {}: {error}", dir.display())),
     })
-}
-
-fn create(dir: &Path, report: &Report) -> Result<Repository> {
-    Repository::create(access::storage(dir), None, &Options::default())?;
-    access::open(&Global { repo: Some(dir.to_owned()), ..Global::default() }, report)
 }
 
 fn invite(dir: &Path, started: Instant, report: &Report) -> Result<Exit> {

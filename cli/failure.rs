@@ -32,6 +32,8 @@ pub enum Exit {
     Busy,
     /// The password is wrong, or there is none.
     WrongPassword,
+    /// The repository is not the one that this computer knows.
+    Changed,
     /// No phone is in reach, or not the one that was named.
     NoDevice,
     /// The phone does not trust this computer, or is not the one that it was paired with.
@@ -57,6 +59,7 @@ impl Exit {
             Exit::NoRepository => 10,
             Exit::Busy => 11,
             Exit::WrongPassword => 12,
+            Exit::Changed => 13,
             Exit::NoDevice => 20,
             Exit::NotTrusted => 21,
             Exit::PhoneRefused => 22,

@@ -74,6 +74,9 @@ pub fn run(args: &Forget, global: &Global, report: &Report) -> Result<Exit> {
     } else {
         tell(args, &removed, would_free_bytes, report)?;
     }
+    if prunes {
+        repository.prunes();
+    }
     let pruned = if prunes { prune::prune(&repository, &PruneOptions::default(), false, report)? } else { Exit::Ok };
     Ok(if list.problems.is_empty() { pruned } else { Exit::Damage })
 }

@@ -8,6 +8,7 @@ use crate::{
     failure::{Exit, Failure, Result},
     recovery_key,
     report::Report,
+    trust,
 };
 
 pub fn run(args: &Init, global: &Global, report: &Report) -> Result<Exit> {
@@ -24,6 +25,7 @@ pub fn run(args: &Init, global: &Global, report: &Report) -> Result<Exit> {
     let options = Options { cipher, parity: args.parity, ..Options::default() };
     let created = Repository::create(storage, password.as_deref(), &options);
     let (repository, key) = created.map_err(|error| Failure::from(error).about(path.display()))?;
+    trust::remember_new(path, &repository, report);
     if report.json {
         let words = key.map(|key| key.to_string());
         report.json(&serde_json::json!({ "id": repository.id().to_string(), "path": path, "recovery_key": words }))?;

@@ -15,7 +15,7 @@ use crate::{
     failure::{Exit, Failure, Result},
     password::Password,
     recovery_key,
-    report::{Align, Report, Table, local_time, rfc3339},
+    report::{Align, Report, Table, can_ask, local_time, rfc3339},
 };
 
 /// A key in JSON.
@@ -24,6 +24,7 @@ struct Row {
     id: String,
     /// `password`, `recovery`, `open` or `unknown`.
     kind: SlotKind,
+    label: Option<String>,
     created: Option<String>,
     /// Whether the repository was opened by it just now.
     used: bool,
@@ -39,7 +40,8 @@ struct NewRecoveryKey {
 
 impl Row {
     fn of(slot: &KeySlot) -> Row {
-        Row { id: slot.id.clone(), kind: slot.kind, created: rfc3339(slot.created), used: slot.is_used }
+        let label = Some(&slot.label).filter(|label| !label.is_empty()).cloned();
+        Row { id: slot.id.clone(), kind: slot.kind, label, created: rfc3339(slot.created), used: slot.is_used }
     }
 }
 
@@ -47,8 +49,10 @@ pub fn run(args: &Key, global: &Global, report: &Report) -> Result<Exit> {
     let repository = access::open(global, report)?;
     match &args.action {
         KeyAction::List => list(&repository, report)?,
-        KeyAction::Add { file } => add(&repository, file.as_deref(), report)?,
-        KeyAction::Remove { key } => remove(&repository, key, report)?,
+        KeyAction::Add { label, file } => {
+            add(&repository, label.as_deref().unwrap_or_default(), file.as_deref(), report)?;
+        }
+        KeyAction::Remove { key, yes } => remove(&repository, key, *yes, report)?,
         KeyAction::Change => change(&repository, report)?,
         KeyAction::Recovery { no_verify } => recovery(&repository, *no_verify, report)?,
     }
@@ -61,10 +65,16 @@ fn list(repository: &Repository, report: &Report) -> Result<()> {
         return report.json(&slots.iter().map(Row::of).collect::<Vec<_>>());
     }
     use Align::Left;
-    let mut table = Table::new(&[("ID", Left), ("OPENS BY", Left), ("CREATED", Left), ("NOTES", Left)]);
+    let columns = [("ID", Left), ("OPENS BY", Left), ("LABEL", Left), ("CREATED", Left), ("NOTES", Left)];
+    let mut table = Table::new(&columns);
     for slot in &slots {
-        let note = if slot.is_used { "used now" } else { "" };
-        table.row([slot.id.clone(), title(slot.kind).to_owned(), local_time(slot.created), note.to_owned()]);
+        let note = match slot.kind {
+            _ if slot.is_used => "used now",
+            SlotKind::Open => "not used: who has put it there?",
+            _ => "",
+        };
+        let [kind, label] = [title(slot.kind).to_owned(), slot.label.clone()];
+        table.row([slot.id.clone(), kind, label, local_time(slot.created), note.to_owned()]);
     }
     table.print(report)
 }
@@ -78,10 +88,11 @@ fn title(kind: SlotKind) -> &'static str {
     }
 }
 
-fn add(repository: &Repository, file: Option<&Path>, report: &Report) -> Result<()> {
+fn add(repository: &Repository, label: &str, file: Option<&Path>, report: &Report) -> Result<()> {
+    let was_open = !repository.needs_password();
     let added = match file {
-        Some(file) => add_file(repository, file)?,
-        None => repository.add_password(&new_password()?)?,
+        Some(file) => add_file(repository, label, file)?,
+        None => repository.add_password(&new_password()?, label)?,
     };
     if report.json {
         return report.json(&Row::of(&added));
@@ -94,20 +105,22 @@ fn add(repository: &Repository, file: Option<&Path>, report: &Report) -> Result<
         ))?,
         None => report.line(format_args!("added password {}", added.id))?,
     }
-    if !repository.needs_password() {
-        report.note("everybody can still open the repository; `heirloom key change` sets a password instead");
+    if was_open {
+        report.note(
+            "nobody can open the repository without a password any more; `heirloom key recovery` makes a recovery key",
+        );
     }
     Ok(())
 }
 
 /// Adds a password that a new file holds. If that fails, there is no such file.
-fn add_file(repository: &Repository, path: &Path) -> Result<KeySlot> {
+fn add_file(repository: &Repository, label: &str, path: &Path) -> Result<KeySlot> {
     let password = random_password()?;
     let failed = |error| Failure::failed(format!("cannot write {}: {error}", path.display()));
     let file = create_private(path).map_err(failed)?;
     let added = write_line(file, &password)
         .map_err(failed)
-        .and_then(|()| repository.add_password(&password).map_err(Failure::from));
+        .and_then(|()| repository.add_password(&password, label).map_err(Failure::from));
     if added.is_err() {
         let _ = fs::remove_file(path);
     }
@@ -129,19 +142,58 @@ fn write_line(mut file: File, line: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-fn remove(repository: &Repository, key: &str, report: &Report) -> Result<()> {
+fn remove(repository: &Repository, key: &str, yes: bool, report: &Report) -> Result<()> {
     let slots = repository.slots()?;
     let wanted: Vec<&KeySlot> = slots.iter().filter(|slot| slot.id.starts_with(key)).collect();
     let slot = match wanted[..] {
         [slot] => slot,
+        // Somebody has put an open key in place of a copy of another: it goes, the other stays.
+        [one, other] if one.id == other.id => {
+            if one.kind == SlotKind::Open {
+                one
+            } else {
+                other
+            }
+        }
         [] => return Err(StoreError::NoSuchSlot { id: key.to_owned() }.into()),
         _ => return Err(Failure::failed(format!("{key} could be any of several keys")).hint("type more of the id")),
     };
+    if !slot.is_used
+        && !yes
+        && let Some(what) = last_of(slot, &slots)
+    {
+        confirm(slot, &what, report)?;
+    }
     repository.remove_slot(&slot.id)?;
     if report.json {
         return report.json(&Row::of(slot));
     }
     report.line(format_args!("removed {} {}", title(slot.kind), slot.id))
+}
+
+/// What would be gone with a slot: the last of its kind, or of its label, which may be all that a person has. An open slot is nobody's.
+fn last_of(slot: &KeySlot, slots: &[KeySlot]) -> Option<String> {
+    let others = || slots.iter().filter(|other| other.id != slot.id);
+    match slot.kind {
+        SlotKind::Open => None,
+        _ if !slot.label.is_empty() && !others().any(|other| other.label == slot.label) => {
+            Some(format!("the last key with the label {:?}", slot.label))
+        }
+        kind if !others().any(|other| other.kind == kind) => Some(format!("the last {}", title(kind))),
+        _ => None,
+    }
+}
+
+fn confirm(slot: &KeySlot, what: &str, report: &Report) -> Result<()> {
+    report.note(format_args!("{} is {what}: who has nothing else cannot open the repository any more.", slot.id));
+    if !can_ask() {
+        return Err(Failure::new(Exit::Usage, format!("{} is {what}, and there is no terminal to ask on", slot.id))
+            .hint("say --yes if it shall go"));
+    }
+    let _ = write!(io::stderr(), "Type yes to remove it: ");
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).map_err(|error| Failure::failed(format!("cannot read the answer: {error}")))?;
+    if answer.trim() == "yes" { Ok(()) } else { Err(Failure::failed("not confirmed: nothing was removed")) }
 }
 
 fn change(repository: &Repository, report: &Report) -> Result<()> {

@@ -33,6 +33,7 @@ mod pair;
 mod password;
 mod phone;
 mod pin;
+mod private;
 mod prune;
 mod quantity;
 mod recovery_key;
@@ -44,6 +45,7 @@ mod shell;
 mod snapshot_spec;
 mod snapshots;
 mod stats;
+mod trust;
 mod undelete;
 mod unlocking;
 mod unseal;
@@ -101,6 +103,7 @@ fn run(Arguments { global, command }: &Arguments, report: &Report) -> Result<Exi
         Command::Repair(args) => repair::run(args, global, report),
         Command::Copy(args) => copy::run(args, global, report),
         Command::Key(args) => key::run(args, global, report),
+        Command::Trust(args) => trust::run(args, global, report),
         Command::Doctor(args) => doctor::run(args, report),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
@@ -114,7 +117,7 @@ fn has_json(command: &Command) -> bool {
         Command::Init(_) | Command::Import(_) | Command::Snapshots(_) | Command::Ls(_) => true,
         Command::Export(_) | Command::Check(_) | Command::Repair(_) | Command::Prune(_) | Command::Key(_) => true,
         Command::Forget(_) | Command::Undelete(_) | Command::Pin(_) | Command::Unpin(_) => true,
-        Command::Copy(_) | Command::Doctor(_) | Command::Stats(_) => true,
+        Command::Copy(_) | Command::Doctor(_) | Command::Stats(_) | Command::Trust(_) => true,
         Command::Devices(_)
         | Command::Pair(_)
         | Command::Backup(_)

@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     failure::{Exit, Failure, Result},
-    report::can_ask,
+    report::{can_ask, printable},
 };
 
 const PASSWORD_MAX_LEN: u64 = 64 << 10;
@@ -46,6 +46,13 @@ impl Password {
     pub const NEW_BACKUP: Password =
         Password { variable: "HEIRLOOM_NEW_BACKUP_PASSWORD", takes_command: false, exit: Exit::WrongBackupPassword };
 
+    /// Whether the environment gives one. It is not looked at.
+    pub fn is_given(self) -> bool {
+        let Password { variable, takes_command, .. } = self;
+        let is_set = |ending: &str| value(&format!("{variable}{ending}")).is_some();
+        is_set("") || is_set("_FILE") || takes_command && is_set("_COMMAND")
+    }
+
     /// The password that the environment gives. A variable that is empty counts as not set.
     pub fn given(self) -> Result<Option<String>> {
         let Password { variable, takes_command, .. } = self;
@@ -64,7 +71,7 @@ impl Password {
 
     /// Asks on the terminal, without showing what is typed.
     pub fn ask(self, prompt: &str) -> Result<String> {
-        rpassword::prompt_password(prompt).map_err(|error| match error.kind() {
+        rpassword::prompt_password(printable(prompt)).map_err(|error| match error.kind() {
             io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => Failure::interrupted(),
             _ => self.failure(format!("cannot ask for the password: {error}")),
         })

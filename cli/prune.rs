@@ -26,6 +26,7 @@ pub fn run(args: &Prune, global: &Global, report: &Report) -> Result<Exit> {
     if args.now {
         refuse_if_busy(&repository)?;
     }
+    repository.prunes();
     prune(&repository, &options, args.now, report)
 }
 

@@ -54,6 +54,17 @@ pub fn parse_subset(text: &str) -> Parsed<Subset> {
     }
 }
 
+/// A label of a key.
+pub fn parse_label(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("it is empty".to_owned()),
+        label if label.len() > heirloom_store::LABEL_MAX_LEN => {
+            Err(format!("it has more than {} bytes", heirloom_store::LABEL_MAX_LEN))
+        }
+        label => Ok(label.to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,8 +20,9 @@ pub fn run(args: &Repair, global: &Global, report: &Report) -> Result<Exit> {
     let repository = access::open_damaged(global, report)?;
     let from = args.from.as_deref().map(|path| access::open_other(path, Password::FROM, report)).transpose()?;
     interrupt::catch();
+    repository.prunes();
     let progress = report.progress("repairing");
-    let options = RepairOptions { from: from.as_ref(), mark_lost: args.mark_lost, dry_run: args.dry_run };
+    let options = RepairOptions { from: from.as_deref(), mark_lost: args.mark_lost, dry_run: args.dry_run };
     let repaired = heirloom_store::repair(&repository, &options, &|now| progress.step(now))?;
     drop(progress);
     if report.json {

@@ -41,6 +41,9 @@ mod full_disk;
 // What is said of a drive, fit or not.
 mod doctor;
 
+// Whether somebody who can write to the folder of a repository gets in, or changes it unseen.
+mod trust;
+
 // What the program says, how it ends, how snapshots are named.
 mod cli;
 

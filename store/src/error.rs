@@ -52,6 +52,9 @@ pub enum Error {
         /// The id as it was given.
         id: String,
     },
+    /// There are as many slots as there may be.
+    #[error("no more keys fit: there are 64")]
+    TooManySlots,
     /// No session, or more than one, has an id that begins so.
     #[error("no session has the id {id}")]
     NoSuchSession {

@@ -26,6 +26,12 @@ const LANES: u32 = 1;
 const MEMORY_MAX_KIB: u32 = 2 << 20;
 const PASSES_MAX: u32 = 64;
 const LANES_MAX: u32 = 16;
+/// KiB times passes that all slots of one try may ask for together; as many slots as there may be, as they are written, ask for three quarters of it.
+const WORK_MAX: u64 = 16 << 20;
+/// Whoever can write to the folder can add slots without end.
+pub(crate) const SLOTS_MAX: usize = 64;
+/// Bytes of a label. A longer one counts as none.
+pub const LABEL_MAX_LEN: usize = 100;
 
 const SECRET_LEN: usize = 32;
 const SEALED_LEN: usize = SECRET_LEN + crate::seal::TAG_LEN;
@@ -48,6 +54,11 @@ pub(crate) struct Keys {
 impl Secret {
     pub(crate) fn random() -> Result<Secret> {
         Ok(Secret(random().map_err(Error::Random)?))
+    }
+
+    /// A hash that tells whether a secret is the same as another, and nothing else of it.
+    pub(crate) fn fingerprint(&self) -> String {
+        encode_hex(&blake3::derive_key("heirloom 1 fingerprint", &self.0))
     }
 
     pub(crate) fn keys(&self) -> Keys {
@@ -132,6 +143,8 @@ pub(crate) struct Slot {
     slot: String,
     kind: SlotKind,
     created: i64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    label: String,
     config: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     salt: String,
@@ -173,6 +186,7 @@ impl Slot {
             slot: encode_hex(&random::<8>().map_err(Error::Random)?),
             kind: SlotKind::Open,
             created: unix_seconds(),
+            label: String::new(),
             config,
             salt: String::new(),
             costs: None,
@@ -201,6 +215,38 @@ impl Slot {
         );
         slot.sealed = encode_hex(&sealed);
         Ok(slot)
+    }
+
+    /// The same slot, called `label`, of which as much is kept as a label may have.
+    pub(crate) fn labelled(mut self, label: &str) -> Slot {
+        label[..label.floor_char_boundary(LABEL_MAX_LEN)].clone_into(&mut self.label);
+        self
+    }
+
+    /// What a person calls it; empty if nobody said.
+    pub(crate) fn label(&self) -> &str {
+        if self.label.len() > LABEL_MAX_LEN { "" } else { &self.label }
+    }
+
+    /// Its id and a hash of all that it says, by which it is known again, and not if somebody changed it.
+    pub(crate) fn mark(&self) -> String {
+        let line = serde_json::to_string(self).expect("a slot is plain JSON");
+        format!("{}-{}", self.slot, encode_hex(&blake3::hash(line.as_bytes()).as_bytes()[..8]))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn rename(&mut self, id: &str) {
+        id.clone_into(&mut self.slot);
+    }
+
+    /// KiB times passes that it takes to try a password.
+    fn work(&self) -> u64 {
+        self.costs.map_or(0, |costs| u64::from(costs.memory_kib) * u64::from(costs.passes))
+    }
+
+    /// Whether its secret, which lies there for everybody, is `secret`.
+    pub(crate) fn gives_away(&self, secret: &Secret) -> bool {
+        self.kind == SlotKind::Open && self.secret == encode_hex(&secret.0)
     }
 
     /// 16 digits, by which its files are named.
@@ -273,11 +319,15 @@ impl Slot {
 
     fn argon2(&self, costs: &Costs) -> Result<Argon2<'static>> {
         if costs.memory_kib > MEMORY_MAX_KIB || costs.passes > PASSES_MAX || costs.lanes > LANES_MAX {
-            return Err(Error::damaged(self.file(1), "it asks for more work than any password needs"));
+            return Err(self.asks_for_too_much());
         }
         let params = Params::new(costs.memory_kib, costs.passes, costs.lanes, Some(32))
             .map_err(|error| Error::damaged(self.file(1), error.to_string()))?;
         Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+    }
+
+    fn asks_for_too_much(&self) -> Error {
+        Error::damaged(self.file(1), "it asks for more work than any password needs")
     }
 
     /// The name of one of its two copies.
@@ -298,25 +348,77 @@ impl Slot {
     }
 }
 
-/// Every slot that has a whole copy, and what is wrong with the others.
-pub(crate) fn read_slots(storage: &dyn Storage) -> Result<(Vec<Slot>, Vec<Problem>)> {
-    let mut files: Vec<String> = storage.list_folder(KEYS_FOLDER)?.into_iter().map(|(name, _)| name).collect();
-    files.retain(|name| is_slot_name(name));
-    files.sort();
+/// Opens one of `slots` by `unlock`: first the one of the mark `first`, by which it was opened the last time, then those that cost least, so that
+/// a right password does not wait for what somebody has added. Gives the secret and the slot.
+///
+/// # Errors
+/// What a slot says of `unlock`: [`Error::WrongPassword`] if it does not open one that can be asked. `None` if none is of its kind.
+pub(crate) fn open_any<'s>(
+    slots: &'s [Slot],
+    unlock: Unlock,
+    cipher: Cipher,
+    first: Option<&str>,
+) -> Result<Option<(Secret, &'s Slot)>> {
+    let mut tried: Vec<&Slot> = slots.iter().filter(|slot| slot.kind == unlock.kind()).collect();
+    tried.sort_by_cached_key(|slot| (first.is_none_or(|first| slot.mark() != first), slot.work()));
+    let (mut failure, mut is_wrong, mut work) = (None, false, 0u64);
+    for slot in tried {
+        let opened = match work.checked_add(slot.work()).filter(|&sum| sum <= WORK_MAX) {
+            Some(sum) => {
+                work = sum;
+                slot.open(unlock, cipher)
+            }
+            None => Err(slot.asks_for_too_much()),
+        };
+        match opened {
+            Ok(Some(secret)) => return Ok(Some((secret, slot))),
+            Ok(None) => is_wrong = true,
+            Err(error) => failure = Some(error),
+        }
+    }
+    match failure {
+        // What one slot says of the password counts more than that another cannot be asked.
+        _ if is_wrong => Err(Error::WrongPassword),
+        Some(error) => Err(error),
+        None => Ok(None),
+    }
+}
+
+/// Every slot that has a whole copy, and what is wrong with the others. Of more slots than there may be it is the first ones, and among them the one of
+/// the mark `first`.
+pub(crate) fn read_slots(storage: &dyn Storage, first: Option<&str>) -> Result<(Vec<Slot>, Vec<Problem>)> {
+    let files: BTreeSet<String> =
+        storage.list_folder(KEYS_FOLDER)?.into_iter().map(|(name, _)| name).filter(|name| is_slot_name(name)).collect();
+    let mut ids: Vec<String> = files.iter().map(|name| name[..16].to_owned()).collect();
+    ids.dedup();
+    ids.sort_by_cached_key(|id| first.is_none_or(|first| !first.starts_with(id)));
     let (mut slots, mut problems) = (Vec::<Slot>::new(), Vec::new());
-    for name in &files {
+    if ids.len() > SLOTS_MAX {
+        problems
+            .push(Problem::new(KEYS_FOLDER, format!("{} keys lie there: only {SLOTS_MAX} are looked at", ids.len())));
+        ids.truncate(SLOTS_MAX);
+    }
+    for name in ids.iter().flat_map(|id| [format!("{id}-1"), format!("{id}-2")]) {
         let file = format!("{KEYS_FOLDER}/{name}");
+        if !files.contains(&name) {
+            problems.push(Problem::new(file, "the slot's other copy is missing"));
+            continue;
+        }
         match read_slot(storage, &file) {
             Ok(slot) if slot.slot != name[..16] => {
                 problems.push(Problem::new(file, "it holds another slot than its name says"))
             }
             Ok(slot) if slots.contains(&slot) => {}
-            Ok(slot) => slots.push(slot),
+            Ok(slot) => {
+                if slots.iter().any(|other| other.slot == slot.slot) {
+                    problems.push(Problem::new(
+                        file,
+                        "it is another slot than its other copy: somebody may have put it there",
+                    ));
+                }
+                slots.push(slot);
+            }
             Err(error) => problems.push(Problem::from_error(&file, error)),
-        }
-        let twin = format!("{}-{}", &name[..16], if name.ends_with('1') { 2 } else { 1 });
-        if !files.contains(&twin) {
-            problems.push(Problem::new(format!("{KEYS_FOLDER}/{twin}"), "the slot's other copy is missing"));
         }
     }
     Ok((slots, problems))
@@ -399,7 +501,7 @@ mod tests {
         let storage = MemoryStorage::default();
         let secret = Secret::random().unwrap();
         Slot::new(Unlock::Open, &secret, Cipher::default(), config().to_line()).unwrap().write(&storage).unwrap();
-        assert_eq!(read_slots(&storage).map(|(slots, problems)| (slots.len(), problems.len())).unwrap(), (1, 0));
+        assert_eq!(read_slots(&storage, None).map(|(slots, problems)| (slots.len(), problems.len())).unwrap(), (1, 0));
         storage.put("keys/what a person put there", b"").unwrap();
         let first = storage.files().keys().next().unwrap().clone();
         let whole = storage.files()[&first].clone();
@@ -410,11 +512,11 @@ mod tests {
         };
         assert_eq!(are_whole(), vec![[true; 2]]);
         storage.files().get_mut(&first).unwrap()[40] ^= 1;
-        let (slots, problems) = read_slots(&storage).unwrap();
+        let (slots, problems) = read_slots(&storage, None).unwrap();
         assert_eq!((slots.len(), problems[0].file.as_str()), (1, first.as_str()));
         assert_eq!(are_whole(), vec![[false, true]]);
         storage.files().remove(&first);
-        let (slots, problems) = read_slots(&storage).unwrap();
+        let (slots, problems) = read_slots(&storage, None).unwrap();
         assert_eq!((slots.len(), problems[0].file.as_str()), (1, first.as_str()));
         assert_eq!(are_whole(), vec![[false, true]]);
     }
@@ -428,7 +530,7 @@ mod tests {
             let bytes = storage.files().remove(&slot.file(copy)).unwrap();
             storage.put(&format!("{KEYS_FOLDER}/0123456789abcdef-{copy}"), &bytes).unwrap();
         }
-        let (slots, problems) = read_slots(&storage).unwrap();
+        let (slots, problems) = read_slots(&storage, None).unwrap();
         assert_eq!((slots.len(), problems.len()), (0, 2), "{problems:?}");
         let copies = slot_copies(&storage).unwrap();
         assert!(copies.iter().flatten().all(|(_, whole)| whole.is_none()) && copies.len() == 1);
@@ -460,5 +562,29 @@ mod tests {
             let slot = Slot { costs, ..slot.clone() };
             assert!(slot.open(Unlock::Password("p"), Cipher::default()).is_err_and(|error| error.is_damage()));
         }
+    }
+
+    #[test]
+    fn cheap_slots_are_tried_first_and_dear_ones_never() {
+        let (config, secret) = (config(), Secret::random().unwrap());
+        let slot = Slot::new(Unlock::Password("p"), &secret, config.cipher, config.to_line()).unwrap();
+        let costs = |memory_kib, passes| Slot { costs: Some(Costs { memory_kib, passes, lanes: 1 }), ..slot.clone() };
+        // Each of these would take seconds, and all of them minutes.
+        let mut slots = vec![costs(1 << 20, 4); SLOTS_MAX - 1];
+        slots.push(slot.clone());
+        let (found, opened) = open_any(&slots, Unlock::Password("p"), config.cipher, None).unwrap().unwrap();
+        assert!(found.0 == secret.0 && *opened == slot);
+        let dear = costs(MEMORY_MAX_KIB, PASSES_MAX);
+        let refused = open_any(std::slice::from_ref(&dear), Unlock::Password("p"), config.cipher, None);
+        assert!(refused.is_err_and(|error| error.is_damage()));
+        // A slot that was changed is not the one that opened the last time.
+        assert_ne!(dear.mark(), slot.mark());
+        assert!(open_any(&[], Unlock::Open, config.cipher, None).unwrap().is_none());
+    }
+
+    #[test]
+    fn as_many_slots_as_there_may_be_are_tried() {
+        let written = u64::from(MEMORY_KIB) * u64::from(PASSES);
+        assert!(SLOTS_MAX as u64 * written <= WORK_MAX);
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     error::{Error, Problem, Result},
     id::{FileHash, RepositoryId, SnapshotId},
     index::{Index, SegmentBuilder, SegmentPack, list_packs},
-    keys::{KEYS_FOLDER, Keys, RecoveryKey, Secret, Slot, SlotKind, Unlock, read_slots},
+    keys::{KEYS_FOLDER, Keys, RecoveryKey, Secret, Slot, SlotKind, Unlock, open_any, read_slots},
     parked::{Parked, parked_of},
     reader::SnapshotReader,
     seal::{Cipher, FileKind, Sealer},
@@ -31,6 +31,9 @@ use crate::{
 
 const DEFAULT_PACK_BYTES: u32 = 16 << 20;
 const PACK_BYTES_MAX: u32 = 128 << 20;
+/// Is wrong with an open slot beside others.
+const UNUSED_OPEN_SLOT: &str = "it would open the repository without a password, although there is one, and is not used: \
+                                this may be an attack by somebody who can write to this folder";
 
 /// What is chosen when a repository is created, and never changes.
 #[derive(Debug, Clone)]
@@ -56,6 +59,9 @@ pub struct Probe {
     pub id: RepositoryId,
     /// Whether it can only be opened with a password or recovery key.
     pub needs_password: bool,
+    /// Slots that would open it without a password although others want one. None of them is used: whoever can write to the folder may have put them
+    /// there.
+    pub open_slots: Vec<String>,
     /// Whether its packs have parity.
     pub parity: bool,
     /// What is damaged among `config` and `keys/`.
@@ -63,10 +69,32 @@ pub struct Probe {
 }
 
 impl Probe {
-    fn of(Unopened { config, slots, problems }: Unopened) -> Result<Probe> {
-        let needs_password = needs_password(&slots);
-        Ok(Probe { id: config.id, needs_password, parity: config.parity, problems })
+    fn of(unopened: Unopened) -> Probe {
+        let needs_password = unopened.needs_password();
+        let open_slots = unopened.unused_open_slots().map(|slot| slot.id().to_owned()).collect();
+        let Unopened { config, problems, .. } = unopened;
+        Probe { id: config.id, needs_password, open_slots, parity: config.parity, problems }
     }
+}
+
+/// Where the record of a snapshot lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordPlace {
+    /// Among the snapshots.
+    Snapshots,
+    /// Among those that were forgotten.
+    Trash,
+}
+
+/// How a repository is opened, by whatever unlocks it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Opening<'a> {
+    /// Where what is read often is kept, in a folder of the repository's own.
+    pub cache_dir: Option<&'a Path>,
+    /// Whether it may have lost even its `config`.
+    pub is_damaged: bool,
+    /// The [mark](Repository::slot_mark) of the slot to try first.
+    pub first_slot: Option<&'a str>,
 }
 
 /// A repository, open.
@@ -126,7 +154,7 @@ impl Repository {
     /// # Errors
     /// [`Error::NoRepository`], or why neither `config` nor a slot can be read.
     pub fn probe(storage: &dyn Storage) -> Result<Probe> {
-        Probe::of(Unopened::read(storage, false)?)
+        Ok(Probe::of(Unopened::read(storage, false, None)?))
     }
 
     /// The same of a repository that has lost even its `config`, as far as it can be told from what else lies there.
@@ -134,7 +162,7 @@ impl Repository {
     /// # Errors
     /// As [`probe`](Repository::probe).
     pub fn probe_damaged(storage: &dyn Storage) -> Result<Probe> {
-        Probe::of(Unopened::read(storage, true)?)
+        Ok(Probe::of(Unopened::read(storage, true, None)?))
     }
 
     /// Opens a repository. What is read often is kept in a folder of `cache_dir`, which can be deleted at any time.
@@ -143,8 +171,7 @@ impl Repository {
     /// [`Error::NoRepository`], [`Error::WrongPassword`], [`Error::PasswordNeeded`], [`Error::Unsupported`], or
     /// [`Error::Damaged`] if no slot is left.
     pub fn open(storage: Arc<dyn Storage>, unlock: Unlock, cache_dir: Option<&Path>) -> Result<Repository> {
-        let unopened = Unopened::read(&*storage, false)?;
-        Repository::open_by(storage, unopened, unlock, cache_dir)
+        Repository::open_with(storage, unlock, Opening { cache_dir, ..Opening::default() })
     }
 
     /// The same of a repository that has lost even its `config`, to be [repaired](crate::repair()): a slot has a copy.
@@ -152,45 +179,40 @@ impl Repository {
     /// # Errors
     /// As [`open`](Repository::open).
     pub fn open_damaged(storage: Arc<dyn Storage>, unlock: Unlock, cache_dir: Option<&Path>) -> Result<Repository> {
-        let unopened = Unopened::read(&*storage, true)?;
-        Repository::open_by(storage, unopened, unlock, cache_dir)
+        Repository::open_with(storage, unlock, Opening { cache_dir, is_damaged: true, ..Opening::default() })
     }
 
-    fn open_by(
-        storage: Arc<dyn Storage>,
-        Unopened { config, slots, problems }: Unopened,
-        unlock: Unlock,
-        cache_dir: Option<&Path>,
-    ) -> Result<Repository> {
-        let has_slot = slots.iter().any(|slot| slot.kind() == unlock.kind());
-        let broken = problems.iter().find(|problem| problem.file.starts_with(KEYS_FOLDER));
-        let mut failure = match (unlock, broken) {
-            _ if slots.is_empty() => Error::damaged(KEYS_FOLDER, "no slot is left, so nothing can open the repository"),
-            (Unlock::Open, _) => Error::PasswordNeeded,
-            (_, Some(problem)) if !has_slot => {
-                Error::damaged(&problem.file, format!("{}, and no other slot is of its kind", problem.what))
-            }
-            _ => Error::WrongPassword,
-        };
-        let mut is_wrong = false;
-        for slot in &slots {
-            match slot.open(unlock, config.cipher) {
-                Ok(Some(secret)) => {
-                    let cache_dir = cache_dir.map(|dir| dir.join(config.id.to_string()));
-                    let repository = Repository::with(storage, config, secret, slot.clone(), cache_dir, problems);
-                    return Ok(Repository { needs_password: needs_password(&slots), ..repository });
-                }
-                Ok(None) if slot.kind() == unlock.kind() => {
-                    is_wrong = true;
-                    failure = Error::WrongPassword;
-                }
-                Ok(None) => {}
-                // What one slot says of the password counts more than that another cannot be asked.
-                Err(error) if !is_wrong => failure = error,
-                Err(_) => {}
-            }
+    /// The same, with all that can be said of how.
+    ///
+    /// # Errors
+    /// As [`open`](Repository::open).
+    pub fn open_with(storage: Arc<dyn Storage>, unlock: Unlock, opening: Opening) -> Result<Repository> {
+        let unopened = Unopened::read(&*storage, opening.is_damaged, opening.first_slot)?;
+        Repository::open_by(storage, unopened, unlock, opening)
+    }
+
+    fn open_by(storage: Arc<dyn Storage>, unopened: Unopened, unlock: Unlock, opening: Opening) -> Result<Repository> {
+        let Unopened { config, slots, problems, .. } = &unopened;
+        if slots.is_empty() {
+            return Err(Error::damaged(KEYS_FOLDER, "no slot is left, so nothing can open the repository"));
         }
-        Err(failure)
+        if matches!(unlock, Unlock::Open) && unopened.needs_password() {
+            return Err(Error::PasswordNeeded);
+        }
+        let Some((secret, slot)) = open_any(slots, unlock, config.cipher, opening.first_slot)? else {
+            return Err(match problems.iter().find(|problem| problem.file.starts_with(KEYS_FOLDER)) {
+                Some(Problem { file, what }) => {
+                    Error::damaged(file, format!("{what}, and no other slot is of its kind"))
+                }
+                None => Error::WrongPassword,
+            });
+        };
+        let cache_dir = opening.cache_dir.map(|dir| dir.join(config.id.to_string()));
+        let needs_password = !unopened.gives_away(&secret);
+        let slot = slot.clone();
+        let Unopened { config, problems, .. } = unopened;
+        let repository = Repository::with(storage, config, secret, slot, cache_dir, problems);
+        Ok(Repository { needs_password, ..repository })
     }
 
     fn with(
@@ -210,15 +232,26 @@ impl Repository {
 
     /// This repository as it is now, in `storage`, with nothing remembered of what was found damaged.
     pub(crate) fn again(&self, storage: Arc<dyn Storage>, cache_dir: Option<&Path>) -> Result<Repository> {
-        let Unopened { slots, problems, .. } = Unopened::read(&*storage, true)?;
+        let unopened = Unopened::read(&*storage, true, None)?;
+        let needs_password = !unopened.gives_away(&self.secret);
         let (config, secret) = (self.core.config.clone(), self.secret.clone());
-        let again = Repository::with(storage, config, secret, self.opened_by.clone(), None, problems);
-        Ok(Repository { cache_dir: cache_dir.map(Path::to_owned), needs_password: needs_password(&slots), ..again })
+        let again = Repository::with(storage, config, secret, self.opened_by.clone(), None, unopened.problems);
+        Ok(Repository { cache_dir: cache_dir.map(Path::to_owned), needs_password, ..again })
     }
 
-    /// Whether it opens with a password or a recovery key alone, so that not everybody who has it can read it.
+    /// Whether nobody who has it can read it without a password or a recovery key: its secret lies in no slot for everybody.
     pub fn needs_password(&self) -> bool {
         self.needs_password
+    }
+
+    /// By which a repository with the same keys is known again; the keys do not follow from it (SPEC §4).
+    pub fn fingerprint(&self) -> String {
+        self.secret.fingerprint()
+    }
+
+    /// By which [`Opening::first_slot`] finds the slot again that opened this.
+    pub fn slot_mark(&self) -> String {
+        self.opened_by.mark()
     }
 
     /// The repository's id.
@@ -242,6 +275,33 @@ impl Repository {
     /// What the storage says; a broken snapshot is a problem in the list, unless it was read before it broke and the cache has it.
     pub fn snapshots(&self) -> Result<SnapshotList> {
         read_snapshots(&*self.core.storage, &self.core.sealer, self.cache_dir())
+    }
+
+    /// The ids of all snapshots, whole or not, ascending. It reads none.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn snapshot_ids(&self) -> Result<Vec<SnapshotId>> {
+        let listed = self.core.storage.list_named(RecordKind::Snapshot.folder())?;
+        let mut ids: Vec<SnapshotId> = listed.into_iter().map(|(id, _)| id).collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Where the record of a snapshot lies; `None` if it is gone.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn find_record(&self, id: &SnapshotId) -> Result<Option<RecordPlace>> {
+        let has = |kind: RecordKind| self.core.storage.has_file(&kind.file(id));
+        if has(RecordKind::Snapshot)? {
+            return Ok(Some(RecordPlace::Snapshots));
+        }
+        if has(RecordKind::Forgotten)? {
+            return Ok(Some(RecordPlace::Trash));
+        }
+        // It may have been undeleted meanwhile.
+        Ok(has(RecordKind::Snapshot)?.then_some(RecordPlace::Snapshots))
     }
 
     /// Begins a snapshot of `series` that is made entry by entry.
@@ -400,10 +460,6 @@ impl Core {
     }
 }
 
-fn needs_password(slots: &[Slot]) -> bool {
-    !slots.iter().any(|slot| slot.kind() == SlotKind::Open)
-}
-
 /// Where the copies of segments are kept.
 pub(crate) fn index_cache(cache_dir: Option<&Path>) -> Option<PathBuf> {
     cache_dir.map(|dir| dir.join("index"))
@@ -413,12 +469,14 @@ pub(crate) fn index_cache(cache_dir: Option<&Path>) -> Option<PathBuf> {
 struct Unopened {
     config: Config,
     slots: Vec<Slot>,
+    /// Slots that were made for another config, and are not used.
+    foreign: Vec<Slot>,
     problems: Vec<Problem>,
 }
 
 impl Unopened {
     /// A config that is missing is damaged, if that `may_be_lost` and there is something that needs it.
-    fn read(storage: &dyn Storage, may_be_lost: bool) -> Result<Unopened> {
+    fn read(storage: &dyn Storage, may_be_lost: bool, first_slot: Option<&str>) -> Result<Unopened> {
         let text = match storage.read_whole(CONFIG_FILE, TEXT_MAX_LEN) {
             Err(Error::Storage { source, .. }) if is_missing(&source) => {
                 if !(may_be_lost && holds_anything(storage)?) {
@@ -428,19 +486,47 @@ impl Unopened {
             }
             other => other,
         };
-        let (slots, mut problems) = read_slots(storage)?;
+        let (slots, mut problems) = read_slots(storage, first_slot)?;
         let line = match text.and_then(|text| checked_line(&text, CONFIG_FILE).map(str::to_owned)) {
-            // Each slot has a copy.
+            // Each slot has a copy; that of an open one says least, because anybody can write one.
             Err(error) if error.is_damage() && !slots.is_empty() => {
                 problems.push(Problem::from_error(CONFIG_FILE, error));
-                slots[0].config().to_owned()
+                let slot = slots.iter().find(|slot| slot.kind() != SlotKind::Open).unwrap_or(&slots[0]);
+                slot.config().to_owned()
             }
             other => other?,
         };
         let config = Config::parse(&line, CONFIG_FILE)?;
-        let (slots, others): (Vec<Slot>, Vec<Slot>) = slots.into_iter().partition(|slot| slot.config() == line);
-        problems.extend(others.iter().map(|slot| Problem::new(slot.file(1), "it was made for another config")));
-        Ok(Unopened { config, slots, problems })
+        let (slots, foreign): (Vec<Slot>, Vec<Slot>) = slots.into_iter().partition(|slot| slot.config() == line);
+        problems.extend(foreign.iter().map(|slot| Problem::new(slot.file(1), "it was made for another config")));
+        let mut unopened = Unopened { config, slots, foreign, problems };
+        let open =
+            unopened.unused_open_slots().map(|slot| Problem::new(slot.file(1), UNUSED_OPEN_SLOT)).collect::<Vec<_>>();
+        unopened.problems.extend(open);
+        Ok(unopened)
+    }
+
+    fn all_slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().chain(&self.foreign)
+    }
+
+    /// Whether there is a password or a recovery key, whatever else there is.
+    fn has_password(&self) -> bool {
+        self.all_slots().any(|slot| matches!(slot.kind(), SlotKind::Password | SlotKind::Recovery))
+    }
+
+    fn needs_password(&self) -> bool {
+        self.has_password() || !self.slots.iter().any(|slot| slot.kind() == SlotKind::Open)
+    }
+
+    /// The open slots that are beside passwords or recovery keys.
+    fn unused_open_slots(&self) -> impl Iterator<Item = &Slot> {
+        let has_password = self.has_password();
+        self.all_slots().filter(move |slot| has_password && slot.kind() == SlotKind::Open)
+    }
+
+    fn gives_away(&self, secret: &Secret) -> bool {
+        self.all_slots().any(|slot| slot.gives_away(secret))
     }
 }
 
