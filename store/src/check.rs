@@ -16,7 +16,7 @@
 //! Others may be at work. What a snapshot names was written before it, so snapshots are listed before segments and packs; and what was listed
 //! and is gone when it is read is no damage if nothing names it when all is listed again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 mod ledger;
 mod packs;
@@ -344,7 +344,8 @@ fn losses_of(
 ) -> Result<Option<Losses>> {
     let mut tries = TRIES;
     let losses = loop {
-        let mut trees = Trees { chunks: &view.chunks, unreadable: &view.unreadable, whole, problems };
+        let mut trees =
+            Trees { chunks: &view.chunks, unreadable: &view.unreadable, whole, lists: HashMap::new(), problems };
         match trees.check(root, beside.as_ref()) {
             Err(error) if error.is_missing_file() && tries > 0 => tries -= 1,
             other => break other?,

@@ -19,6 +19,8 @@ use crate::{
 
 /// About 20 MB of directories, by their chunks.
 const CACHED_CHUNKS_MAX: usize = 200_000;
+/// Copies of chunks that are tried for one that is wanted, those of the bases of deltas included.
+const ATTEMPTS_MAX: u32 = 256;
 /// Decoded frames, by their bytes.
 const CACHED_FRAME_BYTES_MAX: usize = 24 << 20;
 
@@ -45,6 +47,28 @@ struct Decoded {
     bytes: Vec<u8>,
     /// How many deltas it is made of.
     deltas: u32,
+}
+
+/// Looking for one chunk among its copies and those of the bases that these are deltas against. Without it, k copies of a chunk that are deltas of
+/// each other would cost k to the power of how deep deltas go.
+#[derive(Default)]
+struct Search {
+    /// Chunks that could not be read, each with the least number of deltas that was above it.
+    failed: Vec<(ChunkId, u32)>,
+    attempts: u32,
+}
+
+impl Search {
+    /// Whether `id` with so many deltas above it has failed, or is being read: then it is a delta of itself.
+    fn has_failed(&self, id: &ChunkId, depth: u32) -> bool {
+        self.failed.iter().any(|(failed, least)| failed == id && *least <= depth)
+    }
+
+    /// Counts an attempt. Gives whether there may be one more.
+    fn may_try(&mut self) -> bool {
+        self.attempts += 1;
+        self.attempts <= ATTEMPTS_MAX
+    }
 }
 
 /// What was read last, up to a weight.
@@ -124,16 +148,27 @@ impl ChunkReader {
 
     /// The plaintext of `id`, which must be a chunk of `kind`, from the first of its places where it is whole.
     pub(crate) fn read(&self, id: &ChunkId, kind: ChunkKind) -> Result<Vec<u8>> {
-        self.read_at_depth(id, kind, 0).map(|(bytes, _)| bytes)
+        self.read_at_depth(id, kind, 0, &mut Search::default()).map(|(bytes, _)| bytes)
     }
 
     /// The same, and how many deltas it is made of, where `depth` of them are above it.
-    fn read_at_depth(&self, id: &ChunkId, kind: ChunkKind, depth: u32) -> Result<(Vec<u8>, u32)> {
+    fn read_at_depth(&self, id: &ChunkId, kind: ChunkKind, depth: u32, search: &mut Search) -> Result<(Vec<u8>, u32)> {
+        if search.has_failed(id, depth) {
+            return Err(Error::ChunkMissing { id: *id });
+        }
+        // Until it is read.
+        search.failed.push((*id, depth));
         loop {
             let (mut first_error, mut missed) = (None, Vec::new());
             for place in self.places(id)? {
-                match self.read_place(id, kind, &place, depth) {
-                    Ok(read) => return Ok(read),
+                if !search.may_try() {
+                    break;
+                }
+                match self.read_place(id, kind, &place, depth, search) {
+                    Ok(read) => {
+                        search.failed.retain(|failed| *failed != (*id, depth));
+                        return Ok(read);
+                    }
                     Err(error) => {
                         // That the base of a delta is gone is no fault of the pack.
                         if error.is_damage() && !matches!(error, Error::ChunkMissing { .. }) {
@@ -170,10 +205,17 @@ impl ChunkReader {
             let number = frame_of(&pack, place)?;
             Ok(pack.directory.frames[number as usize].kind)
         });
-        kind.is_ok_and(|kind| self.read_place(id, kind, place, 0).is_ok())
+        kind.is_ok_and(|kind| self.read_place(id, kind, place, 0, &mut Search::default()).is_ok())
     }
 
-    fn read_place(&self, id: &ChunkId, kind: ChunkKind, place: &Place, depth: u32) -> Result<(Vec<u8>, u32)> {
+    fn read_place(
+        &self,
+        id: &ChunkId,
+        kind: ChunkKind,
+        place: &Place,
+        depth: u32,
+        search: &mut Search,
+    ) -> Result<(Vec<u8>, u32)> {
         let pack = self.pack(&place.pack)?;
         let number = frame_of(&pack, place)?;
         let frames = || self.frames.lock().unwrap_or_else(PoisonError::into_inner);
@@ -182,7 +224,7 @@ impl ChunkReader {
             Some(frame) => frame,
             None => {
                 let sealed = pack.read_frame(&*self.core.storage, number)?;
-                let frame = Arc::new(self.decode_at_depth(&pack, number, sealed, depth)?);
+                let frame = Arc::new(self.decode_at_depth(&pack, number, sealed, depth, search)?);
                 frames().put((place.pack.name, number), frame.clone(), frame.bytes.len(), CACHED_FRAME_BYTES_MAX);
                 frame
             }
@@ -217,10 +259,17 @@ impl ChunkReader {
 
     /// The plaintext of a frame, its base read if it is a delta.
     pub(crate) fn decode(&self, pack: &Pack, number: u32, sealed: Vec<u8>) -> Result<Vec<u8>> {
-        self.decode_at_depth(pack, number, sealed, 0).map(|frame| frame.bytes)
+        self.decode_at_depth(pack, number, sealed, 0, &mut Search::default()).map(|frame| frame.bytes)
     }
 
-    fn decode_at_depth(&self, pack: &Pack, number: u32, sealed: Vec<u8>, depth: u32) -> Result<Decoded> {
+    fn decode_at_depth(
+        &self,
+        pack: &Pack,
+        number: u32,
+        sealed: Vec<u8>,
+        depth: u32,
+        search: &mut Search,
+    ) -> Result<Decoded> {
         let frame = &pack.directory.frames[number as usize];
         let Some(base) = frame.base else {
             return Ok(Decoded { bytes: pack.decode_frame(number, sealed, None)?, deltas: 0 });
@@ -229,7 +278,7 @@ impl ChunkReader {
         if depth == DELTA_MAX_DEPTH {
             return Err(too_deep());
         }
-        let (base, deltas) = self.read_at_depth(&base.id, frame.kind, depth + 1)?;
+        let (base, deltas) = self.read_at_depth(&base.id, frame.kind, depth + 1, search)?;
         // What is remembered has been read at another depth.
         if depth + deltas >= DELTA_MAX_DEPTH {
             return Err(too_deep());

@@ -1,5 +1,7 @@
 //! Chunk lists: the chunks of a content that has more than an entry holds (SPEC §9).
 
+use std::collections::HashSet;
+
 use crate::{
     bytes::{Cursor, Malformed, put_varint},
     entry::{ChunkRef, Chunks, Content, INLINE_MAX_CHUNKS},
@@ -11,6 +13,8 @@ use crate::{
 
 const MAX_LEVELS: u8 = 4;
 const MAX_ITEMS: usize = 4096;
+/// Bytes that an item of a list of level 0 may stand for: no chunk is longer.
+const CHUNK_MAX_LEN: u64 = 16 << 20;
 /// 512 items a list on average.
 const BOUNDARY_MASK: u16 = 0x1ff;
 
@@ -73,25 +77,44 @@ pub(crate) fn for_each_chunk(
     }
 }
 
+/// The same, but for chunks in lists that occur again: for one who wants to know which chunks there are, whatever a few lists claim to make of them.
+pub(crate) fn for_each_chunk_once(
+    source: &impl ChunkSource,
+    content: &Content,
+    each: &mut dyn FnMut(ChunkRef) -> Result<()>,
+) -> Result<()> {
+    let Chunks::List(id) = &content.chunks else { return for_each_chunk(source, content, each) };
+    let list = ChunkRef { id: *id, len: content.plaintext_len() };
+    let mut met = HashSet::new();
+    let mut is_new = |list: &ChunkRef, level| met.insert((list.id, list.len, level));
+    for_each_list_of(source, list, None, &mut is_new, &mut |_, chunks| chunks.iter().try_for_each(|&chunk| each(chunk)))
+}
+
 /// Calls `each` with the lowest lists below `list` and the data chunks in each, in order.
 pub(crate) fn for_each_list(
     source: &impl ChunkSource,
     list: ChunkRef,
     each: &mut dyn FnMut(ChunkId, &[ChunkRef]) -> Result<()>,
 ) -> Result<()> {
-    for_each_list_of(source, list, None, each)
+    for_each_list_of(source, list, None, &mut |_, _| true, each)
 }
 
 fn for_each_list_of(
     source: &impl ChunkSource,
     list: ChunkRef,
     expected_level: Option<u8>,
+    is_wanted: &mut dyn FnMut(&ChunkRef, Option<u8>) -> bool,
     each: &mut dyn FnMut(ChunkId, &[ChunkRef]) -> Result<()>,
 ) -> Result<()> {
+    if !is_wanted(&list, expected_level) {
+        return Ok(());
+    }
     let (level, items) = read_list(source, &list, expected_level)?;
     match level.checked_sub(1) {
         None => each(list.id, &items),
-        Some(below) => items.into_iter().try_for_each(|item| for_each_list_of(source, item, Some(below), each)),
+        Some(below) => {
+            items.into_iter().try_for_each(|item| for_each_list_of(source, item, Some(below), is_wanted, each))
+        }
     }
 }
 
@@ -169,7 +192,11 @@ pub(crate) fn parse_list(bytes: &[u8]) -> Result<(u8, Vec<ChunkRef>), &'static s
     if level >= MAX_LEVELS || count > MAX_ITEMS {
         return Err("it is too high or too long");
     }
-    let items = (0..count).map(|_| ChunkRef::parse(&mut cursor)).collect::<Result<_, _>>().map_err(short)?;
+    let items = (0..count).map(|_| ChunkRef::parse(&mut cursor)).collect::<Result<Vec<_>, _>>().map_err(short)?;
+    let item_max_len = CHUNK_MAX_LEN * (MAX_ITEMS as u64).pow(level.into());
+    if items.iter().any(|item| item.len > item_max_len) {
+        return Err("an item stands for more than it can hold");
+    }
     if cursor.is_empty() { Ok((level, items)) } else { Err("something follows its items") }
 }
 
@@ -225,6 +252,51 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
             let _ = parse_list(&bytes);
+        }
+    }
+
+    /// Lists of lists of one list, which would be read 4096 times 4096 times.
+    #[test]
+    fn lists_that_occur_again_are_read_once() {
+        struct Counted(Lists, std::cell::Cell<u32>);
+        impl ChunkSource for Counted {
+            fn chunk(&self, id: &ChunkId, kind: ChunkKind) -> Result<Vec<u8>> {
+                self.1.set(self.1.get() + 1);
+                self.0.chunk(id, kind)
+            }
+        }
+        let lists = Counted(Lists(RefCell::default()), std::cell::Cell::default());
+        let mut item = ChunkRef { id: ChunkId([7; 16]), len: 4096 };
+        for level in 0..4 {
+            let mut bytes = vec![level];
+            put_varint(&mut bytes, MAX_ITEMS as u64);
+            (0..MAX_ITEMS).for_each(|_| item.emit(&mut bytes));
+            let id = chunk_id(&[0; 32], ChunkKind::List, &bytes);
+            lists.0.0.borrow_mut().insert(id, bytes);
+            item = ChunkRef { id, len: item.len * MAX_ITEMS as u64 };
+        }
+        let content =
+            Content { hash: [0; 32], length: item.len, sealing: None, rule: 1, chunks: Chunks::List(item.id) };
+        let mut met = 0;
+        for_each_chunk_once(&lists, &content, &mut |_| {
+            met += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!((met, lists.1.get()), (MAX_ITEMS, 4));
+    }
+
+    #[test]
+    fn items_that_claim_too_much_are_refused() {
+        let list = |level: u8, len| {
+            let mut bytes = vec![level, 1];
+            ChunkRef { id: ChunkId([1; 16]), len }.emit(&mut bytes);
+            parse_list(&bytes).map(drop)
+        };
+        for level in 0..MAX_LEVELS {
+            let most = CHUNK_MAX_LEN << (12 * level);
+            assert_eq!(list(level, most), Ok(()));
+            assert_eq!(list(level, most + 1), Err("an item stands for more than it can hold"));
         }
     }
 }

@@ -211,7 +211,8 @@ impl Walk {
     /// Goes to the first item of the node that lies next; behind it, if it cannot be read.
     fn enter(&mut self, source: &impl ChunkSource) -> Result<()> {
         let Some((above, at)) = self.path.last() else { return Ok(()) };
-        match read_node(source, &above.child(*at), Some((above.level - 1, above.key(*at)))) {
+        let read = read_node(source, &above.child(*at), Some(above.above_child(*at, self.next_key())));
+        match read {
             Ok(node) => self.push(node),
             Err(error) => {
                 self.pass();

@@ -37,6 +37,8 @@ const UNLISTED: FileHash = FileHash([0; 32]);
 const MERGED_MAX_ENTRIES: u64 = 1 << 20;
 const TIER_FACTOR_BITS: u32 = 3;
 const TIER_SEGMENTS: usize = 7;
+/// Copies of a chunk that are looked at. Each writer and each prune that was cut off leaves one; more are an attack.
+const PLACES_MAX: usize = 256;
 /// How often a repository that changes while it is listed is listed again.
 const LOADS_MAX: usize = 10;
 
@@ -231,7 +233,10 @@ impl Index {
         let (mut places, mut marked) = (Vec::new(), Vec::new());
         for open in self.all_segments() {
             open.find(id, &mut |presence, place| {
-                if presence == Presence::There { places.push(place) } else { marked.push(place) }
+                let places = if presence == Presence::There { &mut places } else { &mut marked };
+                if places.len() < PLACES_MAX {
+                    places.push(place);
+                }
             })?;
         }
         places.append(&mut marked);
@@ -241,7 +246,7 @@ impl Index {
     /// Whether `id` lies in a pack that is there to stay and that is `trusted`; of a delta, whether its base does, too. A prune leaves deltas that
     /// nothing needs in packs that stay, and may delete their bases.
     pub(crate) fn contains(&self, id: &ChunkId, trusted: &dyn Fn(&FileHash) -> bool) -> Result<bool> {
-        self.contains_at_depth(id, &|presence, pack| presence == Presence::There && trusted(pack), 0)
+        self.contains_at_depth(id, &|presence, pack| presence == Presence::There && trusted(pack), 0, &mut Vec::new())
     }
 
     /// Whether `id` lies only in packs that no segment names though one should. Those that a mark names are left out of segments, and until they are
@@ -260,7 +265,7 @@ impl Index {
 
     /// Whether `id` can be read, marked or not, as far as the index tells.
     pub(crate) fn reads(&self, id: &ChunkId) -> Result<bool> {
-        self.contains_at_depth(id, &|presence, _| presence != Presence::Absent, 0)
+        self.contains_at_depth(id, &|presence, _| presence != Presence::Absent, 0, &mut Vec::new())
     }
 
     fn contains_at_depth(
@@ -268,7 +273,16 @@ impl Index {
         id: &ChunkId,
         counts: &dyn Fn(Presence, &FileHash) -> bool,
         depth: u32,
+        failed: &mut Vec<(ChunkId, u32)>,
     ) -> Result<bool> {
+        // Of chunks that are deltas of each other each is looked at once, and not all of very many.
+        let has_failed = failed.iter().any(|(failed, least)| failed == id && *least <= depth);
+        if has_failed || failed.len() >= PLACES_MAX {
+            return Ok(false);
+        }
+        if depth > 0 {
+            failed.push((*id, depth));
+        }
         for OpenSegment { segment, presence } in self.all_segments() {
             let (mut is_found, mut bases) = (false, Vec::new());
             segment.find(id, &mut |number, entry| {
@@ -276,12 +290,13 @@ impl Index {
                 if presence.get(pack).is_some_and(|&presence| counts(presence, &segment.packs[pack].name)) {
                     match segment.base_of(number) {
                         None => is_found = true,
-                        Some(base) => bases.push(base),
+                        Some(base) if bases.len() < PLACES_MAX && !bases.contains(&base) => bases.push(base),
+                        Some(_) => {}
                     }
                 }
             })?;
             while let Some(base) = bases.pop().filter(|_| !is_found && depth < DELTA_MAX_DEPTH) {
-                is_found = self.contains_at_depth(&base, counts, depth + 1)?;
+                is_found = self.contains_at_depth(&base, counts, depth + 1, failed)?;
             }
             if is_found {
                 return Ok(true);
@@ -912,5 +927,30 @@ mod tests {
         assert!(!is_there(chain(DELTA_MAX_DEPTH + 1, None)), "longer ones are not written");
         assert!(!is_there(chain(3, Some(id(99)))), "the base of the last is nowhere");
         assert!(!is_there(chain(0, Some(id(0)))) && !is_there(chain(1, Some(id(0)))), "a ring");
+    }
+
+    /// Each of many copies of a chunk is a delta of the next chunk, of which it is the same; so the last is asked for endlessly often.
+    #[test]
+    fn deltas_of_each_other_are_looked_at_once() {
+        let mut directory = Directory::default();
+        for n in 0..400u32 {
+            let base = Some(Base { id: id(n / 40 + 1), version: 1 });
+            let (kind, encoding) = (ChunkKind::Data, Encoding::Delta);
+            directory.frames.push(Frame { encoding, kind, offset: 0, sealed_len: 4, decoded_len: 4, base });
+            directory.chunks.push(PackedChunk { id: id(n / 40), frame: n, offset: 0, len: 4 });
+        }
+        let pack = SegmentPack { name: FileHash([1; 32]), len: 4 };
+        let mut builder = SegmentBuilder::default();
+        builder.add_pack(pack, &directory);
+        let mut index = of_packs(&[pack]);
+        index.segments.push(open(&index, builder.payload()));
+        let asked = std::cell::Cell::new(0);
+        let counts = |_: &FileHash| {
+            asked.set(asked.get() + 1);
+            true
+        };
+        assert!(!index.contains(&id(0), &counts).unwrap());
+        assert!(asked.get() <= 400, "{}", asked.get());
+        assert!(index.places(&id(0)).unwrap().len() == 40);
     }
 }

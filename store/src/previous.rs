@@ -7,6 +7,7 @@ use std::ops::Range;
 use crate::{
     content::for_each_list,
     entry::{ChunkRef, Chunks, Content, Entry},
+    error::Error,
     id::ChunkId,
     tree::{ChunkSource, Node, read_node},
 };
@@ -61,6 +62,8 @@ impl PreviousTree {
     }
 }
 
+/// Chunks of an earlier content that are remembered: those of 256 GiB of a database.
+const PREVIOUS_MAX: usize = 4 << 20;
 /// How far, in chunks, something is looked for before and behind its place.
 const NEAR: usize = 64;
 
@@ -84,6 +87,10 @@ impl PreviousChunks {
                 let chunks = &mut previous.chunks;
                 let list = ChunkRef { id: *id, len: content.plaintext_len() };
                 let _ = for_each_list(source, list, &mut |list, items| {
+                    // A few lists can name endlessly many.
+                    if chunks.len() + items.len() > PREVIOUS_MAX {
+                        return Err(Error::damaged("a chunk list", "it names more chunks than are looked at"));
+                    }
                     lists.push(list);
                     chunks.extend(items.iter().map(|item| item.id));
                     Ok(())

@@ -1,16 +1,19 @@
 //! What a tree reaches: its nodes, the chunk lists of its contents, and the data in them.
 
+use std::collections::HashSet;
+
 use crate::{
     chunks::ChunkReader,
-    content::{for_each_chunk, read_list},
+    content::{for_each_chunk_once, read_list},
     entry::{ChunkRef, Chunks, Content, Entry},
     error::{Error, Result},
     id::ChunkId,
     pack::ChunkKind,
-    tree::read_node,
+    tree::{Above, read_node},
 };
 
-/// What is called for each chunk that a tree reaches, in the order of names. Of a node or a list it says whether what is below it is to be met, too.
+/// What is called for each chunk that a tree reaches, in the order of names, but no more for what is below a list that was met. Of a node or a list it
+/// says whether what is below it is to be met, too.
 pub(crate) type Meet<'a> = &'a mut dyn FnMut(ChunkKind, &ChunkId) -> Result<bool>;
 
 /// Meets everything that the tree `root` reaches.
@@ -18,7 +21,15 @@ pub(crate) type Meet<'a> = &'a mut dyn FnMut(ChunkKind, &ChunkId) -> Result<bool
 /// # Errors
 /// What `meet` says, or why a node or list cannot be read: then nobody knows what is below it.
 pub(crate) fn walk(chunks: &ChunkReader, root: &ChunkId, meet: Meet) -> Result<()> {
-    walk_node(chunks, root, None, meet)
+    Walker { chunks, lists: HashSet::new(), meet }.walk_node(root, None)
+}
+
+/// A walk on its way.
+struct Walker<'a> {
+    chunks: &'a ChunkReader,
+    /// The lists that were met, by what was said of them: a few of them can name endlessly many.
+    lists: HashSet<(ChunkId, u64, Option<u8>)>,
+    meet: Meet<'a>,
 }
 
 /// Whether all that the tree `root` reaches lies in packs that are there to stay.
@@ -38,7 +49,7 @@ pub(crate) fn is_content_held(
     content: &Content,
     is_held: impl Fn(&ChunkId) -> Result<bool>,
 ) -> Result<bool> {
-    is_whole(for_each_chunk(chunks, content, &mut |chunk| require(is_held(&chunk.id)?, &chunk.id).map(drop)))
+    is_whole(for_each_chunk_once(chunks, content, &mut |chunk| require(is_held(&chunk.id)?, &chunk.id).map(drop)))
 }
 
 fn require(is_held: bool, id: &ChunkId) -> Result<bool> {
@@ -54,40 +65,44 @@ fn is_whole(walked: Result<()>) -> Result<bool> {
     }
 }
 
-fn walk_node(chunks: &ChunkReader, id: &ChunkId, above: Option<(u8, &[u8])>, meet: Meet) -> Result<()> {
-    if !meet(ChunkKind::Node, id)? {
-        return Ok(());
-    }
-    let node = read_node(chunks, id, above)?;
-    for at in 0..node.len() {
-        if node.level > 0 {
-            walk_node(chunks, &node.child(at), Some((node.level - 1, node.key(at))), meet)?;
-        } else {
-            let content =
-                Entry::parse(node.value(at)).map_err(|what| Error::damaged(format!("tree node {id}"), what))?.content;
-            let Some(content) = content else { continue };
-            match &content.chunks {
-                Chunks::Inline(data) => meet_data(data, meet)?,
-                Chunks::List(id) => {
-                    walk_list(chunks, &ChunkRef { id: *id, len: content.plaintext_len() }, None, meet)?;
-                }
+impl Walker<'_> {
+    fn walk_node(&mut self, id: &ChunkId, above: Option<Above>) -> Result<()> {
+        if !(self.meet)(ChunkKind::Node, id)? {
+            return Ok(());
+        }
+        let node = read_node(self.chunks, id, above)?;
+        for at in 0..node.len() {
+            if node.level > 0 {
+                let above = node.above_child(at, above.and_then(|above| above.end));
+                self.walk_node(&node.child(at), Some(above))?;
+            } else {
+                let entry = Entry::parse(node.value(at));
+                let entry = entry.map_err(|what| Error::damaged(format!("tree node {id}"), what))?;
+                entry.content.map_or(Ok(()), |content| self.walk_content(&content))?;
             }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-fn walk_list(chunks: &ChunkReader, list: &ChunkRef, expected_level: Option<u8>, meet: Meet) -> Result<()> {
-    if !meet(ChunkKind::List, &list.id)? {
-        return Ok(());
+    fn walk_content(&mut self, content: &Content) -> Result<()> {
+        match &content.chunks {
+            Chunks::Inline(data) => self.meet_data(data),
+            Chunks::List(id) => self.walk_list(&ChunkRef { id: *id, len: content.plaintext_len() }, None),
+        }
     }
-    let (level, items) = read_list(chunks, list, expected_level)?;
-    match level.checked_sub(1) {
-        None => meet_data(&items, meet),
-        Some(below) => items.iter().try_for_each(|item| walk_list(chunks, item, Some(below), meet)),
-    }
-}
 
-fn meet_data(data: &[ChunkRef], meet: Meet) -> Result<()> {
-    data.iter().try_for_each(|chunk| meet(ChunkKind::Data, &chunk.id).map(drop))
+    fn walk_list(&mut self, list: &ChunkRef, expected_level: Option<u8>) -> Result<()> {
+        if !(self.meet)(ChunkKind::List, &list.id)? || !self.lists.insert((list.id, list.len, expected_level)) {
+            return Ok(());
+        }
+        let (level, items) = read_list(self.chunks, list, expected_level)?;
+        match level.checked_sub(1) {
+            None => self.meet_data(&items),
+            Some(below) => items.iter().try_for_each(|item| self.walk_list(item, Some(below))),
+        }
+    }
+
+    fn meet_data(&mut self, data: &[ChunkRef]) -> Result<()> {
+        data.iter().try_for_each(|chunk| (self.meet)(ChunkKind::Data, &chunk.id).map(drop))
+    }
 }

@@ -25,6 +25,10 @@ const NODE_MAX_LEN: usize = 256 << 10;
 pub(crate) const ENTRY_MAX_LEN: usize = NODE_MAX_LEN / 2;
 /// A reader's limit.
 const NODE_READ_MAX_LEN: usize = 1 << 20;
+/// A writer's limit for the keys of a node together, written out: short items can share long prefixes.
+const NODE_KEYS_MAX_LEN: usize = 2 << 20;
+/// A reader's limit.
+const NODE_KEYS_READ_MAX_LEN: usize = 4 << 20;
 const MAX_LEVELS: u8 = 16;
 /// 64 items a node on average.
 const FANOUT_BITS: u32 = 6;
@@ -55,6 +59,8 @@ struct OpenNode {
     count: u64,
     first_key: Vec<u8>,
     last_key: Vec<u8>,
+    /// Of all keys together.
+    keys_len: usize,
     /// In an inner node, the child that was added last.
     last_child: Option<ChunkId>,
 }
@@ -93,7 +99,7 @@ impl<P: FnMut(u8, &[u8], &[u8]) -> Result<ChunkId>> TreeBuilder<P> {
             self.open.push(OpenNode::default());
         }
         let node = &self.open[level];
-        let is_full = node.len_with(key, value) > NODE_MAX_LEN;
+        let is_full = node.len_with(key, value) > NODE_MAX_LEN || node.keys_len + key.len() > NODE_KEYS_MAX_LEN;
         if node.count > 0 && (is_full || begins_node(&self.tree_key, key, level)) {
             self.close(level)?;
         }
@@ -144,6 +150,7 @@ impl OpenNode {
         self.items.extend_from_slice(value);
         self.last_key.truncate(shared);
         self.last_key.extend_from_slice(&key[shared..]);
+        self.keys_len += key.len();
         self.count += 1;
     }
 }
@@ -159,7 +166,29 @@ pub(crate) fn begins_node(tree_key: &[u8; 32], key: &[u8], level: usize) -> bool
 pub(crate) struct Node {
     pub(crate) level: u8,
     bytes: Vec<u8>,
-    items: Vec<(Vec<u8>, Range<usize>)>,
+    /// All keys, one after another.
+    keys: Vec<u8>,
+    items: Vec<Item>,
+}
+
+/// Where a key lies among a node's keys, and its value among the node's bytes.
+struct Item {
+    key: Range<u32>,
+    value: Range<u32>,
+}
+
+/// The bytes of a range. Neither a node nor its keys are so long that 32 bits would not do.
+fn at<'b>(bytes: &'b [u8], range: &Range<u32>) -> &'b [u8] {
+    &bytes[range.start as usize..range.end as usize]
+}
+
+/// What the nodes above say of a node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Above<'k> {
+    pub(crate) level: u8,
+    pub(crate) first_key: &'k [u8],
+    /// The key that follows the node, before which all of its own must lie, so that nobody meets one twice; `None` where none follows.
+    pub(crate) end: Option<&'k [u8]>,
 }
 
 impl Node {
@@ -173,24 +202,30 @@ impl Node {
         if level >= MAX_LEVELS {
             return Err("a tree is too high");
         }
-        let mut items: Vec<(Vec<u8>, Range<usize>)> = Vec::new();
+        let (mut keys, mut items) = (Vec::new(), Vec::<Item>::new());
         for _ in 0..cursor.length().map_err(short)? {
             let shared = cursor.varint().map_err(short)?;
             let rest = cursor.bytes().map_err(short)?;
-            let previous = items.last().map_or(&[][..], |(key, _)| key);
-            let prefix = usize::try_from(shared).ok().and_then(|shared| previous.get(..shared));
-            let key = [prefix.ok_or("a node's key shares more than there is")?, rest].concat();
-            if !items.is_empty() && key.as_slice() <= previous {
+            let previous = items.last().map_or(0..0, |item| item.key.start as usize..item.key.end as usize);
+            let shared = usize::try_from(shared).ok().filter(|&shared| shared <= previous.len());
+            let shared = shared.ok_or("a node's key shares more than there is")?;
+            let start = keys.len();
+            if start + shared + rest.len() > NODE_KEYS_READ_MAX_LEN {
+                return Err("a node's keys are too long");
+            }
+            keys.extend_from_within(previous.start..previous.start + shared);
+            keys.extend_from_slice(rest);
+            if !items.is_empty() && keys[start..] <= keys[previous] {
                 return Err("a node's keys do not ascend");
             }
             let value = if level == 0 { cursor.bytes() } else { cursor.take(16) }.map_err(short)?;
-            let end = bytes.len() - cursor.0.len();
-            items.push((key, end - value.len()..end));
+            let end = (bytes.len() - cursor.0.len()) as u32;
+            items.push(Item { key: start as u32..keys.len() as u32, value: end - value.len() as u32..end });
         }
         if !cursor.is_empty() || (level > 0 && items.is_empty()) {
             return Err("a node is longer than its items, or has none");
         }
-        Ok(Node { level, bytes, items })
+        Ok(Node { level, bytes, keys, items })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -198,16 +233,22 @@ impl Node {
     }
 
     pub(crate) fn key(&self, at: usize) -> &[u8] {
-        &self.items[at].0
+        self::at(&self.keys, &self.items[at].key)
     }
 
     pub(crate) fn value(&self, at: usize) -> &[u8] {
-        &self.bytes[self.items[at].1.clone()]
+        self::at(&self.bytes, &self.items[at].value)
     }
 
     /// In an inner node, the child at `at`.
     pub(crate) fn child(&self, at: usize) -> ChunkId {
         ChunkId(self.value(at).try_into().expect("an inner node's values are ids"))
+    }
+
+    /// In an inner node, what it says of the child at `at`, if `end` is the key that follows the node itself.
+    pub(crate) fn above_child<'k>(&'k self, at: usize, end: Option<&'k [u8]>) -> Above<'k> {
+        let next = (at + 1 < self.len()).then(|| self.key(at + 1));
+        Above { level: self.level - 1, first_key: self.key(at), end: next.or(end) }
     }
 
     /// The item whose key is `key`.
@@ -218,26 +259,25 @@ impl Node {
 
     /// In an inner node, the child below which `key` would lie.
     pub(crate) fn child_for(&self, key: &[u8]) -> Option<ChunkId> {
-        let after = self.items.partition_point(|(item, _)| item.as_slice() <= key);
+        let after = self.items.partition_point(|item| self::at(&self.keys, &item.key) <= key);
         after.checked_sub(1).map(|at| self.child(at))
     }
 
     /// The first item whose key is `key` or greater.
     fn lower_bound(&self, key: &[u8]) -> usize {
-        self.items.partition_point(|(item, _)| item.as_slice() < key)
+        self.items.partition_point(|item| self::at(&self.keys, &item.key) < key)
     }
 }
 
-/// Reads the node `id`, which must lie at `level` and begin with `first_key` if those are known from above.
-pub(crate) fn read_node(source: &impl ChunkSource, id: &ChunkId, above: Option<(u8, &[u8])>) -> Result<Node> {
+/// Reads the node `id`, which must be what the nodes above say of it, if there are any.
+pub(crate) fn read_node(source: &impl ChunkSource, id: &ChunkId, above: Option<Above>) -> Result<Node> {
     let damaged = |what| Error::damaged(format!("tree node {id}"), what);
     let node = Node::parse(source.chunk(id, ChunkKind::Node)?).map_err(damaged)?;
-    match above {
-        Some((level, key)) if node.level != level || node.len() == 0 || node.key(0) != key => {
-            Err(damaged("it is not the node that the one above it names"))
-        }
-        _ => Ok(node),
-    }
+    let is_named = above.is_none_or(|Above { level, first_key, end }| {
+        let last = node.len().checked_sub(1).map(|last| node.key(last));
+        node.level == level && last.is_some_and(|last| node.key(0) == first_key && end.is_none_or(|end| last < end))
+    });
+    if is_named { Ok(node) } else { Err(damaged("it is not the node that the one above it names")) }
 }
 
 /// The entries of a tree from a key on, in order. A node that cannot be read is an error in its place, and what follows it is
@@ -258,7 +298,7 @@ impl<'a, S: ChunkSource> TreeIter<'a, S> {
     }
 
     /// Pushes a node, positioned at the start key.
-    fn descend(&mut self, id: &ChunkId, above: Option<(u8, &[u8])>) -> Result<()> {
+    fn descend(&mut self, id: &ChunkId, above: Option<Above>) -> Result<()> {
         let node = read_node(self.source, id, above)?;
         if node.level == 0 {
             self.leaf = Some(*id);
@@ -268,6 +308,11 @@ impl<'a, S: ChunkSource> TreeIter<'a, S> {
             if node.level > 0 && (at == node.len() || node.key(at) != self.start) { at.saturating_sub(1) } else { at };
         self.stack.push((node, at));
         Ok(())
+    }
+
+    /// The key of the item after the one that was taken last.
+    fn next_key(&self) -> Option<&[u8]> {
+        self.stack.iter().rev().find(|(node, next)| *next < node.len()).map(|(node, next)| node.key(*next))
     }
 }
 
@@ -294,8 +339,10 @@ impl<S: ChunkSource> Iterator for TreeIter<'_, S> {
             if node.level == 0 {
                 return Some(Ok((node.key(at).to_vec(), node.value(at).to_vec())));
             }
-            let (child, level, key) = (node.child(at), node.level - 1, node.key(at).to_vec());
-            if let Err(error) = self.descend(&child, Some((level, &key))) {
+            let (child, level, first_key) = (node.child(at), node.level - 1, node.key(at).to_vec());
+            let end = self.next_key().map(<[u8]>::to_vec);
+            let above = Above { level, first_key: &first_key, end: end.as_deref() };
+            if let Err(error) = self.descend(&child, Some(above)) {
                 return Some(Err(error));
             }
         }
@@ -477,5 +524,60 @@ pub(crate) mod tests {
         let lost = nodes.lose(&leaf).len();
         let (read, errors): (Vec<_>, Vec<_>) = TreeIter::new(&nodes, root, b"").partition(Result::is_ok);
         assert_eq!((read.len(), errors.len()), (2000 - lost, 1));
+    }
+
+    /// A node of these keys, which share as much as they can, with values of `value_len` bytes.
+    fn node_of(level: u8, items: &[(&[u8], &[u8])]) -> Vec<u8> {
+        let mut bytes = vec![level];
+        put_varint(&mut bytes, items.len() as u64);
+        let mut previous: &[u8] = b"";
+        for (key, value) in items {
+            let shared = previous.iter().zip(*key).take_while(|(one, other)| one == other).count();
+            put_varint(&mut bytes, shared as u64);
+            put_varint(&mut bytes, (key.len() - shared) as u64);
+            bytes.extend_from_slice(&key[shared..]);
+            bytes.extend_from_slice(value);
+            previous = key;
+        }
+        bytes
+    }
+
+    #[test]
+    fn long_shared_prefixes_are_refused() {
+        let prefix = vec![b'x'; 4096];
+        let keys: Vec<Vec<u8>> = (0..2_000u32).map(|n| [&prefix[..], &n.to_be_bytes()].concat()).collect();
+        let items: Vec<(&[u8], &[u8])> = keys.iter().map(|key| (&key[..], &[0][..])).collect();
+        let bytes = node_of(0, &items);
+        assert!(bytes.len() < 80_000, "{}", bytes.len());
+        assert_eq!(Node::parse(bytes).err(), Some("a node's keys are too long"));
+        let fit = NODE_KEYS_READ_MAX_LEN / 4100;
+        assert_eq!(Node::parse(node_of(0, &items[..fit])).ok().map(|node| node.len()), Some(fit));
+        // A writer ends its nodes before.
+        let nodes = Nodes::default();
+        let mut builder = TreeBuilder::new([3; 32], |_, _, node: &[u8]| Ok(nodes.put(node)));
+        keys.iter().for_each(|key| builder.add(key, b"").unwrap());
+        let root = builder.finish().unwrap();
+        let read: Vec<_> = TreeIter::new(&nodes, root, b"").map(|item| item.unwrap().0).collect();
+        assert!(read == keys);
+    }
+
+    /// Each node of a level has all nodes below it that begin later, so that there are more paths than anybody could walk.
+    #[test]
+    fn nodes_that_overlap_are_met_once() {
+        let nodes = Nodes::default();
+        let key = |n: u8| vec![b'k', n];
+        let mut below: Vec<ChunkId> = (0..60).map(|n| nodes.put(&node_of(0, &[(&key(n), &[0])]))).collect();
+        for level in 1..12 {
+            let node = |from: usize| {
+                let keys: Vec<Vec<u8>> = (from..60).map(|n| key(n as u8)).collect();
+                let items: Vec<(&[u8], &[u8])> =
+                    keys.iter().zip(&below[from..]).map(|(key, id)| (&key[..], &id.as_bytes()[..])).collect();
+                nodes.put(&node_of(level, &items))
+            };
+            below = (0..60).map(node).collect();
+        }
+        let (found, lost): (Vec<_>, Vec<_>) = TreeIter::new(&nodes, below[0], b"").partition(Result::is_ok);
+        assert!(found.len() <= 60 && lost.len() <= 12 * 60, "{} and {}", found.len(), lost.len());
+        assert!(!lost.is_empty());
     }
 }

@@ -647,7 +647,12 @@ def opening_cases():
         password="correct house",
         wrong_password=True,
     )
-    add("an open slot, and no password", "ok", [secret, open_slot(config)], password=None)
+    add("an open slot, and no password", "ok", [open_slot(config)], password=None)
+    add("an open slot beside a password, and no password", "refuse", [secret, open_slot(config)], password=None)
+    add("an open slot beside one of another config, and no password", "refuse", [other, open_slot(config)], password=None)
+    add("an open slot in place of a copy", "ok", [{one: line_file(compact({**open_slot(config), "slot": secret["slot"]})), two: whole}])
+    add("a slot with a label", "ok", [{**secret, "label": "Anna"}])
+    add("config broken, and an open slot of another", "ok", [{**open_slot(another), **evil}, secret], broken)
     add("a slot that asks for too much before it", "ok", [costly, secret])
     add(
         "a slot that asks for too much, and a wrong password",
@@ -1596,6 +1601,9 @@ def list_bytes_cases():
     add("level 4", "refuse", b"\4\2" + body)
     add("more items than there are", "refuse", b"\0\3" + body)
     add("fewer items than there are", "refuse", b"\0\1" + body)
+    add("an item as long as a chunk can be", "ok", list_bytes(0, [(items[0][0], 16 << 20)]))
+    add("an item longer than a chunk can be", "refuse", list_bytes(0, [(items[0][0], (16 << 20) + 1)]))
+    add("an item of level 1 longer than a list can be", "refuse", list_bytes(1, [(items[0][0], (16 << 32) + 1)]))
     add("an item without bytes", "refuse", list_bytes(0, [items[0], (items[1][0], 0)]))
     add("cut", "refuse", b"\0\2" + body[:-1])
     add("4097 items said", "refuse", b"\0" + varint(4097) + body)

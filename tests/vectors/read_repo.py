@@ -46,6 +46,7 @@ FILE, DIRECTORY, LINK = 1, 2, 3
 DIRECTORY_FRAME = 0xFFFF_FFFF
 MAX_PACK, MAX_PACK_CHUNKS, MAX_DIRECTORY, MAX_FRAME = 2**31 - 1, 65_535, 4 << 20, 16 << 20
 MAX_ENTRIES, MAX_TEXT, MAX_NODE, MAX_SNAPSHOT = 1 << 28, 64 << 10, 1 << 20, 1 << 20
+MAX_NODE_KEYS = 4 << 20
 MAX_DELTAS, MAX_TREE_LEVELS, MAX_LIST_LEVELS, MAX_LIST_ITEMS, MAX_ENTRY_CHUNKS = 8, 16, 4, 4096, 32
 MAX_KEPT = 256 << 20  # bytes of decoded frames that are kept in memory
 CIPHERS = {"aes-256-gcm": AESGCM, "chacha20-poly1305": ChaCha20Poly1305}
@@ -464,12 +465,14 @@ def parse_node(data):
     cursor = Cursor(data)
     level, count = cursor.u8(), cursor.varint()
     require(level < MAX_TREE_LEVELS, f"a node at level {level}")
-    items, key = [], None
+    items, key, keys_length = [], None, 0
     for _ in range(count):
         shared = cursor.varint()
         require(shared <= len(key or b""), "a key that shares more than there is")
         following = (key or b"")[:shared] + cursor.take(cursor.varint())
         require(key is None or key < following, "keys do not ascend")
+        keys_length += len(following)
+        require(keys_length <= MAX_NODE_KEYS, "keys of more than 4 MiB")
         key = following
         parse_key(key)
         items.append((key, cursor.take(cursor.varint()) if level == 0 else cursor.take(16)))
@@ -551,6 +554,7 @@ def parse_list(data):
     require(count <= MAX_LIST_ITEMS, f"a chunk list of {count} items")
     items = parse_items(cursor.take(cursor.left()))
     require(len(items) == count, f"{len(items)} items in a chunk list of {count}")
+    require(all(length <= MAX_FRAME * MAX_LIST_ITEMS**level for _, length in items), "an item that is longer than it can be")
     return level, items
 
 
@@ -647,13 +651,13 @@ class Repository:
             return file.read(MAX_TEXT + 1)
 
     def read_slots(self):
-        """The first whole copy of each slot."""
-        slots = {}
+        """All whole slots, each once if its copies are the same."""
+        slots = []
         for name in self.names("keys", "[0-9a-f]{16}-[12]"):
             slot = self.whole(f"keys/{name}", parse_slot, name, self.read_text("keys", name))
-            if slot:
-                slots.setdefault(name[:16], slot)
-        return list(slots.values())
+            if slot and slot not in slots:
+                slots.append(slot)
+        return slots
 
     def read_config(self, slots):
         try:
@@ -661,12 +665,16 @@ class Repository:
         except FileNotFoundError:
             raise Refused("not a repository: it has no `config`") from None
         require(line is not None or slots, "config is broken, and no slot has a copy")
-        return slots[0]["config"].encode() if line is None else line
+        return min(slots, key=lambda slot: slot.get("kind") == "open")["config"].encode() if line is None else line
 
     def open_slots(self, slots, line, password, recovery):
         entropy = recovery_entropy(recovery) if recovery is not None else None
+        has_password = any(slot.get("kind") in ("password", "recovery") for slot in slots)
         wrong = None
         for slot in slots:
+            if slot.get("kind") == "open" and has_password:
+                self.report(f"keys/{slot['slot']}: it opens without a password, although there is one: not used")
+                continue
             try:
                 secret = self.whole(f"keys/{slot['slot']}", open_slot, slot, line, password, entropy)
             except WrongPassword as error:
@@ -791,17 +799,21 @@ class Repository:
                 yield place, entry
 
     def walk_node(self, node_id, above):
-        """(key, entry bytes) of what lies below a node; `above` is the level and first key that the node above says."""
+        """(key, entry bytes) of what lies below a node; `above` is what those above say: its level, first key, and the key that follows."""
         node = self.whole("a part of the tree", self.read_node, node_id, above)
-        for key, value in node[1] if node else []:
-            if node[0] == 0:
+        level, items = node or (0, [])
+        following = [key for key, _ in items[1:]] + [above[2] if above else None]
+        for (key, value), end in zip(items, following):
+            if level == 0:
                 yield key, value
             else:
-                yield from self.walk_node(value, (node[0] - 1, key))
+                yield from self.walk_node(value, (level - 1, key, end))
 
     def read_node(self, node_id, above):
         level, items = self.named(f"node {node_id.hex()}", parse_node, self.chunk(node_id, NODE))
-        require(above is None or items and above == (level, items[0][0]), "not the node that the one above it names")
+        if above is not None:
+            require(items and above[:2] == (level, items[0][0]), "not the node that the one above it names")
+            require(above[2] is None or items[-1][0] < above[2], "a node that goes beyond the next")
         return level, items
 
     def content(self, entry):

@@ -1,6 +1,6 @@
 //! The walk over trees: which files of a snapshot have lost what.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::{
     LostFile, LostPart,
@@ -12,11 +12,11 @@ use crate::{
     content::read_list,
     diff::Walk,
     entry::{ChunkRef, Chunks, Content, Entry, Kind},
-    error::{Problem, Result},
+    error::{Error, Problem, Result},
     id::ChunkId,
     name::Name,
     pack::pack_file,
-    tree::{parse_item, read_node},
+    tree::{Above, parse_item, read_node},
 };
 
 /// Losses of one snapshot beyond this are only counted.
@@ -28,6 +28,8 @@ pub(super) struct Trees<'a> {
     pub(super) unreadable: &'a Unreadable,
     /// Nodes below which nothing is wrong.
     pub(super) whole: &'a mut HashSet<ChunkId>,
+    /// How many bytes are lost below the lists that were read, by what was said of them: a few of them can name endlessly many.
+    pub(super) lists: HashMap<(ChunkId, u64, Option<u8>), u64>,
     /// What is wrong with files of the repository, met on the way.
     pub(super) problems: &'a mut Vec<Problem>,
 }
@@ -60,8 +62,8 @@ impl Trees<'_> {
     }
 
     /// Whether all below the node is whole.
-    fn check_node(&mut self, id: &ChunkId, above: Option<(u8, &[u8])>, tree: &mut Tree) -> Result<bool> {
-        let is_shared = |(level, key)| tree.beside.shares(self.chunks, level, key, id);
+    fn check_node(&mut self, id: &ChunkId, above: Option<Above>, tree: &mut Tree) -> Result<bool> {
+        let is_shared = |above: Above| tree.beside.shares(self.chunks, above.level, above.first_key, id);
         if self.whole.contains(id) || above.is_some_and(is_shared) {
             return Ok(true);
         }
@@ -75,7 +77,7 @@ impl Trees<'_> {
             }
             Err(error) if !error.is_damage() => return Err(error),
             Err(error) => {
-                let from = above.and_then(|(_, key)| Name::from_key(key).ok());
+                let from = above.and_then(|above| Name::from_key(above.first_key).ok());
                 tree.losses.add_part(from, error.to_string());
                 return Ok(false);
             }
@@ -83,7 +85,8 @@ impl Trees<'_> {
         let mut whole = true;
         for at in 0..node.len() {
             whole &= if node.level > 0 {
-                self.check_node(&node.child(at), Some((node.level - 1, node.key(at))), tree)?
+                let above = node.above_child(at, above.and_then(|above| above.end));
+                self.check_node(&node.child(at), Some(above), tree)?
             } else {
                 self.check_entry(node.key(at), node.value(at), tree.losses)?
             };
@@ -94,7 +97,7 @@ impl Trees<'_> {
         Ok(whole)
     }
 
-    fn check_entry(&self, key: &[u8], value: &[u8], losses: &mut Losses) -> Result<bool> {
+    fn check_entry(&mut self, key: &[u8], value: &[u8], losses: &mut Losses) -> Result<bool> {
         let (name, entry) = match parse_item(key, value) {
             Ok(item) => item,
             Err(error) => {
@@ -111,7 +114,7 @@ impl Trees<'_> {
     }
 
     /// How many bytes of a content lie in no pack that can be read.
-    fn lost_bytes(&self, content: &Content) -> Result<u64> {
+    fn lost_bytes(&mut self, content: &Content) -> Result<u64> {
         match &content.chunks {
             Chunks::Inline(chunks) => self.lost_of(chunks),
             Chunks::List(id) => self.lost_in_list(&ChunkRef { id: *id, len: content.plaintext_len() }, None),
@@ -119,17 +122,22 @@ impl Trees<'_> {
     }
 
     /// The same of what is below a list. Of a list that is lost itself, all is.
-    fn lost_in_list(&self, list: &ChunkRef, level: Option<u8>) -> Result<u64> {
+    fn lost_in_list(&mut self, list: &ChunkRef, level: Option<u8>) -> Result<u64> {
+        let what = (list.id, list.len, level);
+        if let Some(&lost) = self.lists.get(&what) {
+            return Ok(lost);
+        }
         let read = thrice(|| read_list(self.chunks, list, level), || refresh_chunk(self.chunks, &list.id));
-        let (level, items) = match read {
-            Ok((list, _)) => list,
-            Err(error) if error.is_damage() => return Ok(list.len.max(1)),
+        let lost = match read {
+            Ok(((0, items), _)) => self.lost_of(&items)?,
+            Ok(((above, items), _)) => items.iter().try_fold(0u64, |lost, item| {
+                Ok::<_, Error>(lost.saturating_add(self.lost_in_list(item, Some(above - 1))?))
+            })?,
+            Err(error) if error.is_damage() => list.len.max(1),
             Err(error) => return Err(error),
         };
-        match level.checked_sub(1) {
-            None => self.lost_of(&items),
-            Some(below) => items.iter().try_fold(0, |lost, item| Ok(lost + self.lost_in_list(item, Some(below))?)),
-        }
+        self.lists.insert(what, lost);
+        Ok(lost)
     }
 
     fn lost_of(&self, chunks: &[ChunkRef]) -> Result<u64> {

@@ -13,7 +13,7 @@ use std::{
 use super::{Repair, RepairStep};
 use crate::{
     chunks::ChunkReader,
-    content::for_each_chunk,
+    content::for_each_chunk_once,
     entry::Content,
     error::{Error, Result},
     id::ChunkId,
@@ -57,7 +57,7 @@ impl Repair<'_> {
                 both.store(&mut ingest, &mut stored)?;
                 let content = item.and_then(|(key, entry)| Ok(parse_item(&key, &entry)?.1.content));
                 let walked = content.and_then(|content| match content {
-                    Some(content) => for_each_chunk(&both, &content, &mut |chunk| both.find(&chunk.id)),
+                    Some(content) => for_each_chunk_once(&both, &content, &mut |chunk| both.find(&chunk.id)),
                     None => Ok(()),
                 });
                 both.store(&mut ingest, &mut stored)?;

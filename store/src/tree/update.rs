@@ -41,7 +41,7 @@ fn add_edited<P: FnMut(u8, &[u8], &[u8]) -> Result<ChunkId>>(
             let end = next.map(|next| (next, is_kept)).or(end);
             let level = node.level - 1;
             if !(inside.is_empty() && builder.add_node(level.into(), node.key(at), node.child(at), end)?) {
-                let child = read_node(source, &node.child(at), Some((level, node.key(at))))?;
+                let child = read_node(source, &node.child(at), Some(node.above_child(at, end.map(|(key, _)| key))))?;
                 add_edited(source, builder, &child, inside, end)?;
             }
         }
