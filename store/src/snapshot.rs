@@ -20,6 +20,9 @@ const PAYLOAD_MAX_LEN: usize = 1 << 20;
 /// More warnings than these are only counted.
 pub const WARNINGS_MAX: usize = 100;
 const WARNING_MAX_LEN: usize = 1000;
+/// What is remembered of what a record says of the device, which heirloom writes in six short texts.
+const DEVICE_TEXTS_MAX: usize = 32;
+const DEVICE_TEXT_MAX_LEN: usize = 4096;
 
 /// One backup, as it was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,8 +135,7 @@ impl SnapshotList {
 impl SnapshotRecord {
     /// Writes it into the folder of its kind.
     pub(crate) fn write(&mut self, core: &Core, kind: RecordKind) -> Result<SnapshotId> {
-        self.warnings.truncate(WARNINGS_MAX);
-        self.warnings.iter_mut().for_each(|warning| warning.truncate(warning.floor_char_boundary(WARNING_MAX_LEN)));
+        self.shorten();
         let payload = serde_json::to_vec(self).expect("a record is plain JSON");
         if payload.len() > PAYLOAD_MAX_LEN {
             return Err(Error::Failed("what is known of the device takes more than 1 MiB".into()));
@@ -154,8 +156,23 @@ impl SnapshotRecord {
         let Needs { needs } = serde_json::from_slice(payload).map_err(not_record)?;
         match needs.first() {
             Some(feature) => Err(Error::Unsupported { file: file.into(), what: format!("the feature {feature:?}") }),
-            None => serde_json::from_slice(payload).map_err(not_record),
+            None => {
+                let mut record: SnapshotRecord = serde_json::from_slice(payload).map_err(not_record)?;
+                record.shorten();
+                Ok(record)
+            }
         }
+    }
+
+    /// Leaves out what is beyond the format's limits: there may be very many records in memory at once.
+    fn shorten(&mut self) {
+        let cut = |text: &mut String, len| text.truncate(text.floor_char_boundary(len));
+        self.warnings.truncate(WARNINGS_MAX);
+        self.warnings.iter_mut().for_each(|warning| cut(warning, WARNING_MAX_LEN));
+        while self.device.len() > DEVICE_TEXTS_MAX {
+            self.device.pop_last();
+        }
+        self.device.values_mut().for_each(|text| cut(text, DEVICE_TEXT_MAX_LEN));
     }
 }
 
