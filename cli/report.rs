@@ -2,8 +2,8 @@
 //!
 //! Results go to stdout; notes, warnings, errors and progress to stderr. Warnings and errors are always said, notes unless
 //! `--quiet`, details with `--verbose`. With `--json` a result is JSON and a warning or an error is a JSON object on a line.
-//! On a terminal progress is a bar; elsewhere a plain line every few seconds, so that short work says nothing. Text that comes
-//! from a phone or a disk is made harmless for terminals; JSON has it as it is. Colour marks only the words `error`, `warning` and
+//! On a terminal progress is a bar; elsewhere a plain line every few seconds, so that short work says nothing. All text is made
+//! harmless for terminals here, whether stdout is one or not, because it comes from phones, disks and folders; JSON has it as it is. Colour marks only the words `error`, `warning` and
 //! `hint`, and only on a terminal without `NO_COLOR`.
 
 use std::{
@@ -51,9 +51,9 @@ impl Report {
         }
     }
 
-    /// A line of the result.
+    /// A line of the result, or several.
     pub fn line(&self, text: impl Display) -> Result<()> {
-        self.write(format_args!("{text}\n"))
+        self.write(format_args!("{}\n", printable_lines(&text.to_string())))
     }
 
     /// A part of the result, as it is.
@@ -64,7 +64,7 @@ impl Report {
 
     /// The result as JSON, on one line.
     pub fn json(&self, result: &impl Serialize) -> Result<()> {
-        self.line(to_json(result)?)
+        self.write(format_args!("{}\n", to_json(result)?))
     }
 
     /// Sends what was said to stdout on its way.
@@ -76,14 +76,14 @@ impl Report {
     /// Something good to know.
     pub fn note(&self, text: impl Display) {
         if !self.quiet && !self.json {
-            self.say(&text.to_string());
+            self.say(&printable_lines(&text.to_string()));
         }
     }
 
     /// Something that few want to know.
     pub fn detail(&self, text: impl Display) {
         if self.verbose > 0 && !self.json {
-            self.say(&text.to_string());
+            self.say(&printable_lines(&text.to_string()));
         }
     }
 
@@ -113,14 +113,14 @@ impl Report {
 
     /// Shows how long work goes on, until the value is dropped. One at a time.
     pub fn progress(&self, verb: &str) -> Progress<'_> {
-        let now = Instant::now();
+        let (now, verb) = (Instant::now(), printable(verb));
         if self.progress && self.terminal {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
             bar.set_style(bar_style(BYTES_UNKNOWN));
-            bar.set_message(verb.to_owned());
+            bar.set_message(verb.clone());
             *self.bar() = Some(bar);
         }
-        let pace = Pace { verb: verb.to_owned(), started: now, said: now, style: BYTES_UNKNOWN };
+        let pace = Pace { verb, started: now, said: now, style: BYTES_UNKNOWN };
         Progress { report: self, state: Mutex::new(pace) }
     }
 
@@ -168,7 +168,7 @@ impl<'r> JsonArray<'r> {
     }
 
     pub fn finish(self) -> Result<()> {
-        self.report.line(if self.items == 0 { "[]" } else { "\n]" })
+        self.report.write(if self.items == 0 { "[]\n" } else { "\n]\n" })
     }
 }
 
@@ -215,12 +215,13 @@ impl Progress<'_> {
             return;
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let words = printable(words);
         words.clone_into(&mut state.verb);
         state.started = Instant::now();
         match &*self.report.bar() {
-            Some(bar) => bar.set_message(words.to_owned()),
+            Some(bar) => bar.set_message(words),
             None if self.report.terminal => {}
-            None => self.report.say_below(words),
+            None => self.report.say_below(&words),
         }
     }
 
@@ -388,14 +389,33 @@ fn printable_lines(text: &str) -> String {
 }
 
 fn escape(text: &str, keep: impl Fn(char) -> bool) -> String {
-    let steers = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     let mut written = String::with_capacity(text.len());
-    for c in text.chars() {
-        if steers(c) && !keep(c) { written.extend(c.escape_default()) } else { written.push(c) }
+    let mut before = '\0';
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        let joins =
+            matches!(c, '\u{200c}' | '\u{200d}') && is_joined(before) && rest.peek().copied().is_some_and(is_joined);
+        if is_harmful(c) && !keep(c) && !joins {
+            written.extend(c.escape_default())
+        } else {
+            written.push(c)
+        }
+        before = c;
     }
     written
+}
+
+/// Whether a character steers a terminal, turns the order of others around, begins a line, or cannot be seen.
+fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Whether what joins letters or pictures may stand beside a character: in Persian and Hindi, and in an emoji of a family.
+fn is_joined(c: char) -> bool {
+    c as u32 > 0x2ff && !is_harmful(c)
 }
 
 /// Rows under a head, each column as wide as its widest cell.
@@ -482,6 +502,13 @@ mod tests {
     fn text_from_elsewhere_cannot_steer_a_terminal() {
         assert_eq!(printable("Maria’s iPhone 📱"), "Maria’s iPhone 📱");
         assert_eq!(printable("\x1b[2Jgone\r\n\u{202e}"), "\\u{1b}[2Jgone\\r\\n\\u{202e}");
+        for c in "\u{61c}\u{200b}\u{200d}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{2060}\u{2066}\u{2069}\u{feff}\u{9b}\u{7f}\u{e0041}".chars() {
+            assert_eq!(printable(&format!("a{c}b")), format!("a{}b", c.escape_unicode()), "{c:?}");
+        }
+        for whole in ["\u{1f469}\u{200d}\u{1f467}", "\u{645}\u{6cc}\u{200c}\u{62e}"] {
+            assert_eq!(printable(whole), whole);
+        }
+        assert_eq!(printable_lines("one\ntwo\rthree"), "one\ntwo\\rthree");
     }
 
     #[test]
