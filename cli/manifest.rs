@@ -128,12 +128,12 @@ fn named(record: &Record, warnings: &Warnings) -> Option<Named> {
 
 fn metadata_of(attributes: &Attributes) -> PhoneMetadata {
     PhoneMetadata {
-        mode: Some(attributes.mode),
+        mode: attributes.mode,
         user: attributes.uid,
         group: attributes.gid,
         inode: attributes.inode,
-        size: Some(attributes.size),
-        mtime: Some(attributes.mtime),
+        size: attributes.size,
+        mtime: attributes.mtime,
         ctime: attributes.ctime,
         btime: attributes.btime,
         protection_class: attributes.protection_class.map(u32::from),

@@ -631,7 +631,7 @@ mod tests {
                 Kind::Directory => 0o040000,
                 Kind::Symlink => 0o120000,
             };
-            assert_eq!(attributes.mode & 0o170000, file_type);
+            assert_eq!(attributes.mode.unwrap() & 0o170000, file_type);
             assert_eq!(attributes.target.is_some(), record.kind == Kind::Symlink);
             assert_eq!(attributes.encryption_key.as_ref().map(Vec::len), (record.kind == Kind::File).then_some(44));
         }

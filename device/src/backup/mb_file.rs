@@ -15,11 +15,11 @@ const MAX_MEMBERS: usize = 64;
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Attributes {
     /// `Mode`: type and permissions, as in `st_mode`.
-    pub mode: u32,
+    pub mode: Option<u32>,
     /// `Size` in bytes, of the plaintext; zero for folders and links.
-    pub size: u64,
+    pub size: Option<u64>,
     /// `LastModified`, Unix seconds.
-    pub mtime: i64,
+    pub mtime: Option<i64>,
     /// `LastStatusChange`, Unix seconds.
     pub ctime: Option<i64>,
     /// `Birth`, Unix seconds.
@@ -58,9 +58,9 @@ pub enum MbFileError {
     /// Not a keyed archive.
     #[error("MBFile is not a keyed archive")]
     NotAnArchive,
-    /// A value that every MBFile has is missing, or is out of range.
-    #[error("MBFile without {0}")]
-    Without(&'static str),
+    /// It has none of the values that every MBFile has.
+    #[error("MBFile without mode, size and time")]
+    Empty,
 }
 
 impl Attributes {
@@ -68,15 +68,14 @@ impl Attributes {
     pub fn parse(blob: &[u8]) -> Result<Self, MbFileError> {
         let archive = Archive::open(blob)?;
         let mut attributes = Attributes::default();
-        let (mut mode, mut size, mut mtime) = (None, None, None);
         for (key, value) in archive.keys.iter().zip(archive.values.iter()) {
             let Object::Text(key) = archive.document.object(key)? else {
                 continue;
             };
             match key {
-                b"Mode" => mode = archive.integer(value)?,
-                b"Size" => size = archive.integer(value)?,
-                b"LastModified" => mtime = archive.integer(value)?,
+                b"Mode" => attributes.mode = archive.integer(value)?,
+                b"Size" => attributes.size = archive.integer(value)?,
+                b"LastModified" => attributes.mtime = archive.integer(value)?,
                 b"LastStatusChange" => attributes.ctime = archive.integer(value)?,
                 b"Birth" => attributes.btime = archive.integer(value)?,
                 b"UserID" => attributes.uid = archive.integer(value)?,
@@ -91,10 +90,10 @@ impl Attributes {
                 _ => {}
             }
         }
-        attributes.mode = mode.ok_or(MbFileError::Without("Mode"))?;
-        attributes.size = size.ok_or(MbFileError::Without("Size"))?;
-        attributes.mtime = mtime.ok_or(MbFileError::Without("LastModified"))?;
-        Ok(attributes)
+        match &attributes {
+            Attributes { mode: None, size: None, mtime: None, .. } => Err(MbFileError::Empty),
+            _ => Ok(attributes),
+        }
     }
 }
 
@@ -102,7 +101,7 @@ impl Attributes {
 impl std::fmt::Debug for Attributes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Attributes")
-            .field("mode", &format_args!("{:o}", self.mode))
+            .field("mode", &format_args!("{:o}", self.mode.unwrap_or_default()))
             .field("size", &self.size)
             .field("mtime", &self.mtime)
             .field("target", &self.target)
@@ -159,14 +158,15 @@ impl<'a> Archive<'a> {
         })
     }
 
-    /// A string; `None` for another type, and for the archiver's placeholder of nothing.
+    /// A string; `None` for another type, for bytes that are no text, and for the archiver's placeholder of nothing.
     fn text(&self, reference: u64) -> Result<Option<String>, MbFileError> {
-        Ok(match self.resolve(reference)? {
+        let text = match self.resolve(reference)? {
             Object::Text(b"$null") => None,
-            Object::Text(text) => Some(utf8(text)?.to_owned()),
-            Object::WideText(text) => Some(utf16(text)?),
+            Object::Text(text) => Some(utf8(text)),
+            Object::WideText(text) => Some(utf16(text)),
             _ => None,
-        })
+        };
+        Ok(text.filter(|text| !text.contains(char::REPLACEMENT_CHARACTER)))
     }
 
     /// Bytes, bare or as an NSData object; `None` for another type.
@@ -259,9 +259,9 @@ pub(super) mod tests {
     #[test]
     fn every_attribute_is_read() {
         let expected = Attributes {
-            mode: 0o100644,
-            size: 5_000_000_000,
-            mtime: 1_610_659_523,
+            mode: Some(0o100644),
+            size: Some(5_000_000_000),
+            mtime: Some(1_610_659_523),
             ctime: Some(1_610_659_524),
             btime: Some(-1),
             uid: Some(4_294_967_294),
@@ -292,14 +292,20 @@ pub(super) mod tests {
         assert_eq!((attributes.target, attributes.encryption_key, attributes.digest), (None, None, None));
     }
 
+    /// plist-one-bad-value: the file's key and all else that is known of it stay.
     #[test]
-    fn mode_size_and_mtime_are_required() {
+    fn impossible_numbers_cost_only_themselves() {
         for key in ["Mode", "Size", "LastModified"] {
-            let blob = archive(|file| drop(file.remove(key)));
-            assert_eq!(Attributes::parse(&blob), Err(MbFileError::Without(key)));
+            for value in [Value::Integer((-1).into()), Value::String("x".into()), Value::Uid(Uid::new(0))] {
+                let attributes = Attributes::parse(&archive(|file| drop(file.insert(key.into(), value)))).unwrap();
+                assert_eq!(attributes.encryption_key, Some(vec![7; 44]), "{key}");
+                let known = [attributes.mode.is_some(), attributes.size.is_some(), attributes.mtime.is_some()];
+                let is_time = key == "LastModified" && attributes.mtime == Some(-1);
+                assert_eq!(known.into_iter().filter(|known| *known).count(), if is_time { 3 } else { 2 }, "{key}");
+            }
         }
-        let negative = archive(|file| drop(file.insert("Size".into(), Value::Integer((-1).into()))));
-        assert_eq!(Attributes::parse(&negative), Err(MbFileError::Without("Size")));
+        let nothing = archive(|file| ["Mode", "Size", "LastModified"].iter().for_each(|key| drop(file.remove(*key))));
+        assert_eq!(Attributes::parse(&nothing), Err(MbFileError::Empty));
     }
 
     #[test]
@@ -341,7 +347,7 @@ pub(super) mod tests {
             ];
             let started = std::time::Instant::now();
             let refused = Attributes::parse(&binary(&objects)).unwrap_err();
-            let expected = if count == 64 { MbFileError::Without("Mode") } else { MbFileError::NotAnArchive };
+            let expected = if count == 64 { MbFileError::Empty } else { MbFileError::NotAnArchive };
             assert_eq!(refused, expected);
             assert!(started.elapsed().as_secs() < 2, "{:?}", started.elapsed());
         }

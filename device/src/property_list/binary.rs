@@ -5,7 +5,7 @@
 
 use plist::{Dictionary, Integer, Uid, Value};
 
-use super::{Budget, PlistError, date_value};
+use super::{Budget, PlistError, date_value, placeholder, whole};
 
 pub(crate) const MAGIC: &[u8] = b"bplist00";
 const TRAILER_BYTES: usize = 32;
@@ -41,6 +41,8 @@ pub(crate) enum Object<'a> {
         keys: References<'a>,
         values: References<'a>,
     },
+    /// Of a kind that property lists of phones do not have, such as null.
+    Unknown,
 }
 
 /// A run of references.
@@ -97,7 +99,7 @@ impl<'a> Document<'a> {
             (0x3, 3) => Ok(Object::Date(f64::from_be_bytes(array(rest)?))),
             (0x8, 0..=7) => Ok(Object::Uid(uint(take(rest, usize::from(low) + 1)?))),
             (0x4..=0x6 | 0xa | 0xd, _) => self.sized_object(kind, low, rest),
-            _ => Err(PlistError::Malformed("unknown kind of object")),
+            _ => Ok(Object::Unknown),
         }
     }
 
@@ -121,44 +123,55 @@ impl<'a> Document<'a> {
     }
 
     pub(super) fn root_value(&self, budget: &mut Budget) -> Result<Value, PlistError> {
-        self.value(self.root, budget, 0)
+        whole(self.value(self.root, budget, 0)?)
     }
 
-    fn value(&self, reference: u64, budget: &mut Budget, depth: usize) -> Result<Value, PlistError> {
+    /// The value of an object; none if it is impossible.
+    fn value(&self, reference: u64, budget: &mut Budget, depth: usize) -> Result<Option<Value>, PlistError> {
         budget.spend_value(depth)?;
         Ok(match self.object(reference)? {
-            Object::Boolean(boolean) => Value::Boolean(boolean),
-            Object::Integer(integer) => Value::Integer(integer_value(integer)?),
-            Object::Real(real) => Value::Real(real),
-            Object::Date(seconds) => date_value(seconds + EPOCH_UNIX_SECONDS)?,
-            Object::Uid(uid) => Value::Uid(Uid::new(uid)),
+            Object::Boolean(boolean) => Some(Value::Boolean(boolean)),
+            Object::Integer(integer) => integer_value(integer),
+            Object::Real(real) => Some(Value::Real(real)),
+            Object::Date(seconds) => date_value(seconds + EPOCH_UNIX_SECONDS),
+            Object::Uid(uid) => Some(Value::Uid(Uid::new(uid))),
             Object::Data(data) => {
                 budget.spend_content(data.len())?;
-                Value::Data(data.to_vec())
+                Some(Value::Data(data.to_vec()))
             }
             Object::Text(text) => {
                 budget.spend_content(text.len())?;
-                Value::String(utf8(text)?.to_owned())
+                Some(Value::String(utf8(text)))
             }
             Object::WideText(text) => {
                 budget.spend_content(text.len())?;
-                Value::String(utf16(text)?)
+                Some(Value::String(utf16(text)))
             }
             Object::Array(items) => {
-                let items = items.iter().map(|item| self.value(item, budget, depth + 1));
-                Value::Array(items.collect::<Result<_, _>>()?)
+                let value = |item| Ok(self.value(item, budget, depth + 1)?.unwrap_or_else(placeholder));
+                Some(Value::Array(items.iter().map(value).collect::<Result<_, PlistError>>()?))
             }
-            Object::Dictionary { keys, values } => {
-                let mut dictionary = Dictionary::new();
-                for (key, value) in keys.iter().zip(values.iter()) {
-                    let Value::String(key) = self.value(key, budget, depth + 1)? else {
-                        return Err(PlistError::Malformed("a key is not text"));
-                    };
-                    dictionary.insert(key, self.value(value, budget, depth + 1)?);
-                }
-                Value::Dictionary(dictionary)
-            }
+            Object::Dictionary { keys, values } => Some(self.dictionary(keys, values, budget, depth)?),
+            Object::Unknown => None,
         })
+    }
+
+    fn dictionary(
+        &self,
+        keys: References<'a>,
+        values: References<'a>,
+        budget: &mut Budget,
+        depth: usize,
+    ) -> Result<Value, PlistError> {
+        let mut dictionary = Dictionary::new();
+        for (key, value) in keys.iter().zip(values.iter()) {
+            let key = self.value(key, budget, depth + 1)?;
+            let value = self.value(value, budget, depth + 1)?;
+            if let (Some(Value::String(key)), Some(value)) = (key, value) {
+                dictionary.insert(key, value);
+            }
+        }
+        Ok(Value::Dictionary(dictionary))
     }
 }
 
@@ -180,15 +193,15 @@ impl<'a> References<'a> {
     }
 }
 
-/// Text of ASCII, or of UTF-8, which contains it.
-pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, PlistError> {
-    std::str::from_utf8(bytes).map_err(|_| PlistError::Malformed("text is not ASCII or UTF-8"))
+/// Text of ASCII, or of UTF-8, which contains it; U+FFFD stands for what is neither.
+pub(crate) fn utf8(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Text of UTF-16 in big-endian order.
-pub(crate) fn utf16(bytes: &[u8]) -> Result<String, PlistError> {
+/// Text of UTF-16 in big-endian order; U+FFFD stands for what is none.
+pub(crate) fn utf16(bytes: &[u8]) -> String {
     let units = bytes.chunks_exact(2).map(|unit| u16::from_be_bytes([unit[0], unit[1]]));
-    char::decode_utf16(units).collect::<Result<_, _>>().map_err(|_| PlistError::Malformed("text is not UTF-16"))
+    char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
 }
 
 /// The length of an object: in the marker, or, if that says 15, an integer after it.
@@ -215,11 +228,10 @@ fn integer(bytes: &[u8]) -> i128 {
     }
 }
 
-fn integer_value(integer: i128) -> Result<Integer, PlistError> {
-    i64::try_from(integer)
-        .map(Integer::from)
-        .or_else(|_| u64::try_from(integer).map(Integer::from))
-        .map_err(|_| PlistError::Malformed("integer out of range"))
+/// None if it is beyond 64 bits.
+fn integer_value(integer: i128) -> Option<Value> {
+    let integer = i64::try_from(integer).map(Integer::from).or_else(|_| u64::try_from(integer).map(Integer::from));
+    integer.ok().map(Value::Integer)
 }
 
 /// A big-endian number of at most eight bytes.

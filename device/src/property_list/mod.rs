@@ -2,6 +2,10 @@
 //!
 //! The readers of the `plist` crate are not used: they allocate by lengths that the input states, and panic on some
 //! dates. Here time, memory and recursion are bounded by the constants below.
+//!
+//! A value that is impossible spoils only itself: an impossible date, number or run of base64 is left out of its dictionary, and
+//! an empty string stands for it in an array, where places count; of a text the bytes that are none become U+FFFD. What is
+//! broken in the structure itself is refused.
 
 pub(crate) mod binary;
 mod xml;
@@ -118,15 +122,24 @@ impl Budget {
     }
 }
 
-/// A date within the years that [`plist::Date`] can print.
-fn date_value(unix_seconds: f64) -> Result<Value, PlistError> {
-    const UNREPRESENTABLE: PlistError = PlistError::Malformed("date out of range");
+/// The value at the top of a document, which nothing can stand for.
+fn whole(root: Option<Value>) -> Result<Value, PlistError> {
+    root.ok_or(PlistError::Malformed("an impossible value"))
+}
+
+/// Stands for an impossible value where its neighbours are known by their places.
+fn placeholder() -> Value {
+    Value::String(String::new())
+}
+
+/// A date within the years that [`plist::Date`] can print; none if it is not.
+fn date_value(unix_seconds: f64) -> Option<Value> {
     if !DATES.contains(&unix_seconds) {
-        return Err(UNREPRESENTABLE);
+        return None;
     }
     let distance = Duration::from_secs_f64(unix_seconds.abs());
     let time = if unix_seconds < 0.0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) };
-    Ok(Value::Date(time.ok_or(UNREPRESENTABLE)?.into()))
+    Some(Value::Date(time?.into()))
 }
 
 #[cfg(test)]
@@ -285,22 +298,85 @@ pub(crate) mod tests {
             assert_eq!(of(written), of("2024-02-29T23:59:58Z"), "{written}");
         }
         for written in ["2024-02-29T23:59:58.Z", "2024-02-29T23:59:58.5.5Z", "2024-02-29T23:59.5Z"] {
-            assert_eq!(of(written), Err(PlistError::Malformed("date")), "{written}");
+            assert_eq!(of(written), Ok(Dictionary::new()), "{written}");
         }
     }
 
     #[test]
-    fn dates_out_of_range_are_refused() {
+    fn impossible_dates_are_left_out() {
         for date in ["9999-12-31T23:59:59-23:59", "2024-02-30T00:00:00Z", "2024-01-01T24:00:00Z", "", "-", "Z"] {
-            let xml = format!("<plist><dict><key>k</key><date>{date}</date></dict></plist>");
-            assert!(matches!(read_dictionary(xml.as_bytes()), Err(PlistError::Malformed(_))), "{date}");
+            let xml = format!("<plist><dict><key>k</key><date>{date}</date><key>n</key><true/></dict></plist>");
+            assert_eq!(read_dictionary(xml.as_bytes()).unwrap(), neighbour(), "{date}");
         }
-        for seconds in [f64::NAN, f64::INFINITY, -f64::INFINITY, 1e300, -1e300, 3e11] {
+        for seconds in [f64::NAN, f64::INFINITY, -f64::INFINITY, 1e300, -1e300, 3e11, -63_145_526_400.0] {
             let date = [&[0x33][..], &seconds.to_be_bytes()].concat();
-            let objects = [dictionary_of(1, 2), b"\x51k".to_vec(), date];
-            let refused = read_dictionary(&binary(&objects));
-            assert_eq!(refused, Err(PlistError::Malformed("date out of range")), "{seconds}");
+            assert_eq!(read_dictionary(&beside(&date)).unwrap(), neighbour(), "{seconds}");
         }
+    }
+
+    /// A binary dictionary of `k`, which is `object`, and of `n`, which is true.
+    fn beside(object: &[u8]) -> Vec<u8> {
+        let dictionary = vec![0xd2, 0, 1, 0, 2, 0, 3, 0, 4];
+        binary(&[dictionary, b"\x51k".to_vec(), b"\x51n".to_vec(), object.to_vec(), vec![0x09]])
+    }
+
+    fn neighbour() -> Dictionary {
+        Dictionary::from_iter([("n".to_owned(), Value::Boolean(true))])
+    }
+
+    /// plist-one-bad-value.
+    #[test]
+    fn an_impossible_value_spoils_only_itself() {
+        for bad in [
+            "<integer>0x</integer>",
+            "<integer>twelve</integer>",
+            "<integer>99999999999999999999999</integer>",
+            "<real>1,5</real>",
+            "<data>####</data>",
+            "<null/>",
+            "<set><integer>1</integer><set/></set>",
+        ] {
+            let xml = format!("<plist><dict><key>k</key>{bad}<key>n</key><true/></dict></plist>");
+            assert_eq!(read_dictionary(xml.as_bytes()).unwrap(), neighbour(), "{bad}");
+            let xml = format!("<plist><dict><key>l</key><array><true/>{bad}<false/></array></dict></plist>");
+            let list = vec![true.into(), placeholder(), false.into()];
+            assert_eq!(read_dictionary(xml.as_bytes()).unwrap()["l"], Value::Array(list), "{bad}");
+        }
+        let large = [&[0x14][..], &[0x7f; 16]].concat();
+        for bad in [large, vec![0x00], vec![0x0f], vec![0x70]] {
+            assert_eq!(read_dictionary(&beside(&bad)).unwrap(), neighbour(), "{bad:x?}");
+        }
+        // A key that is no text costs its value alone.
+        let objects = [vec![0xd2, 0, 4, 0, 2, 0, 3, 0, 4], vec![0x09], b"\x51n".to_vec(), vec![0x10, 7], vec![0x09]];
+        assert_eq!(read_dictionary(&binary(&objects)).unwrap(), neighbour());
+    }
+
+    #[test]
+    fn integers_may_be_hexadecimal() {
+        for (written, number) in [("0x1F", 31), ("-0X10", -16), ("+5", 5), (" 7 ", 7)] {
+            let xml = format!("<plist><dict><key>k</key><integer>{written}</integer></dict></plist>");
+            assert_eq!(read_dictionary(xml.as_bytes()).unwrap()["k"], Value::from(number), "{written}");
+        }
+        let xml = b"<plist><dict><key>k</key><integer>0xffffffffffffffff</integer></dict></plist>";
+        assert_eq!(read_dictionary(xml).unwrap()["k"], Value::from(u64::MAX));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_replaced() {
+        let text = Value::from("Ren\u{fffd}");
+        let expected = Dictionary::from_iter([("k".to_owned(), text), ("n".to_owned(), Value::from(true))]);
+        let xml = b"<plist><dict><key>k</key><string>Ren\xe9</string><key>n</key><true/></dict></plist>";
+        assert_eq!(read_dictionary(xml).unwrap(), expected);
+        for text in [&b"\x54Ren\xe9"[..], &[0x64, 0, b'R', 0, b'e', 0, b'n', 0xd8, 0]] {
+            assert_eq!(read_dictionary(&beside(text)).unwrap(), expected);
+        }
+        for (written, read) in [("a&#0;b", "a\u{fffd}b"), ("a&#xD800;b", "a\u{fffd}b"), ("Tom & Anna", "Tom & Anna")] {
+            let xml = format!("<plist><dict><key>k</key><string>{written}</string><key>n</key><true/></dict></plist>");
+            let dictionary = read_dictionary(xml.as_bytes()).unwrap();
+            assert_eq!((&dictionary["k"], &dictionary["n"]), (&read.into(), &true.into()), "{written}");
+        }
+        let xml = b"<plist><dict><key>k</key><string>a&nbsp;b</string><key>n</key><true/></dict></plist>";
+        assert_eq!(read_dictionary(xml).unwrap()["k"], Value::from("a\u{fffd}b"));
     }
 
     #[test]

@@ -5,23 +5,26 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use plist::{Dictionary, Integer, Value};
 use quick_xml::{Reader, escape::resolve_xml_entity, events::Event};
 
-use super::{Budget, PlistError, date_value};
+use super::{Budget, PlistError, date_value, placeholder, whole};
 
 /// Reads one document of one value.
 pub(super) fn read(bytes: &[u8], budget: &mut Budget) -> Result<Value, PlistError> {
-    let text = std::str::from_utf8(bytes).map_err(|_| PlistError::UnknownEncoding)?;
+    let text = String::from_utf8_lossy(bytes);
     let text = text.trim_start_matches('\u{feff}');
     if !text.trim_start().starts_with('<') {
         return Err(PlistError::UnknownEncoding);
     }
-    let mut document = Document { reader: Reader::from_str(text), budget };
+    let mut document = Document { reader: Reader::from_str(text), budget, declares_entities: false };
     document.reader.config_mut().expand_empty_elements = true;
+    document.reader.config_mut().allow_dangling_amp = true;
     document.root()
 }
 
 struct Document<'a, 'b> {
     reader: Reader<&'a [u8]>,
     budget: &'b mut Budget,
+    /// Whether it has entities of its own, as no program writes them into property lists.
+    declares_entities: bool,
 }
 
 /// A tag between values.
@@ -38,13 +41,13 @@ impl<'a> Document<'a, '_> {
             return Err(PlistError::Malformed("no value"));
         };
         if first != "plist" {
-            let value = self.value(first, 0)?;
+            let value = whole(self.value(first, 0)?)?;
             return self.expect_end(value);
         }
         let Tag::Open(name) = self.next_tag()? else {
             return Err(PlistError::Malformed("no value"));
         };
-        let value = self.value(name, 0)?;
+        let value = whole(self.value(name, 0)?)?;
         match self.next_tag()? {
             Tag::Close => self.expect_end(value),
             _ => Err(PlistError::Malformed("more than one value")),
@@ -58,33 +61,47 @@ impl<'a> Document<'a, '_> {
         }
     }
 
-    /// The value whose opening tag `name` was just read, up to its closing tag.
-    fn value(&mut self, name: &str, depth: usize) -> Result<Value, PlistError> {
+    /// The value whose opening tag `name` was just read, up to its closing tag; none if it is impossible.
+    fn value(&mut self, name: &str, depth: usize) -> Result<Option<Value>, PlistError> {
         self.budget.spend_value(depth)?;
-        match name {
-            "array" => self.array(depth),
-            "dict" => self.dictionary(depth),
-            "string" => Ok(Value::String(self.text()?)),
-            "data" => Ok(Value::Data(base64(self.text()?)?)),
-            "date" => date_value(unix_seconds(&self.text()?)?),
-            "integer" => Ok(Value::Integer(integer(self.text()?.trim())?)),
-            "real" => {
-                let real = self.text()?.trim().parse().map_err(|_| PlistError::Malformed("real number"))?;
-                Ok(Value::Real(real))
-            }
+        Ok(match name {
+            "array" => Some(self.array(depth)?),
+            "dict" => Some(self.dictionary(depth)?),
+            "string" => Some(Value::String(self.text()?)),
+            "data" => base64(self.text()?).map(Value::Data),
+            "date" => unix_seconds(&self.text()?).and_then(date_value),
+            "integer" => integer(self.text()?.trim()).map(Value::Integer),
+            "real" => self.text()?.trim().parse().ok().map(Value::Real),
             "true" | "false" => {
                 self.text()?;
-                Ok(Value::Boolean(name == "true"))
+                Some(Value::Boolean(name == "true"))
             }
-            _ => Err(PlistError::Malformed("unknown element")),
+            _ => {
+                self.pass_over()?;
+                None
+            }
+        })
+    }
+
+    /// Reads to the closing tag of an element whose opening tag was just read, whatever is in it.
+    fn pass_over(&mut self) -> Result<(), PlistError> {
+        let mut open = 1_usize;
+        while open > 0 {
+            match self.event()? {
+                Event::Start(_) => open += 1,
+                Event::End(_) => open -= 1,
+                Event::Eof => return Err(PlistError::Malformed("ends within an element")),
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     fn array(&mut self, depth: usize) -> Result<Value, PlistError> {
         let mut items = Vec::new();
         loop {
             match self.next_tag()? {
-                Tag::Open(name) => items.push(self.value(name, depth + 1)?),
+                Tag::Open(name) => items.push(self.value(name, depth + 1)?.unwrap_or_else(placeholder)),
                 Tag::Close => return Ok(Value::Array(items)),
                 Tag::End => return Err(PlistError::Malformed("ends within an array")),
             }
@@ -105,7 +122,9 @@ impl<'a> Document<'a, '_> {
             let Tag::Open(name) = self.next_tag()? else {
                 return Err(PlistError::Malformed("a key without a value"));
             };
-            dictionary.insert(key, self.value(name, depth + 1)?);
+            if let Some(value) = self.value(name, depth + 1)? {
+                dictionary.insert(key, value);
+            }
         }
     }
 
@@ -119,7 +138,8 @@ impl<'a> Document<'a, '_> {
                 Event::End(_) => return Ok(Tag::Close),
                 Event::Eof => return Ok(Tag::End),
                 Event::Text(text) if text.chars().all(char::is_whitespace) => {}
-                Event::Decl(_) | Event::DocType(_) | Event::PI(_) | Event::Comment(_) => {}
+                Event::DocType(declared) => self.declares_entities |= declared.contains("<!ENTITY"),
+                Event::Decl(_) | Event::PI(_) | Event::Comment(_) => {}
                 _ => return Err(PlistError::Malformed("text outside an element")),
             }
         }
@@ -132,14 +152,11 @@ impl<'a> Document<'a, '_> {
             match self.event()? {
                 Event::Text(text) => content.push_str(&text.xml10_content()),
                 Event::CData(text) => content.push_str(&text.xml10_content()),
-                Event::GeneralRef(reference) => {
-                    match reference.resolve_char_ref().map_err(|_| PlistError::Malformed("character reference"))? {
-                        Some(character) => content.push(character),
-                        None => content.push_str(
-                            resolve_xml_entity(&reference).ok_or(PlistError::Malformed("unknown XML entity"))?,
-                        ),
-                    }
-                }
+                Event::GeneralRef(reference) => match reference.resolve_char_ref() {
+                    Ok(Some(character)) => content.push(character),
+                    Ok(None) => content.push_str(self.entity(&reference)?),
+                    Err(_) => content.push(char::REPLACEMENT_CHARACTER),
+                },
                 Event::Comment(_) | Event::PI(_) => {}
                 Event::End(_) => break,
                 _ => return Err(PlistError::Malformed("an element within text")),
@@ -147,6 +164,15 @@ impl<'a> Document<'a, '_> {
         }
         self.budget.spend_content(content.len())?;
         Ok(content)
+    }
+
+    /// The text of an entity; U+FFFD for one that XML does not have.
+    fn entity(&self, name: &str) -> Result<&'static str, PlistError> {
+        match resolve_xml_entity(name) {
+            Some(text) => Ok(text),
+            None if self.declares_entities => Err(PlistError::Malformed("unknown XML entity")),
+            None => Ok("\u{fffd}"),
+        }
     }
 
     fn event(&mut self) -> Result<Event<'a>, PlistError> {
@@ -161,21 +187,25 @@ fn element_name(name: &str) -> &'static str {
     NAMES.into_iter().find(|known| *known == name).unwrap_or("unknown")
 }
 
-fn base64(mut text: String) -> Result<Vec<u8>, PlistError> {
+fn base64(mut text: String) -> Option<Vec<u8>> {
     text.retain(|character| !character.is_ascii_whitespace());
-    BASE64.decode(text).map_err(|_| PlistError::Malformed("base64 data"))
+    BASE64.decode(text).ok()
 }
 
-fn integer(text: &str) -> Result<Integer, PlistError> {
-    text.parse::<i64>()
-        .map(Integer::from)
-        .or_else(|_| text.parse::<u64>().map(Integer::from))
-        .map_err(|_| PlistError::Malformed("integer"))
+/// A number of 64 bits, decimal or, as CoreFoundation takes it too, hexadecimal after `0x`.
+fn integer(text: &str) -> Option<Integer> {
+    let (sign, digits) = text.strip_prefix('-').map_or(("", text), |digits| ("-", digits));
+    let number = match digits.strip_prefix("0x").or(digits.strip_prefix("0X")) {
+        Some(digits) if digits.starts_with(['+', '-']) => return None,
+        Some(digits) => i128::from_str_radix(&format!("{sign}{digits}"), 16).ok()?,
+        None => text.parse().ok()?,
+    };
+    i64::try_from(number).map(Integer::from).or_else(|_| u64::try_from(number).map(Integer::from)).ok()
 }
 
 /// The Unix time of `YYYY-MM-DDThh:mm:ssZ`, the one form Apple writes. Other programs write parts of seconds, which are
 /// left out.
-fn unix_seconds(date: &str) -> Result<f64, PlistError> {
+fn unix_seconds(date: &str) -> Option<f64> {
     let parse = || {
         let date = date.trim().strip_suffix('Z')?;
         let (date, part) = date.split_once('.').unwrap_or((date, "0"));
@@ -198,7 +228,7 @@ fn unix_seconds(date: &str) -> Result<f64, PlistError> {
             && second < 60;
         valid.then(|| ((days_since_1970(year, month, day) * 24 + hour) * 60 + minute) * 60 + second)
     };
-    parse().map(|seconds| seconds as f64).ok_or(PlistError::Malformed("date"))
+    parse().map(|seconds| seconds as f64)
 }
 
 fn days_in_month(year: i64, month: i64) -> i64 {
