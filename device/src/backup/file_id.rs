@@ -29,6 +29,11 @@ impl FileId {
     pub fn place(&self) -> String {
         format!("{:02x}/{self}", self.0[0])
     }
+
+    /// The same in backups of iOS 9 and before: `abcdef...`.
+    pub fn flat_place(&self) -> String {
+        self.to_string()
+    }
 }
 
 impl fmt::Display for FileId {

@@ -421,21 +421,21 @@ fn text<'row>(row: &'row rusqlite::Row<'_>, column: usize) -> Option<&'row str> 
     }
 }
 
-fn is_domain(domain: &str) -> bool {
+pub(super) fn is_domain(domain: &str) -> bool {
     (1..=MAX_DOMAIN_BYTES).contains(&domain.len())
         && domain != "."
         && domain != ".."
         && !domain.chars().any(|character| character == '/' || character.is_control())
 }
 
-fn is_relative_path(path: &str) -> bool {
+pub(super) fn is_relative_path(path: &str) -> bool {
     path.is_empty()
         || path.len() <= MAX_PATH_BYTES
             && !path.contains('\0')
             && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
-fn printable(domain: &str, path: &str) -> String {
+pub(super) fn printable(domain: &str, path: &str) -> String {
     format!("{}:{}", domain.escape_debug(), path.escape_debug())
 }
 

@@ -21,6 +21,8 @@ pub struct Status {
     pub date: Option<SystemTime>,
     /// The version of its format, for example `3.3`.
     pub version: Option<String>,
+    /// `Backup Success`, which iOS 3 and before said instead of a state.
+    pub was_successful: Option<bool>,
 }
 
 impl Status {
@@ -34,12 +36,16 @@ impl Status {
             backup_state: plist::string(&root, "BackupState"),
             date: plist::date(&root, "Date"),
             version: plist::string(&root, "Version"),
+            was_successful: plist::boolean(&root, "Backup Success"),
         })
     }
 
     /// Whether the phone declared the backup whole.
     pub fn is_finished(&self) -> bool {
-        self.snapshot_state.as_deref() == Some("finished")
+        match &self.snapshot_state {
+            Some(state) => state == "finished",
+            None => self.was_successful == Some(true),
+        }
     }
 }
 
@@ -64,6 +70,7 @@ mod tests {
             backup_state: Some("new".into()),
             date: Some(UNIX_EPOCH + Duration::from_secs(1_638_559_995)),
             version: Some("3.3".into()),
+            was_successful: None,
         };
         assert_eq!(status, expected);
     }
@@ -72,5 +79,17 @@ mod tests {
     fn a_status_that_does_not_say_finished_is_not() {
         let status = Status::parse(b"<plist><dict/></plist>").unwrap();
         assert!(!status.is_finished());
+    }
+
+    /// status-of-ios3.
+    #[test]
+    fn success_counts_where_there_is_no_state() {
+        let finished = |values: &str| {
+            Status::parse(format!("<plist><dict>{values}</dict></plist>").as_bytes()).unwrap().is_finished()
+        };
+        assert!(finished("<key>Backup Success</key><true/>"));
+        assert!(!finished("<key>Backup Success</key><false/>"));
+        let state = "<key>SnapshotState</key><string>uploading</string>";
+        assert!(!finished(&format!("<key>Backup Success</key><true/>{state}")));
     }
 }
