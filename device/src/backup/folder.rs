@@ -1,14 +1,19 @@
 //! Finding backup folders, and opening the files at their top.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fmt, fs,
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
-use super::{Error, Info, ManifestDb, ManifestPlist, Status};
+use super::{Error, Info, Manifest, ManifestDb, ManifestPlist, Status};
 use crate::{PlistError, property_list::MAX_FILE_BYTES};
+
+/// In a folder without backups so many names are looked at in the folders below.
+const NAMES_BELOW_MAX: usize = 100_000;
+/// Where iMazing keeps the versions of backups that lie beside it: in a folder for each device, one for each date.
+const IMAZING_VERSIONS: [&str; 2] = ["iMazing.Versions", "Versions"];
 
 /// What [`find_backups`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,7 +52,7 @@ pub enum SkipReason {
     #[error("is a symbolic link")]
     SymbolicLink,
     /// Named like a backup, without any file of one.
-    #[error("holds none of Manifest.db, Manifest.plist, Info.plist, Status.plist")]
+    #[error("holds none of Manifest.db, Manifest.mbdb, Manifest.plist, Info.plist, Status.plist")]
     Empty,
     /// Not named like a backup, and without the pair of files that would make it one.
     #[error("holds a manifest without an Info.plist, or the reverse, and is not named like a backup")]
@@ -74,41 +79,109 @@ pub struct ArchiveTime {
     pub second: u8,
 }
 
-/// Finds the backups at `path`: the folder itself, or those in it (Apple's `MobileSync/Backup`), one level down.
+/// Finds the backups at `path`: the folder itself, or those in it (Apple's `MobileSync/Backup`), and the versions that iMazing
+/// keeps beside them; where there are none, those a folder deeper.
 ///
 /// A folder named like a device is a backup if it holds any file that a backup has at its top; one with another name
 /// needs a manifest and one more. `path` itself may be a symbolic link, its children may not.
 pub fn find_backups(path: &Path) -> Result<Found, Error> {
     let real = fs::canonicalize(path).map_err(|source| Error::io(path, source))?;
-    let entries = fs::read_dir(&real).map_err(|source| Error::io(path, source))?;
+    let names = sorted_names(&real).map_err(|source| Error::io(path, source))?;
     let itself = BackupFolder::named(&real, real.file_name());
     if itself.verdict() == Ok(true) {
         let itself = BackupFolder { path: path.to_owned(), ..itself };
         return Ok(Found { backups: vec![itself], skipped: Vec::new() });
     }
-    let mut names = Vec::new();
-    for entry in entries {
-        names.push(entry.map_err(|source| Error::io(path, source))?.file_name());
-    }
-    names.sort_unstable();
     let mut found = Found::default();
-    for name in names {
-        let child = BackupFolder::named(&path.join(&name), Some(&name));
+    for name in &names {
+        let mut child = BackupFolder::named(&path.join(name), Some(name));
+        // Of iMazing's versions the folder above says whose they are.
+        let is_named = child.udid.is_some();
+        child.udid = child.udid.or_else(|| itself.udid.clone());
         match child.verdict() {
             Ok(true) => found.backups.push(child),
             Ok(false) => {}
+            // A backup may lie in a folder that is named like itself.
+            Err(SkipReason::Empty) => match backups_in(&child.path, &mut NAMES_BELOW_MAX.clone()) {
+                deeper if !deeper.is_empty() => found.backups.extend(deeper),
+                _ if is_named => found.skipped.push(Skipped { path: child.path, why: SkipReason::Empty }),
+                _ => {}
+            },
             Err(why) => found.skipped.push(Skipped { path: child.path, why }),
         }
+    }
+    found.backups.extend(versions_at(path, &real));
+    if found.backups.is_empty() {
+        found.backups = backups_below(path, &names);
     }
     Ok(found)
 }
 
-/// Reads a folder's name: a UDID of 40 hexadecimal digits, or of 8, `-`, and 16 (since the iPhone XS), as it is
-/// written; and, for a backup that Finder archived, the time after it, as `-YYYYMMDD-hhmmss`.
+/// The backups in the folders of `names` in `path`.
+fn backups_below(path: &Path, names: &[OsString]) -> Vec<BackupFolder> {
+    let mut left = NAMES_BELOW_MAX;
+    let mut found = Vec::new();
+    for folder in names.iter().map(|name| path.join(name)).filter(|folder| is_folder(folder)) {
+        found.extend(backups_in(&folder, &mut left));
+        found.extend(versions_at(&folder, &folder));
+    }
+    found
+}
+
+/// The backups in a folder that are named like a device. At most `left` names are looked at, and taken off.
+fn backups_in(folder: &Path, left: &mut usize) -> Vec<BackupFolder> {
+    let entries = fs::read_dir(folder).into_iter().flatten().map_while(Result::ok).take(*left);
+    let mut found: Vec<BackupFolder> = entries
+        .map(|entry| {
+            *left -= 1;
+            BackupFolder::named(&entry.path(), Some(&entry.file_name()))
+        })
+        .filter(|child| child.udid.is_some() && child.verdict() == Ok(true))
+        .collect();
+    found.sort_by(|one, other| one.path.cmp(&other.path));
+    found
+}
+
+/// What iMazing keeps of earlier backups at `path`, by device and date.
+fn versions_at(path: &Path, real: &Path) -> Vec<BackupFolder> {
+    let [outer, inner] = IMAZING_VERSIONS;
+    let is_called = |path: Option<&Path>, name| path.and_then(Path::file_name).is_some_and(|found| found == name);
+    let root = if is_called(Some(real), inner) && is_called(real.parent(), outer) {
+        path.to_owned()
+    } else if is_called(Some(real), outer) {
+        path.join(inner)
+    } else {
+        path.join(outer).join(inner)
+    };
+    let children = |folder: &Path| {
+        let is_real = is_folder(folder) || folder == path;
+        let names = if is_real { sorted_names(folder).unwrap_or_default() } else { Vec::new() };
+        names.into_iter().map(|name| BackupFolder::named(&folder.join(&name), Some(&name))).collect::<Vec<_>>()
+    };
+    let mut versions = Vec::new();
+    for device in children(&root).into_iter().filter(|device| device.udid.is_some()) {
+        let of_device = |version| BackupFolder { udid: device.udid.clone(), ..version };
+        versions.extend(children(&device.path).into_iter().map(of_device).filter(|child| child.verdict() == Ok(true)));
+    }
+    versions
+}
+
+fn is_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
+}
+
+fn sorted_names(folder: &Path) -> io::Result<Vec<OsString>> {
+    let mut names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Reads a folder's name: a UDID of 40 hexadecimal digits, or of 8, `-`, and 16 (since the iPhone XS; some programs leave the
+/// dash out), as it is written; and, for a backup that Finder archived, the time after it, as `-YYYYMMDD-hhmmss`.
 pub fn udid_from_folder_name(name: &str) -> Option<(String, Option<ArchiveTime>)> {
     let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_udid = |udid: &str| match udid.len() {
-        40 => is_hex(udid),
+        24 | 40 => is_hex(udid),
         25 => udid.as_bytes()[8] == b'-' && is_hex(&udid[..8]) && is_hex(&udid[9..]),
         _ => false,
     };
@@ -170,7 +243,7 @@ impl BackupFolder {
             return Err(SkipReason::Unreadable);
         }
         let has = |file| fs::symlink_metadata(self.path.join(file)).is_ok_and(|file| file.is_file());
-        let (db, plist) = (has("Manifest.db"), has("Manifest.plist"));
+        let (db, plist) = (has(Manifest::DB) || has(Manifest::MBDB), has("Manifest.plist"));
         let (info, status) = (has("Info.plist"), has("Status.plist"));
         match is_named {
             true if db || plist || info || status => Ok(true),
@@ -291,6 +364,97 @@ mod tests {
         ] {
             assert_eq!(udid_from_folder_name(name), None, "{name}");
         }
+    }
+
+    fn places(root: &Path, found: &Found) -> Vec<(String, String)> {
+        let of = |backup: &BackupFolder| {
+            let path = backup.path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+            (path, backup.udid.clone().unwrap())
+        };
+        found.backups.iter().map(of).collect()
+    }
+
+    /// udid-without-dash
+    #[test]
+    fn udids_of_24_digits_are_known() {
+        let name = NEW.replace('-', "");
+        assert_eq!(udid_from_folder_name(&name), Some((name.clone(), None)));
+        assert!(udid_from_folder_name(&format!("{name}-20240229-235958")).unwrap().1.is_some());
+    }
+
+    /// imazing-versions
+    #[test]
+    fn versions_of_imazing_belong_to_the_device_above() {
+        let root = tempfile::tempdir().unwrap();
+        let backups = root.path().join("iMazing.Backups");
+        fs::create_dir_all(backups.join("iMazing.Versions/Blueprints")).unwrap();
+        fs::create_dir_all(backups.join("iMazing.Versions/Versions").join(NEW)).unwrap();
+        folder(&backups, NEW, &["Manifest.db", "Info.plist"]);
+        let versions = backups.join("iMazing.Versions/Versions").join(NEW);
+        for date in ["2024-03-01 10.00.00", "2024-04-01 10.00.00"] {
+            folder(&versions, date, &["Manifest.db", "Info.plist"]);
+        }
+        folder(&versions, "not a backup", &["file"]);
+        let version = |date: &str| (format!("iMazing.Backups/iMazing.Versions/Versions/{NEW}/{date}"), NEW.to_owned());
+        let old = [version("2024-03-01 10.00.00"), version("2024-04-01 10.00.00")];
+        let newest = [(format!("iMazing.Backups/{NEW}"), NEW.to_owned())];
+        for path in ["", "iMazing.Backups"] {
+            let found = find_backups(&root.path().join(path)).unwrap();
+            assert_eq!(places(root.path(), &found), [&newest[..], &old].concat(), "{path}");
+            assert_eq!(found.skipped, []);
+        }
+        for path in ["iMazing.Versions", "iMazing.Versions/Versions", &format!("iMazing.Versions/Versions/{NEW}")] {
+            let found = find_backups(&backups.join(path)).unwrap();
+            assert_eq!(places(root.path(), &found), old, "{path}");
+        }
+    }
+
+    /// one-level-deeper
+    #[test]
+    fn backups_a_folder_deeper_are_found_where_there_are_no_others() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["Backup", "Other"] {
+            fs::create_dir(root.path().join(name)).unwrap();
+        }
+        folder(&root.path().join("Backup"), OLD, &["Status.plist"]);
+        folder(&root.path().join("Backup"), "renamed", &["Manifest.db", "Info.plist"]);
+        folder(&root.path().join("Other"), NEW, &["other"]);
+        let found = find_backups(root.path()).unwrap();
+        assert_eq!(places(root.path(), &found), [(format!("Backup/{OLD}"), OLD.to_owned())]);
+
+        folder(root.path(), NEW, &["Status.plist"]);
+        assert_eq!(names(&find_backups(root.path()).unwrap()), [NEW]);
+    }
+
+    /// idevicebackup2, told to write into the folder of a device, makes another one in it.
+    #[test]
+    fn a_backup_in_a_folder_of_its_own_name_is_found() {
+        let root = tempfile::tempdir().unwrap();
+        folder(root.path(), OLD, &[]);
+        folder(&root.path().join(OLD), OLD, &["Manifest.db", "Info.plist"]);
+        folder(root.path(), NEW, &["Manifest.db", "Info.plist"]);
+        let found = find_backups(root.path()).unwrap();
+        let expected = [(NEW.to_owned(), NEW.to_owned()), (format!("{OLD}/{OLD}"), OLD.to_owned())];
+        assert_eq!(places(root.path(), &found), expected);
+        assert_eq!(found.skipped, []);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_lead_no_deeper() {
+        let (root, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        folder(elsewhere.path(), OLD, &["Status.plist"]);
+        std::os::unix::fs::symlink(elsewhere.path(), root.path().join("link")).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), root.path().join("iMazing.Versions")).unwrap();
+        assert_eq!(find_backups(root.path()).unwrap().backups, []);
+    }
+
+    /// mbdb-names
+    #[test]
+    fn a_manifest_of_ios_9_makes_a_backup() {
+        let root = tempfile::tempdir().unwrap();
+        folder(root.path(), "renamed", &["Manifest.mbdb", "Info.plist"]);
+        assert_eq!(names(&find_backups(root.path()).unwrap()), ["renamed"]);
     }
 
     #[test]
