@@ -16,20 +16,30 @@ use heirloom_store::{FileStamp, TreePath};
 /// What a walk through a folder found.
 #[derive(Debug, Default)]
 pub struct Contents {
-    /// Files at `ab/abcdef…`, by id.
+    /// Files at `ab/abcdef…`, or in backups of iOS 9 and before at `abcdef…`, by id.
     blobs: Vec<Blob>,
     /// All other files, by place.
     others: Vec<(TreePath, FileStamp)>,
     /// Folders with nothing in them that is kept.
     pub empty_folders: Vec<TreePath>,
+    /// Whether the folder that was to be left out was there.
+    pub has_left_out: bool,
     pub bytes: u64,
 }
 
 #[derive(Debug)]
 struct Blob {
     id: FileId,
+    /// Whether it lies in the backup folder itself.
+    is_flat: bool,
     stamp: FileStamp,
     is_taken: bool,
+}
+
+impl Blob {
+    fn place(&self) -> String {
+        if self.is_flat { self.id.flat_place() } else { self.id.place() }
+    }
 }
 
 impl Contents {
@@ -38,10 +48,19 @@ impl Contents {
     /// # Errors
     /// Only if the folder itself cannot be read.
     pub fn read(root: &Path, warn: &mut dyn FnMut(String)) -> io::Result<Contents> {
+        Contents::read_without(None, root, warn)
+    }
+
+    /// The same without the folder at `left_out`, which is a path as `root` is one.
+    pub fn read_without(left_out: Option<&Path>, root: &Path, warn: &mut dyn FnMut(String)) -> io::Result<Contents> {
         let mut contents = Contents::default();
         let mut folders: Vec<Option<TreePath>> = vec![None];
         while let Some(folder) = folders.pop() {
             let path = folder.as_ref().map_or(root.to_owned(), |folder| root.join(folder.as_str()));
+            if folder.is_some() && left_out == Some(&*path) {
+                contents.has_left_out = true;
+                continue;
+            }
             let kept = match fs::read_dir(&path) {
                 Ok(entries) => contents.add_all(entries, folder.as_ref(), &mut folders, warn),
                 Err(error) if folder.is_none() => return Err(error),
@@ -52,7 +71,7 @@ impl Contents {
             };
             contents.empty_folders.extend(folder.filter(|_| kept == 0));
         }
-        contents.blobs.sort_unstable_by_key(|blob| blob.id);
+        contents.blobs.sort_unstable_by_key(|blob| (blob.id, blob.is_flat));
         contents.others.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         contents.empty_folders.sort_unstable();
         Ok(contents)
@@ -97,7 +116,7 @@ impl Contents {
     fn add(&mut self, place: TreePath, stamp: FileStamp) {
         self.bytes = self.bytes.saturating_add(stamp.size);
         match blob_id(&place) {
-            Some(id) => self.blobs.push(Blob { id, stamp, is_taken: false }),
+            Some((id, is_flat)) => self.blobs.push(Blob { id, is_flat, stamp, is_taken: false }),
             None => self.others.push((place, stamp)),
         }
     }
@@ -106,23 +125,31 @@ impl Contents {
         (self.blobs.len() + self.others.len()) as u64
     }
 
+    /// Whether it holds files as iOS 3 and before named them, which no manifest names.
+    pub fn is_of_ios_3(&self) -> bool {
+        self.others
+            .iter()
+            .any(|(place, _)| place.as_str().ends_with(".mdinfo") || place.as_str().ends_with(".mdbackup"))
+    }
+
     /// The time of the newest file, in seconds since 1970.
     pub fn newest(&self) -> Option<i64> {
         let stamps = self.blobs.iter().map(|blob| &blob.stamp).chain(self.others.iter().map(|(_, stamp)| stamp));
         stamps.map(|stamp| stamp.mtime_ns.div_euclid(1_000_000_000)).max()
     }
 
-    /// The blob of an id, if it is there; each can be had once.
-    pub fn take(&mut self, id: FileId) -> Option<FileStamp> {
-        let at = self.blobs.binary_search_by_key(&id, |blob| blob.id).ok()?;
-        let blob = &mut self.blobs[at];
-        (!std::mem::replace(&mut blob.is_taken, true)).then_some(blob.stamp)
+    /// Place and stamp of the blob of an id, if it is there; each can be had once.
+    pub fn take(&mut self, id: FileId) -> Option<(String, FileStamp)> {
+        // One that lies as since iOS 10 comes before one that lies as before.
+        let first = self.blobs.partition_point(|blob| blob.id < id);
+        let blob = self.blobs[first..].iter_mut().take_while(|blob| blob.id == id).next()?;
+        (!std::mem::replace(&mut blob.is_taken, true)).then(|| (blob.place(), blob.stamp))
     }
 
     /// All files that were not taken, in the order of their places, blobs last.
     pub fn into_rest(self) -> impl Iterator<Item = (TreePath, FileStamp)> {
         let blobs = self.blobs.into_iter().filter(|blob| !blob.is_taken);
-        let places = blobs.filter_map(|blob| Some((TreePath::new(&blob.id.place()).ok()?, blob.stamp)));
+        let places = blobs.filter_map(|blob| Some((TreePath::new(&blob.place()).ok()?, blob.stamp)));
         self.others.into_iter().chain(places)
     }
 }
@@ -173,10 +200,12 @@ fn place_of(entry: &fs::DirEntry, folder: Option<&TreePath>) -> Result<TreePath,
     }
 }
 
-/// The id that a place such as `3d/3d0d7e5f…` is made of.
-fn blob_id(place: &TreePath) -> Option<FileId> {
-    let (_, digits) = place.as_str().split_once('/')?;
-    FileId::parse(digits).filter(|id| id.place() == place.as_str())
+/// The id that a place such as `3d/3d0d7e5f…` or `3d0d7e5f…` is made of, and whether it is of the second form.
+fn blob_id(place: &TreePath) -> Option<(FileId, bool)> {
+    match place.as_str().split_once('/') {
+        Some((_, digits)) => FileId::parse(digits).filter(|id| id.place() == place.as_str()).map(|id| (id, false)),
+        None => FileId::parse(place.as_str()).map(|id| (id, true)),
+    }
 }
 
 fn kind_of(metadata: &Metadata) -> &'static str {
@@ -228,7 +257,8 @@ mod tests {
         let (mut contents, warnings) = read(&dir);
         assert_eq!((contents.files(), warnings.len()), (5, 0));
         let id = FileId::parse(&BLOB[3..]).unwrap();
-        assert_eq!(contents.take(id).unwrap().size, BLOB.len() as u64);
+        let (place, stamp) = contents.take(id).unwrap();
+        assert_eq!((&*place, stamp.size), (BLOB, BLOB.len() as u64));
         assert_eq!(contents.take(id), None);
         assert_eq!(contents.take(FileId([0; 20])), None);
         let rest: Vec<String> = contents.into_rest().map(|(place, _)| place.to_string()).collect();
@@ -236,9 +266,32 @@ mod tests {
     }
 
     #[test]
+    fn blobs_of_old_backups_lie_in_the_folder_itself() {
+        let (mut contents, _) = read(&folder(&[&BLOB[3..]]));
+        let (place, _) = contents.take(FileId::parse(&BLOB[3..]).unwrap()).unwrap();
+        assert_eq!(place, BLOB[3..]);
+        // One beside it that lies as newer ones do is what the newer database names.
+        let (mut contents, _) = read(&folder(&[BLOB, &BLOB[3..]]));
+        assert_eq!(contents.take(FileId::parse(&BLOB[3..]).unwrap()).unwrap().0, BLOB);
+        assert_eq!(contents.take(FileId::parse(&BLOB[3..]).unwrap()), None);
+        let rest: Vec<String> = contents.into_rest().map(|(place, _)| place.to_string()).collect();
+        assert_eq!(rest, [&BLOB[3..]]);
+    }
+
+    #[test]
     fn blobs_that_nobody_takes_are_left_too() {
         let rest: Vec<String> = read(&folder(&[BLOB])).0.into_rest().map(|(place, _)| place.to_string()).collect();
         assert_eq!(rest, [BLOB]);
+    }
+
+    /// repository-in-the-backup
+    #[test]
+    fn a_folder_can_be_left_out() {
+        let dir = folder(&["a/file", "repo/config", "repo/packs/ab/abcd", "b/repo/kept"]);
+        let contents = Contents::read_without(Some(&dir.path().join("repo")), dir.path(), &mut |_| ()).unwrap();
+        assert!(contents.has_left_out && contents.empty_folders.is_empty());
+        let rest: Vec<String> = contents.into_rest().map(|(place, _)| place.to_string()).collect();
+        assert_eq!(rest, ["a/file", "b/repo/kept"]);
     }
 
     #[test]

@@ -5,12 +5,15 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     io::{self, Read},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-use heirloom_device::backup::{FileId, FileKey, ManifestDb, SkipReason, Skipped, find_backups, udid_from_folder_name};
+use heirloom_device::backup::{
+    Error as BackupError, FileId, FileKey, Manifest, SkipReason, Skipped, find_backups, udid_from_folder_name,
+};
 use heirloom_store::{
     Content, Details, Entry, Error as StoreError, FileCache, FileStamp, Kind, Name, Outcome, Problem, Repository,
     Sealing, Snapshot, SnapshotWriter, Source, TreePath, WriteStats,
@@ -42,7 +45,8 @@ pub fn run(args: &Import, global: &Global, report: &Report) -> Result<Exit> {
     }
     backups.sort_by(|one, other| (&one.udid, one.time).cmp(&(&other.udid, other.time)));
     let repository = access::open(global, report)?;
-    let options = Options { full_read: args.full_read, force: args.force };
+    let own_folder = fs::canonicalize(access::repository_path(global)?).ok();
+    let options = Options { full_read: args.full_read, force: args.force, own_folder };
     let of_passwords = unlocking::Options { plain_is_fine: args.plain_is_fine, remember: args.remember_password };
     let mut keys = Vec::new();
     for backup in &backups {
@@ -52,7 +56,7 @@ pub fn run(args: &Import, global: &Global, report: &Report) -> Result<Exit> {
     for (backup, unlocked) in backups.into_iter().zip(keys) {
         let path = backup.path.clone();
         report.note(format_args!("importing {} from {}", printable(&backup.title()), path.display()));
-        let result = unlocked.and_then(|unlocked| take_in(&repository, backup, unlocked, options, report));
+        let result = unlocked.and_then(|unlocked| take_in(&repository, backup, unlocked, &options, report));
         let is_final = result.as_ref().is_err_and(Failure::is_final);
         summary.add(path, result, report)?;
         if is_final {
@@ -63,12 +67,14 @@ pub fn run(args: &Import, global: &Global, report: &Report) -> Result<Exit> {
 }
 
 /// How to import.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Read files that look unchanged, too.
     pub full_read: bool,
     /// Make a snapshot even of what is kept already.
     pub force: bool,
+    /// Where the repository lies, which takes no copies of itself.
+    pub own_folder: Option<PathBuf>,
 }
 
 /// A backup that is in the repository now.
@@ -103,14 +109,18 @@ fn take_in(
     repository: &Repository,
     backup: Identity,
     unlocked: Option<Unlocked>,
-    options: Options,
+    options: &Options,
     report: &Report,
 ) -> Result<Taken> {
     let settled_ns = nanoseconds(SystemTime::now() - TIME_TO_SETTLE);
     let warnings = Warnings::new(report);
     backup.flaws.iter().for_each(|flaw| warnings.add(flaw.clone()));
-    let contents = Contents::read(&backup.path, &mut |warning| warnings.add(warning))
+    let own_folder = options.own_folder.as_deref();
+    let contents = Contents::read_without(own_folder, &backup.path, &mut |warning| warnings.add(warning))
         .map_err(|error| Failure::failed(format!("{}: {error}", backup.path.display())))?;
+    if contents.has_left_out {
+        report.note("the repository itself lies in this folder, and is left out");
+    }
     let time = time_of(&backup, &contents, report)?;
     let mut intake = Intake {
         root: &backup.path,
@@ -129,18 +139,27 @@ fn take_in(
         },
         contents,
         missing_files: 0,
+        opened_files: 0,
         unlocked: unlocked.as_ref(),
     };
-    let path = backup.path.join(MANIFEST_DB);
-    let manifest =
-        ManifestDb::regular_file(&path).and_then(|file| unlocking::open_manifest(file, &path, unlocked.as_ref()));
+    let manifest = unlocking::open_manifest_in(&backup.path, unlocked.as_ref());
+    if backup.is_encrypted && unlocked.is_none() && matches!(manifest, Ok(Manifest::Mbdb(_))) {
+        report.note("the phone encrypted this backup: its files have names, but are kept as they are until its password is used");
+    }
+    if matches!(manifest, Err(BackupError::Missing { .. })) && intake.contents.is_of_ios_3() {
+        report.note("this backup is of iOS 3 or earlier: its files are kept by the names that they have in the folder");
+    }
+    let manifest_file = manifest.as_ref().map_or(MANIFEST_DB, |manifest| manifest.file_name());
     manifest::for_each(manifest, &backup.path, backup.is_encrypted, &warnings, &mut |named| intake.named_file(named))?;
     intake.other_files()?;
-    let Intake { writer, cache, missing_files, progress, .. } = intake;
+    let Intake { writer, cache, missing_files, opened_files, progress, .. } = intake;
     drop(progress);
+    if unlocked.is_some() && opened_files == 0 {
+        warnings.add("the password is right, but opens none of the files: they are kept as the phone encrypted them");
+    }
     if missing_files > 0 {
         let verb = if missing_files == 1 { "is" } else { "are" };
-        warnings.add(format!("{} that Manifest.db names {verb} not in the folder", files(missing_files)));
+        warnings.add(format!("{} that {manifest_file} names {verb} not in the folder", files(missing_files)));
     }
     let (warning_count, recorded) = warnings.finish();
     let details = Details {
@@ -167,7 +186,7 @@ fn find(paths: &[PathBuf], report: &Report, summary: &mut Summary) -> Vec<Identi
         let found = match find_backups(path) {
             Ok(found) => found,
             Err(error) => {
-                summary.fail(path, Failure::failed(error.to_string()), report);
+                summary.fail(path, cannot_look(&error), report);
                 continue;
             }
         };
@@ -179,6 +198,9 @@ fn find(paths: &[PathBuf], report: &Report, summary: &mut Summary) -> Vec<Identi
                 report.detail(printable(&text));
             } else {
                 report.warn(text);
+                if why == SkipReason::Unreadable {
+                    report.note(how_to_be_allowed(cfg!(target_os = "macos")));
+                }
                 summary.exit = summary.exit.max(Exit::Incomplete);
             }
         }
@@ -197,10 +219,42 @@ fn find(paths: &[PathBuf], report: &Report, summary: &mut Summary) -> Vec<Identi
     backups
 }
 
+/// Where backups may lie below a folder that somebody took for theirs.
+const BELOW: [&str; 6] = [
+    "Library/Application Support/MobileSync/Backup",
+    "Application Support/MobileSync/Backup",
+    "MobileSync/Backup",
+    "Apple/MobileSync/Backup",
+    "AppData/Roaming/Apple Computer/MobileSync/Backup",
+    "Apple Computer/MobileSync/Backup",
+];
+
 fn no_backup_in(path: &Path) -> Failure {
-    Failure::failed(format!("{}: there is no backup in it", path.display())).hint(
-        "a backup is a folder named by a UDID, with a Manifest.db in it; Finder keeps them in ~/Library/Application Support/MobileSync/Backup",
-    )
+    let below = BELOW.iter().map(|below| path.join(below));
+    let hint = match below.into_iter().find(|below| find_backups(below).is_ok_and(|found| !found.backups.is_empty())) {
+        Some(below) => format!("there are some in {}", below.display()),
+        None => "a backup is a folder named by a UDID, with a Manifest.db in it; Finder keeps them in ~/Library/Application Support/MobileSync/Backup".to_owned(),
+    };
+    Failure::failed(format!("{}: there is no backup in it", path.display())).hint(hint)
+}
+
+/// Why a folder could not be looked into, and how that is allowed.
+fn cannot_look(error: &BackupError) -> Failure {
+    let failure = Failure::failed(error.to_string());
+    match error {
+        BackupError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            failure.hint(how_to_be_allowed(cfg!(target_os = "macos")))
+        }
+        _ => failure,
+    }
+}
+
+fn how_to_be_allowed(is_macos: bool) -> &'static str {
+    if is_macos {
+        "macOS hides this folder from programs: allow your terminal Full Disk Access (System Settings, Privacy & Security), and open it anew"
+    } else {
+        "this user may not read it: run heirloom as the one whose folder it is, or have that one allow it"
+    }
 }
 
 fn time_of(backup: &Identity, contents: &Contents, report: &Report) -> Result<i64> {
@@ -227,6 +281,8 @@ struct Intake<'r> {
     progress: Progress<'r>,
     done: heirloom_store::Progress,
     missing_files: u64,
+    /// Files that are kept as plaintext of what the phone encrypted.
+    opened_files: u64,
     /// Opens what the phone encrypted.
     unlocked: Option<&'r Unlocked>,
 }
@@ -244,11 +300,11 @@ impl Intake<'_> {
 
     /// Gives the entry of a file its content, if that is in the folder.
     fn fill(&mut self, entry: &mut Entry, name: &Name, file_id: FileId, key: Option<&FileKey>) -> Result<()> {
-        let Some(stamp) = self.contents.take(file_id) else {
+        let Some((place, stamp)) = self.contents.take(file_id) else {
             self.missing_files += 1;
             return Ok(());
         };
-        let place = TreePath::new(&file_id.place())?;
+        let place = TreePath::new(&place)?;
         if let Some((content, stamp)) = self.content_of(name, &place, stamp, key)? {
             entry.content = Some(content);
             entry.place_mtime_ns = Some(stamp.mtime_ns);
@@ -291,6 +347,7 @@ impl Intake<'_> {
             Some(content) => Some((content, stamp)),
             None => self.read(name, place, key)?,
         };
+        self.opened_files += u64::from(content.as_ref().is_some_and(|(content, _)| content.is_sealed()));
         self.done.files_done += 1;
         self.done.bytes_done = bytes_before + stamp.size;
         self.progress.update(self.done);
@@ -474,4 +531,22 @@ fn closing_line(taken: &Taken) -> String {
         return format!("{} is already kept as {}: nothing new", title(snapshot), snapshot.id.short());
     }
     kept_line(&taken.snapshot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// not-allowed-to-look
+    #[test]
+    fn who_may_not_look_is_told_how() {
+        let denied = |kind: io::ErrorKind| {
+            cannot_look(&BackupError::Io { path: "/Users/maria/Library".into(), source: kind.into() })
+        };
+        let failure = denied(io::ErrorKind::PermissionDenied);
+        assert!(failure.message.contains("/Users/maria/Library") && failure.hint.is_some(), "{failure:?}");
+        assert_eq!(denied(io::ErrorKind::TimedOut).hint, None);
+        assert!(how_to_be_allowed(true).contains("Full Disk Access"));
+        assert!(how_to_be_allowed(false).contains("this user"));
+    }
 }

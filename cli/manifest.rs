@@ -1,8 +1,8 @@
-//! What Manifest.db says of the files of a backup, as a snapshot keeps it.
+//! What Manifest.db, or in backups of iOS 9 and before Manifest.mbdb, says of the files of a backup, as a snapshot keeps it.
 
 use std::{path::Path, sync::mpsc::sync_channel, thread};
 
-use heirloom_device::backup::{Attributes, Error as BackupError, FileId, Kind as RecordKind, ManifestDb, Record, Row};
+use heirloom_device::backup::{Attributes, Error as BackupError, FileId, Kind as RecordKind, Manifest, Record, Row};
 use heirloom_store::{Entry, Kind, Name, PhoneMetadata};
 
 use crate::{failure::Result, identity::flaw_text, report::of_many, warnings::Warnings};
@@ -28,10 +28,10 @@ pub struct Named {
     pub wrapped_key: Option<Vec<u8>>,
 }
 
-/// Reads the database that was opened in the folder `root`, and gives what it names to `each`, in the order of a snapshot's tree. What cannot
+/// Reads the manifest that was opened in the folder `root`, and gives what it names to `each`, in the order of a snapshot's tree. What cannot
 /// be read is warned of; files that are never named are known by their places.
 pub fn for_each(
-    opened: std::result::Result<ManifestDb, BackupError>,
+    opened: std::result::Result<Manifest, BackupError>,
     root: &Path,
     is_encrypted: bool,
     warnings: &Warnings,
@@ -40,8 +40,8 @@ pub fn for_each(
     let failed = |error: BackupError| {
         warnings.add(format!("{}; the files that it names are kept by their places", flaw_text(&error, root)));
     };
-    let database = match opened {
-        Ok(database) => database,
+    let manifest = match opened {
+        Ok(manifest) => manifest,
         Err(BackupError::NotADatabase { .. }) if is_encrypted => {
             warnings.report.note("the phone encrypted this backup: it is kept as it is, and its files have no names until its password is used");
             return Ok(());
@@ -51,14 +51,15 @@ pub fn for_each(
             return Ok(());
         }
     };
+    let file = manifest.file_name();
     let mut without_metadata = 0;
-    for_each_row(database, &mut |row| match row {
+    for_each_row(manifest, &mut |row| match row {
         Ok(Row::Record(record)) => {
             without_metadata += u64::from(record.attributes.is_err());
-            named(&record, warnings).map_or(Ok(()), &mut *each)
+            named(&record, file, warnings).map_or(Ok(()), &mut *each)
         }
         Ok(Row::Unusable { what, why }) => {
-            warnings.add(format!("Manifest.db: {what}: {why}"));
+            warnings.add(format!("{file}: {what}: {why}"));
             Ok(())
         }
         Err(error) => {
@@ -68,20 +69,20 @@ pub fn for_each(
     })?;
     if without_metadata > 0 {
         let rows = of_many(without_metadata, "row", "rows");
-        warnings.report.detail(format_args!("{rows} of Manifest.db have no metadata that can be read"));
+        warnings.report.detail(format_args!("{rows} of {file} have no metadata that can be read"));
     }
     Ok(())
 }
 
 /// Gives the rows to `each`, while the next are read on another core.
 fn for_each_row(
-    database: ManifestDb,
+    manifest: Manifest,
     each: &mut dyn FnMut(std::result::Result<Row, BackupError>) -> Result<()>,
 ) -> Result<()> {
     let (sender, receiver) = sync_channel(BATCHES);
     thread::scope(|scope| {
         scope.spawn(move || {
-            let mut rows = match database.records() {
+            let mut rows = match manifest.records() {
                 Ok(rows) => rows,
                 Err(error) => return drop(sender.send(vec![Err(error)])),
             };
@@ -98,11 +99,11 @@ fn for_each_row(
     })
 }
 
-fn named(record: &Record, warnings: &Warnings) -> Option<Named> {
+fn named(record: &Record, file: &str, warnings: &Warnings) -> Option<Named> {
     let name = match Name::new(&record.domain, &record.relative_path) {
         Ok(name) => name,
         Err(error) => {
-            warnings.add(format!("Manifest.db: {error}; the file is kept by its place"));
+            warnings.add(format!("{file}: {error}; the file is kept by its place"));
             return None;
         }
     };
@@ -117,7 +118,7 @@ fn named(record: &Record, warnings: &Warnings) -> Option<Named> {
     }
     if entry.target.as_ref().is_some_and(|target| target.len() > TARGET_MAX_LEN) {
         warnings.add(format!(
-            "Manifest.db: {name}: where this link points is longer than {TARGET_MAX_LEN} bytes, and is not kept"
+            "{file}: {name}: where this link points is longer than {TARGET_MAX_LEN} bytes, and is not kept"
         ));
         entry.target = None;
     }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use heirloom_device::backup::{Error as BackupError, ManifestDb};
-use heirloom_store::{Error as StoreError, Kind, Naming, SnapshotEditor, TreePath};
+use heirloom_device::backup::{Error as BackupError, FileId, Manifest, ManifestMbdb};
+use heirloom_store::{Error as StoreError, Kind, Naming, SnapshotEditor, Stat, TreePath};
 
 use crate::{
     failure::Result,
@@ -12,17 +12,26 @@ use crate::{
     warnings::Warnings,
 };
 
-/// Manifest.db of an edited folder, opened.
+/// Manifest.db of an edited folder, or in its absence Manifest.mbdb, opened.
 pub struct OpenedManifest<'u> {
-    pub database: std::result::Result<ManifestDb, BackupError>,
+    pub manifest: std::result::Result<Manifest, BackupError>,
     unlocked: Option<&'u Unlocked>,
     place: TreePath,
 }
 
 impl<'u> OpenedManifest<'u> {
-    /// Opens Manifest.db of `editor`, decrypted if the phone encrypted it. Where it is missing, no file has a name.
+    /// Opens the manifest of `editor`, decrypted if the phone encrypted it. Where there is none, no file has a name.
     pub fn of(editor: &mut SnapshotEditor, unlocked: Option<&'u Unlocked>) -> Result<OpenedManifest<'u>> {
         let place = TreePath::new(MANIFEST_DB)?;
+        let old = TreePath::new(Manifest::MBDB)?;
+        if editor.stat(&place).is_none() && editor.stat(&old).is_some() {
+            let mut bytes = Vec::new();
+            if matches!(editor.stat(&old), Some(Stat::File { length, .. }) if length <= ManifestMbdb::MAX_BYTES) {
+                editor.read_file(&old, &mut bytes)?;
+            }
+            let manifest = ManifestMbdb::of(bytes, Path::new(Manifest::MBDB)).map(Manifest::Mbdb);
+            return Ok(OpenedManifest { manifest, unlocked, place: old });
+        }
         let path = Path::new(MANIFEST_DB);
         let mut copy = editor.scratch()?;
         let database = match editor.read_file(&place, &mut copy) {
@@ -31,7 +40,7 @@ impl<'u> OpenedManifest<'u> {
             Err(StoreError::NoSuchEntry { .. }) => Err(BackupError::Missing { path: path.to_owned() }),
             Err(error) => return Err(error.into()),
         };
-        Ok(OpenedManifest { database, unlocked, place })
+        Ok(OpenedManifest { manifest: database.map(Manifest::Db), unlocked, place })
     }
 
     /// Gives each file its name, and keeps what its key opens as plaintext. `each` is told where a file that Manifest.db names should lie, and
@@ -43,12 +52,16 @@ impl<'u> OpenedManifest<'u> {
         warnings: &Warnings,
         each: &mut dyn FnMut(Option<&TreePath>, bool) -> Result<()>,
     ) -> Result<Naming> {
+        let place_of = match &self.manifest {
+            Ok(Manifest::Mbdb(_)) => FileId::flat_place,
+            _ => FileId::place,
+        };
         let mut naming = editor.name_files()?;
         if let Some(key) = self.unlocked.and_then(Unlocked::manifest_key) {
             naming.unseal(&self.place, key.as_bytes())?;
         }
         let mut name = |Named { name, entry, file_id, wrapped_key }: Named| {
-            let place = file_id.map(|id| TreePath::new(&id.place())).transpose()?;
+            let place = file_id.map(|id| TreePath::new(&place_of(&id))).transpose()?;
             let key = wrapped_key.and_then(|wrapped| self.unlocked?.file_key(&wrapped));
             if let (Some(place), Some(key)) = (&place, key) {
                 naming.unseal(place, key.as_bytes())?;
@@ -57,7 +70,7 @@ impl<'u> OpenedManifest<'u> {
             let is_there = naming.describe(&name, place.as_ref(), entry)?;
             each(place.as_ref().filter(|_| is_file), is_there)
         };
-        manifest::for_each(self.database, Path::new(""), is_encrypted, warnings, &mut name)?;
+        manifest::for_each(self.manifest, Path::new(""), is_encrypted, warnings, &mut name)?;
         Ok(naming)
     }
 }

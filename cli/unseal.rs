@@ -89,7 +89,7 @@ fn convert(repository: &Repository, old: &Snapshot, options: unlocking::Options,
     };
     interrupt::catch();
     let manifest = OpenedManifest::of(&mut editor, Some(&unlocked))?;
-    if let Err(error) = &manifest.database {
+    if let Err(error) = &manifest.manifest {
         return Err(Failure::failed(error.to_string()));
     }
     let progress = report.progress("converting");

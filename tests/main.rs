@@ -50,6 +50,9 @@ mod cli;
 // What an import does with whole, damaged and hostile backup folders.
 mod import;
 
+// What people reported of other programs: old backups, odd folders and disks, names and passwords as they are typed.
+mod reported;
+
 // What becomes of a phone: paired, backed up, restored, and everything that can go wrong with it on the way.
 mod phone;
 

@@ -1,19 +1,21 @@
 //! Manifest.mbdb: the list of the files of a backup of iOS 4 to 9, whose blobs lie in one folder under the same ids as later.
 //!
-//! The layout is known from the iphonebackupbrowser project: `mbdb` and a version of two bytes, then records, one after
+//! The layout is known from the iphonebackupbrowser and iphone-dataprotection projects: `mbdb` and a version of two bytes, then records, one after
 //! another. All numbers are big-endian; a string is a length in two bytes and so many bytes, and the length ff ff stands for none.
 //!
 //! ```text
 //! string domain, path, target of a link, SHA-1 of the content, encryption key
 //! u16    mode, of which the four highest bits say what it is: 4 folder, 8 file, 10 link
 //! u64    inode
-//! u32    user, group, modification, access, status change (seconds since 1970)
+//! u32    user, group
+//! i32    modification, status change, birth (seconds since 1970)
 //! u64    length
 //! u8     protection class
 //! u8     number of properties; each is a string for its name, and one for its value
 //! ```
 //!
-//! The file is never encrypted. It comes from outside: no length is believed, and a record takes four bytes of memory beside the
+//! An encryption key is four bytes and a key that the class key of the record's protection class has wrapped. The file itself is
+//! never encrypted. It comes from outside: no length is believed, and a record takes four bytes of memory beside the
 //! file's own. Manifest.mbdx, which iOS 4 has beside it, repeats what follows from the names.
 
 use std::{
@@ -46,6 +48,9 @@ pub struct ManifestMbdb {
 }
 
 impl ManifestMbdb {
+    /// None is longer that is read.
+    pub const MAX_BYTES: u64 = MAX_FILE_BYTES;
+
     /// Reads the file at `path`, which is neither a link nor a pipe.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let length = regular_file_bytes(path)?;
@@ -152,8 +157,9 @@ struct RawRecord<'a> {
     inode: u64,
     user: u32,
     group: u32,
-    mtime: u32,
-    ctime: u32,
+    mtime: i32,
+    ctime: i32,
+    btime: i32,
     length: u64,
     protection_class: u8,
     properties: u8,
@@ -167,17 +173,28 @@ impl RawRecord<'_> {
             size: Some(self.length),
             mtime: Some(self.mtime.into()),
             ctime: Some(self.ctime.into()),
-            btime: None,
+            btime: Some(self.btime.into()),
             uid: Some(self.user),
             gid: Some(self.group),
             inode: Some(self.inode),
             flags: None,
             protection_class: Some(self.protection_class),
             target: text(self.target).filter(|target| !target.is_empty()).map(str::to_owned),
-            encryption_key: bytes(self.encryption_key),
+            encryption_key: self.wrapped_key(),
             digest: bytes(self.digest),
             has_extended_attributes: self.properties > 0,
         }
+    }
+}
+
+impl RawRecord<'_> {
+    /// The wrapped key in the form of later backups: the protection class in four bytes, little-endian, before it.
+    fn wrapped_key(&self) -> Option<Vec<u8>> {
+        let mut key = self.encryption_key.to_vec();
+        if let Some(class) = key.first_chunk_mut().filter(|_| self.protection_class != 0) {
+            *class = u32::from(self.protection_class).to_le_bytes();
+        }
+        (!key.is_empty()).then_some(key)
     }
 }
 
@@ -191,7 +208,8 @@ impl<'a> Rest<'a> {
         let [digest, encryption_key] = [self.string()?, self.string()?];
         let mode = u16::from_be_bytes(self.array()?);
         let inode = u64::from_be_bytes(self.array()?);
-        let [user, group, mtime, _access, ctime] = [self.u32()?, self.u32()?, self.u32()?, self.u32()?, self.u32()?];
+        let [user, group] = [u32::from_be_bytes(self.array()?), u32::from_be_bytes(self.array()?)];
+        let [mtime, ctime, btime] = [self.time()?, self.time()?, self.time()?];
         let length = u64::from_be_bytes(self.array()?);
         let [protection_class, properties] = self.array()?;
         for _ in 0..properties {
@@ -210,6 +228,7 @@ impl<'a> Rest<'a> {
             group,
             mtime,
             ctime,
+            btime,
             length,
             protection_class,
             properties,
@@ -224,8 +243,8 @@ impl<'a> Rest<'a> {
         }
     }
 
-    fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_be_bytes)
+    fn time(&mut self) -> Option<i32> {
+        self.array().map(i32::from_be_bytes)
     }
 
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
@@ -294,11 +313,11 @@ mod tests {
             000a486f6d65446f6d61696e00124c6962726172792f534d532f736d732e6462\
             ffff\
             0014000102030405060708090a0b0c0d0e0f10111213\
-            0004aabbccdd\
+            0005aabbccddee\
             81a4\
             0000000000001234\
             000001f5000001f6\
-            4fc2e3a04fc2e3a14fc2e3a2\
+            4fc2e3a04fc2e3a1ffffffff\
             0000000000010000\
             0300";
         let bytes: Vec<u8> =
@@ -312,12 +331,13 @@ mod tests {
                 mode: Some(0o100644),
                 size: Some(65_536),
                 mtime: Some(1_338_172_320),
-                ctime: Some(1_338_172_322),
+                ctime: Some(1_338_172_321),
+                btime: Some(-1),
                 uid: Some(501),
                 gid: Some(502),
                 inode: Some(0x1234),
                 protection_class: Some(3),
-                encryption_key: Some(vec![0xaa, 0xbb, 0xcc, 0xdd]),
+                encryption_key: Some(vec![3, 0, 0, 0, 0xee]),
                 digest: Some((0..20).collect()),
                 ..Attributes::default()
             }),
