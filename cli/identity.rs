@@ -7,7 +7,10 @@ use std::{
     time::SystemTime,
 };
 
-use heirloom_device::backup::{BackupFolder, Error, Info, ManifestPlist};
+use heirloom_device::{
+    backup::{BackupFolder, Error, Info, ManifestPlist},
+    mux::canonical_udid,
+};
 
 use crate::{
     backup_folder::nanoseconds,
@@ -53,8 +56,13 @@ impl Identity {
         if status.as_ref().is_some_and(|status| !status.is_finished()) {
             flaws.push("Status.plist: the phone had not finished this backup".to_owned());
         }
-        let udid = [&folder.udid, &info.udid, &manifest.lockdown.unique_device_id].into_iter().flatten().next();
-        let Some(udid) = udid.map(|udid| usual_case(udid)) else {
+        let udids = [&folder.udid, &info.udid, &manifest.lockdown.unique_device_id].into_iter().flatten();
+        let (udids, others): (Vec<&String>, Vec<&String>) = udids.partition(|udid| canonical_udid(udid).is_some());
+        // It becomes the name of a series, and of folders.
+        flaws.extend(
+            others.into_iter().map(|other| format!("{other:?} cannot be the UDID of a device, and is passed over")),
+        );
+        let Some(udid) = udids.first().map(|udid| usual_case(udid)) else {
             return Err(Failure::failed(format!("{}: it does not say which device it is of", path.display()))
                 .hint("give the folder the device's UDID as its name"));
         };
@@ -99,8 +107,10 @@ pub fn device(folder: Option<&str>, info: &Info, manifest: &ManifestPlist) -> BT
     known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.clone()))).collect()
 }
 
-/// Folders and property lists write one UDID in either case, but it is one device: 40 digits are usually lower, 24 upper case.
+/// Folders and property lists write one UDID in either case, and 24 digits with or without their dash, but it is one device: 40
+/// digits are usually lower, 24 upper case.
 pub fn usual_case(udid: &str) -> String {
+    let udid = canonical_udid(udid).unwrap_or_else(|| udid.to_owned());
     if udid.contains('-') { udid.to_ascii_uppercase() } else { udid.to_ascii_lowercase() }
 }
 
@@ -127,7 +137,31 @@ mod tests {
     #[test]
     fn one_device_has_one_udid_in_either_case() {
         assert_eq!(usual_case("00008030-001a2b3c4d5e6f70"), "00008030-001A2B3C4D5E6F70");
+        // udid-without-dash
+        assert_eq!(usual_case("00008030001a2b3c4d5e6f70"), "00008030-001A2B3C4D5E6F70");
         assert_eq!(usual_case("ABCDEF0123456789abcdef0123456789abcdef01"), "abcdef0123456789abcdef0123456789abcdef01");
+    }
+
+    #[test]
+    fn what_cannot_be_a_udid_names_no_device() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |file: &str, key: &str, value: &str| {
+            let text = format!("<plist><dict>{key}<string>{value}</string></dict></plist>");
+            fs::write(dir.path().join(file), text).unwrap();
+        };
+        let folder = BackupFolder { path: dir.path().to_owned(), udid: None, archived: None };
+        for hostile in ["../../outside", "a/b", "", ".", "a b", "\u{1b}[2J", &"x".repeat(65)] {
+            write("Info.plist", "<key>Unique Identifier</key>", &hostile.replace('\u{1b}', "&#27;"));
+            assert!(Identity::read(&folder).is_err(), "{hostile}");
+        }
+        fs::write(
+            dir.path().join("Manifest.plist"),
+            "<plist><dict><key>Lockdown</key><dict><key>UniqueDeviceID</key><string>00008030001a2b3c4d5e6f70</string></dict></dict></plist>",
+        )
+        .unwrap();
+        let identity = Identity::read(&folder).unwrap();
+        assert_eq!(identity.udid, "00008030-001A2B3C4D5E6F70");
+        assert!(identity.flaws.iter().any(|flaw| flaw.contains("cannot be the UDID")), "{:?}", identity.flaws);
     }
 
     #[test]
