@@ -13,6 +13,7 @@ use heirloom_store::{Error as StoreError, LocalStorage, Opening, Options, Recove
 use crate::{
     args::Global,
     failure::{Exit, Failure, Result},
+    location,
     password::Password,
     private,
     report::{Report, can_ask},
@@ -30,13 +31,12 @@ pub fn repository_path(global: &Global) -> Result<&Path> {
     as_folder(path)
 }
 
+/// The path of a repository, if there can be one.
 fn as_folder(path: &Path) -> Result<&Path> {
-    match path.to_str().and_then(|text| text.split_once("://")) {
-        Some((scheme, _)) => {
-            Err(Failure::new(Exit::Usage, format!("{scheme}: repositories are folders"))
-                .hint("give the path of a folder"))
-        }
-        None => Ok(path),
+    match location::local(path)? {
+        file if file.is_file() => Err(Failure::new(Exit::NoRepository, format!("{} is a file", file.display()))
+            .hint("a repository is a folder: give the path of one")),
+        path => Ok(path),
     }
 }
 

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::retention::{KeepCount, Within};
+use crate::{
+    location::typed,
+    retention::{KeepCount, Within},
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -66,7 +69,7 @@ pub struct Arguments {
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The folder that holds the repository
-    #[arg(long, short = 'r', global = true, env = "HEIRLOOM_REPOSITORY", hide_env_values = true, value_name = "PATH", value_hint = clap::ValueHint::DirPath)]
+    #[arg(long, short = 'r', global = true, env = "HEIRLOOM_REPOSITORY", hide_env_values = true, value_name = "PATH", value_parser = typed(), value_hint = clap::ValueHint::DirPath)]
     pub repo: Option<PathBuf>,
     /// Print results as JSON
     #[arg(long, global = true)]
@@ -297,7 +300,7 @@ pub enum EncryptionAction {
 Exit code 3 says that everything readable was kept, but that something was missing; the warnings name it.")]
 pub struct Import {
     /// A backup folder, or a folder of backup folders
-    #[arg(required = true, value_name = "PATH", value_hint = clap::ValueHint::DirPath)]
+    #[arg(required = true, value_name = "PATH", value_parser = typed(), value_hint = clap::ValueHint::DirPath)]
     pub paths: Vec<PathBuf>,
     /// Read every file, also those that look unchanged since the last import of the same folder
     #[arg(long)]
@@ -399,7 +402,7 @@ pub struct Export {
     #[arg(value_name = "SNAP")]
     pub snapshot: String,
     /// The folder in which the backup folder is made
-    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    #[arg(long, value_name = "DIR", value_parser = typed(), value_hint = clap::ValueHint::DirPath)]
     pub to: PathBuf,
     /// Write into a folder that exists; files of the same name are replaced
     #[arg(long)]
@@ -615,7 +618,7 @@ The password of the other repository is the first that is set of HEIRLOOM_FROM_P
 and HEIRLOOM_FROM_PASSWORD_COMMAND; otherwise it is asked for. Exit code 30 says that something is still damaged.")]
 pub struct Repair {
     /// Another repository that may hold what is lost: a copy of this one's folder, or one with the same backups
-    #[arg(long, value_name = "REPO", value_hint = clap::ValueHint::DirPath)]
+    #[arg(long, value_name = "REPO", value_parser = typed(), value_hint = clap::ValueHint::DirPath)]
     pub from: Option<PathBuf>,
     /// Replace snapshots that stay incomplete by ones with zeros for what is lost; their warnings name each file
     #[arg(long)]
@@ -649,7 +652,7 @@ pub struct CopySnapshots {
     #[arg(value_name = "SNAP")]
     pub snapshots: Vec<String>,
     /// The folder of the other repository
-    #[arg(long, value_name = "REPO", value_hint = clap::ValueHint::DirPath)]
+    #[arg(long, value_name = "REPO", value_parser = typed(), value_hint = clap::ValueHint::DirPath)]
     pub to: PathBuf,
     /// Only those of one device, by its UDID or name
     #[arg(long, value_name = "UDID")]
@@ -697,7 +700,7 @@ pub enum KeyAction {
         #[arg(long, value_name = "TEXT", value_parser = crate::quantity::parse_label)]
         label: Option<String>,
         /// Make a password that nobody could remember, and a file that holds it, for HEIRLOOM_PASSWORD_FILE
-        #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+        #[arg(long, value_name = "FILE", value_parser = typed(), value_hint = clap::ValueHint::FilePath)]
         file: Option<PathBuf>,
     },
     /// Remove a password or recovery key other than the one given now
@@ -753,7 +756,7 @@ pub struct Trust {
 Exit code 1 says that the drive is not fit.")]
 pub struct Doctor {
     /// A folder on the drive
-    #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    #[arg(value_name = "DIR", value_parser = typed(), value_hint = clap::ValueHint::DirPath)]
     pub dir: PathBuf,
     /// How many megabytes to write and read for the measurement
     #[arg(long, value_name = "N", default_value_t = 256)]
@@ -771,7 +774,7 @@ pub struct Doctor {
   heirloom demo --dir /tmp/look-around --size 200M")]
 pub struct Demo {
     /// Where to leave the repository; must not exist
-    #[arg(long, value_name = "DIR", default_value = "heirloom-demo", value_hint = clap::ValueHint::DirPath)]
+    #[arg(long, value_name = "DIR", default_value = "heirloom-demo", value_parser = typed(), value_hint = clap::ValueHint::DirPath)]
     pub dir: PathBuf,
     /// How much is on the phone, such as 60M or 2G
     #[arg(long, value_name = "SIZE", default_value = "60M", value_parser = crate::quantity::parse_size)]
@@ -796,7 +799,7 @@ pub struct Completions {
   heirloom man ~/.local/share/man/man1")]
 pub struct Man {
     /// A folder to write a page for each command to; without it all go to stdout
-    #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    #[arg(value_name = "DIR", value_parser = typed(), value_hint = clap::ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
 }
 

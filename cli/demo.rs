@@ -21,7 +21,7 @@ use crate::{
     backup_folder::{self, Contents},
     export,
     failure::{Exit, Failure, Result},
-    interrupt,
+    interrupt, location,
     pair::pair,
     phone::{self, Phone},
     report::{Report, duration, files, size},
@@ -42,7 +42,7 @@ pub fn run(args: &Demo) -> Result<Exit> {
 
 fn show(args: &Demo, report: &Report) -> Result<Exit> {
     let started = Instant::now();
-    make_new(&args.dir)?;
+    make_new(location::local(&args.dir)?)?;
     interrupt::catch();
     let scratch = Scratch::new()?;
     let repository = access::create_demo(&args.dir)?;

@@ -9,7 +9,7 @@ use crate::{
     args::Doctor,
     drive::{self, Speed},
     failure::{Exit, Failure, Result},
-    interrupt,
+    interrupt, location,
     report::{Align, Report, Table, of_many, size},
 };
 
@@ -18,7 +18,7 @@ const LITTLE_ROOM: u64 = 10_000_000_000;
 const SMALL_FILES: u32 = 100;
 
 pub fn run(args: &Doctor, report: &Report) -> Result<Exit> {
-    let dir = &args.dir;
+    let dir = location::local(&args.dir)?;
     if !dir.is_dir() {
         return Err(Failure::failed(format!("{}: there is no such folder", dir.display()))
             .hint("give a folder on the drive, such as the one where the repository will be"));

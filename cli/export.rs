@@ -8,12 +8,13 @@ use crate::{
     access,
     args::{Export, Global},
     failure::{Exit, Failure, Result},
-    interrupt,
+    interrupt, location,
     report::{Report, count, files, of_many, size},
     snapshots,
 };
 
 pub fn run(args: &Export, global: &Global, report: &Report) -> Result<Exit> {
+    location::local(&args.to)?;
     let repository = access::open(global, report)?;
     let snapshot = snapshots::find(&repository, &args.snapshot, report)?;
     interrupt::catch();

@@ -25,6 +25,7 @@ mod info_plist;
 mod init;
 mod interrupt;
 mod key;
+mod location;
 mod ls;
 mod manifest;
 mod naming;
@@ -62,6 +63,7 @@ use crate::{
 };
 
 fn main() -> ExitCode {
+    interrupt::outlive_file_size_limit();
     let arguments = Arguments::parse();
     let report = Report::new(&arguments.global);
     let result = run(&arguments, &report);
