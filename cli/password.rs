@@ -9,8 +9,11 @@ use std::{
     process::{Command, Stdio},
 };
 
+use unicode_normalization::UnicodeNormalization;
+
 use crate::{
     failure::{Exit, Failure, Result},
+    location,
     report::{can_ask, printable},
 };
 
@@ -58,10 +61,10 @@ impl Password {
         let Password { variable, takes_command, .. } = self;
         if let Some(password) = value(variable) {
             let password = password.into_string().map_err(|_| self.failure(format!("{variable} is not UTF-8")))?;
-            return Ok(Some(password));
+            return Ok(Some(without_marks(&password).to_owned()));
         }
         if let Some(file) = value(&format!("{variable}_FILE")) {
-            return self.in_file(file.into()).map(Some);
+            return self.in_file(location::expand(file)).map(Some);
         }
         match value(&format!("{variable}_COMMAND")).filter(|_| takes_command) {
             Some(command) => self.printed_by(command).map(Some),
@@ -124,9 +127,11 @@ impl Password {
     }
 
     fn first_line(self, bytes: Vec<u8>, source: &str) -> Result<String> {
-        let text =
-            String::from_utf8(bytes).map_err(|_| self.failure(format!("{source}: the password is not UTF-8")))?;
-        match text.lines().next() {
+        let text = decode(bytes).ok_or_else(|| {
+            self.failure(format!("{source}: the password is not text in UTF-8"))
+                .hint("save the file as UTF-8; editors offer it as an encoding")
+        })?;
+        match text.lines().next().map(without_marks) {
             Some(line) if !line.is_empty() => Ok(line.to_owned()),
             _ => Err(self.failure(format!("{source}: the first line, which is the password, is empty"))),
         }
@@ -135,6 +140,41 @@ impl Password {
     fn failure(self, message: impl Into<String>) -> Failure {
         Failure::new(self.exit, message)
     }
+}
+
+/// The forms in which a person may have typed the same password elsewhere: as it is, composed, decomposed, and with plain
+/// spaces for those that do not break. Each is there once; most passwords have one.
+pub fn forms(password: &str) -> Vec<String> {
+    let plain = |text: &str| text.replace(['\u{a0}', '\u{202f}'], " ");
+    let mut forms: Vec<String> = Vec::new();
+    for form in [password.to_owned(), password.nfc().collect(), password.nfd().collect(), plain(password)] {
+        if !forms.contains(&form) {
+            forms.push(form);
+        }
+    }
+    forms
+}
+
+/// The text of a file, as editors and PowerShell write it: UTF-8, or UTF-16 with its mark or without.
+fn decode(bytes: Vec<u8>) -> Option<String> {
+    let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+        let units = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
+        bytes.len().is_multiple_of(2).then(|| char::decode_utf16(units).collect::<Result<_, _>>().ok()).flatten()
+    };
+    let text: String = match &*bytes {
+        [0xff, 0xfe, text @ ..] => utf16(text, u16::from_le_bytes)?,
+        [0xfe, 0xff, text @ ..] => utf16(text, u16::from_be_bytes)?,
+        // No password has zero bytes, but in UTF-16 all letters of English have one.
+        [first, 0, ..] if *first != 0 => utf16(&bytes, u16::from_le_bytes)?,
+        [0, second, ..] if *second != 0 => utf16(&bytes, u16::from_be_bytes)?,
+        _ => String::from_utf8(bytes).ok()?,
+    };
+    (!text.contains('\0')).then_some(text)
+}
+
+/// A line without the mark that some editors begin a file with, and without the end of a line of Windows.
+fn without_marks(line: &str) -> &str {
+    line.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n'])
 }
 
 fn value(variable: &str) -> Option<OsString> {
@@ -155,5 +195,34 @@ mod tests {
         assert_eq!(line("\nsecret"), None);
         let failure = Password::BACKUP.first_line(vec![0xff], "file").unwrap_err();
         assert_eq!(failure.exit, Exit::WrongBackupPassword);
+    }
+
+    /// password-file-marks
+    #[test]
+    fn marks_of_editors_are_no_part_of_a_password() {
+        let utf16 = |text: &str, unit: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(unit).collect::<Vec<u8>>();
+        for bytes in [
+            b"\xef\xbb\xbfs\xc3\xa9cret\r\n".to_vec(),
+            utf16("\u{feff}s\u{e9}cret\r\nnote", u16::to_le_bytes),
+            utf16("\u{feff}s\u{e9}cret\r\nnote", u16::to_be_bytes),
+            utf16("s\u{e9}cret\r\n", u16::to_le_bytes),
+            utf16("s\u{e9}cret", u16::to_be_bytes),
+            "s\u{e9}cret\r".into(),
+        ] {
+            assert_eq!(Password::BACKUP.first_line(bytes, "file").unwrap(), "s\u{e9}cret");
+        }
+        assert_eq!(without_marks("secret\r"), "secret");
+        for bytes in [b"\xff\xfea".to_vec(), b"\xff\xfe\x00\xd8".to_vec(), b"secret\0".to_vec(), b"s\xe9cret".to_vec()]
+        {
+            assert!(Password::BACKUP.first_line(bytes, "file").unwrap_err().hint.unwrap().contains("UTF-8"));
+        }
+    }
+
+    #[test]
+    fn a_password_has_each_of_its_forms_once() {
+        assert_eq!(forms("secret"), ["secret"]);
+        assert_eq!(forms("sécret"), ["sécret", "se\u{301}cret"]);
+        assert_eq!(forms("se\u{301}cret"), ["se\u{301}cret", "sécret"]);
+        assert_eq!(forms("a\u{a0}b"), ["a\u{a0}b", "a b"]);
     }
 }

@@ -6,13 +6,13 @@ use std::{
 };
 
 use heirloom_device::backup::{
-    Decrypted, Error as BackupError, FileKey, Keybag, KeybagError, ManifestDb, ManifestPlist, UnlockedKeybag,
+    Decrypted, Error as BackupError, FileKey, Keybag, KeybagError, Manifest, ManifestDb, ManifestPlist, UnlockedKeybag,
 };
 use heirloom_store::Repository;
 
 use crate::{
     failure::{Exit, Failure, Result},
-    password::Password,
+    password::{self, Password},
     report::can_ask,
 };
 
@@ -27,7 +27,8 @@ impl Unlocked {
     pub fn new(manifest: &ManifestPlist, password: &str) -> Result<Unlocked> {
         let bytes = manifest.keybag.as_deref().ok_or_else(|| Failure::failed("Manifest.plist holds no keybag"))?;
         let unreadable = |error: KeybagError| Failure::failed(format!("the keybag in Manifest.plist: {error}"));
-        let keybag = Keybag::parse(bytes).map_err(unreadable)?.unlock(password).map_err(|error| match error {
+        let keybag = unlock_by_any_form(&Keybag::parse(bytes).map_err(unreadable)?, password);
+        let keybag = keybag.map_err(|error| match error {
             KeybagError::WrongPassword => {
                 Failure::new(Exit::WrongBackupPassword, "that is not the password of this backup").hint(
                     "it is the password that held when this backup was made; without any, the backup is kept as it is",
@@ -55,6 +56,18 @@ impl Unlocked {
     }
 }
 
+/// Unlocks a keybag by the password in one of the forms in which the phone may have been told it: a phone takes its bytes.
+fn unlock_by_any_form(keybag: &Keybag, password: &str) -> std::result::Result<UnlockedKeybag, KeybagError> {
+    let mut unlocked = Err(KeybagError::WrongPassword);
+    for form in password::forms(password) {
+        unlocked = keybag.unlock(&form);
+        if !matches!(unlocked, Err(KeybagError::WrongPassword)) {
+            break;
+        }
+    }
+    unlocked
+}
+
 /// Opens the Manifest.db that is read from `source`, and known as `path`: decrypted while it is read, if it is encrypted and there are keys.
 pub fn open_manifest(
     source: impl Read + Seek + Send + 'static,
@@ -66,6 +79,16 @@ pub fn open_manifest(
         Ok(plaintext) => ManifestDb::of(plaintext, path),
         Err(source) => Err(BackupError::Io { path: path.to_owned(), source }),
     }
+}
+
+/// Opens what names the files of the backup in the folder `root`: Manifest.db, or in its absence the Manifest.mbdb of iOS 9 and before.
+pub fn open_manifest_in(root: &Path, unlocked: Option<&Unlocked>) -> std::result::Result<Manifest, BackupError> {
+    if let Some(old) = Manifest::old(root) {
+        return old;
+    }
+    let path = root.join(Manifest::DB);
+    let opened = ManifestDb::regular_file(&path).and_then(|file| open_manifest(file, &path, unlocked));
+    opened.map(Manifest::Db)
 }
 
 /// An encrypted backup whose password is wanted.
