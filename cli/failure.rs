@@ -156,6 +156,10 @@ impl Failure {
             StoreError::NoSuchSlot { .. } => Some("`heirloom key list` lists them"),
             StoreError::Pinned { .. } => Some("`heirloom unpin` lets go of it"),
             StoreError::TargetExists { .. } => Some("give another folder, or --force to write into this one"),
+            StoreError::TargetInTheWay { .. } => Some("move it away, or give another folder"),
+            error if error.is_too_large() => Some(
+                "the system or the disk limits how long a file may be: `ulimit -f` tells, and FAT32 takes none of 4 GiB",
+            ),
             error if error.is_full() => {
                 Some("make room and run it again: what was stored is kept, and not stored twice")
             }

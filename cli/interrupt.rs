@@ -1,5 +1,5 @@
-//! Ctrl-C: the first stops the work at the next good place, the second at once. Nothing is lost by either: a repository is whole
-//! at every moment.
+//! Signals. The first Ctrl-C stops the work at the next good place, the second at once. Nothing is lost by either: a repository is
+//! whole at every moment.
 
 use std::{
     ops::ControlFlow,
@@ -18,6 +18,14 @@ pub fn catch() {
             std::process::exit(Exit::Interrupted.code().into());
         }
     });
+}
+
+/// Makes a file that would grow longer than the system allows (`ulimit -f`) a write that fails, as on a full disk. Without this
+/// the program ends there, without a word.
+pub fn outlive_file_size_limit() {
+    // Nobody reads the flag: it is enough that somebody handles the signal.
+    #[cfg(unix)]
+    let _ = signal_hook::flag::register(libc::SIGXFSZ, std::sync::Arc::default());
 }
 
 /// Whether the work should stop.

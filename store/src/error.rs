@@ -121,6 +121,14 @@ pub enum Error {
         /// The folder.
         target: std::path::PathBuf,
     },
+    /// Something lies in the folder to export to where something of another kind belongs.
+    #[error("{} is in the way: it is not {wanted}", path.display())]
+    TargetInTheWay {
+        /// The path.
+        path: std::path::PathBuf,
+        /// `a file` or `a folder`.
+        wanted: &'static str,
+    },
     /// Writing an exported file failed.
     #[error("cannot write {}: {source}", path.display())]
     Target {
@@ -162,6 +170,15 @@ impl Error {
             }
             _ => false,
         }
+    }
+
+    /// Whether a file would have grown longer than the system or the disk allows.
+    pub fn is_too_large(&self) -> bool {
+        let source = match self {
+            Error::Storage { source, .. } | Error::Target { source, .. } | Error::Source(source) => source,
+            _ => return false,
+        };
+        source.kind() == io::ErrorKind::FileTooLarge
     }
 
     /// Whether bytes of the repository are damaged or gone.
