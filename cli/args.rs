@@ -605,7 +605,7 @@ pub struct Check {
 /// Mend what is damaged in the repository
 ///
 /// Reads every pack. What is damaged or missing is made anew from a second copy or parity, or taken from another repository; what is left of the rest is saved, and the index
-/// names what is there. Nothing is deleted: what is of no more use is moved to `lost+found` in the repository. What is still lost then is named, file by file, and the next backup
+/// names what is there. Nothing is deleted: what is of no more use is moved to `quarantine` in the repository. What is still lost then is named, file by file, and the next backup
 /// stores it again if the phone still has it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

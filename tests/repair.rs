@@ -192,10 +192,10 @@ fn open(files: &Files) -> Repository {
     open_in(storage_of(files))
 }
 
-/// Every file that was there is there, or its bytes are in `lost+found`.
+/// Every file that was there is there, or its bytes are in `quarantine`.
 fn assert_nothing_gone(before: &Files, after: &Files, context: &str) {
     let aside: BTreeSet<&Vec<u8>> =
-        after.iter().filter(|(name, _)| name.starts_with("lost+found/")).map(|(_, bytes)| bytes).collect();
+        after.iter().filter(|(name, _)| name.starts_with("quarantine/")).map(|(_, bytes)| bytes).collect();
     let lasts = |name: &str| !name.starts_with("sessions/") && !name.starts_with("tmp/");
     for (name, bytes) in before.iter().filter(|(name, _)| lasts(name)) {
         assert!(after.get(name) == Some(bytes) || aside.contains(bytes), "{context}: {name} is gone");

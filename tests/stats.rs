@@ -185,7 +185,7 @@ fn the_base_of_a_delta_is_all_theirs_who_need_the_delta() {
 fn all_files_are_counted_once() {
     let (storage, repository) = new();
     of_files(&repository, SERIES[0], &[(1, 100_000)], 1);
-    storage.files().insert("lost+found/packs/ab/cd".to_owned(), vec![0; 777]);
+    storage.files().insert("quarantine/packs/ab/cd".to_owned(), vec![0; 777]);
     storage.files().insert("parity/ab/cd".to_owned(), vec![0; 55]);
     let disk = stats(&repository).disk;
     let files = storage.files();

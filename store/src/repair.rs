@@ -1,7 +1,7 @@
 //! Mending what is damaged, as far as there is anything to mend it with (SPEC §16).
 //!
 //! The ladder: a second copy of the file, its parity, another repository, what can still be read of the file itself. Each step leaves the repository no worse than it was: what is
-//! suspect is moved to `lost+found/`, nothing is deleted, and packs are durable before the segment that names them, that before a snapshot. So a repair may
+//! suspect is moved to `quarantine/`, nothing is deleted, and packs are durable before the segment that names them, that before a snapshot. So a repair may
 //! be cut off anywhere, and done again.
 
 use std::sync::Arc;
@@ -181,7 +181,7 @@ impl<'r> Repair<'r> {
                     }
                     None => {
                         if self.set_aside(&file)? {
-                            let what = "moved to lost+found: what it was made for opens the repository no more";
+                            let what = "moved to quarantine: what it was made for opens the repository no more";
                             self.say(RepairStep::Keys, file, what);
                         }
                     }

@@ -1,4 +1,4 @@
-//! `lost+found/`: where what is suspect goes, under the path that it had.
+//! `quarantine/`: where what is suspect goes, under the path that it had.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::{
     storage::Storage,
 };
 
-pub(crate) const ASIDE_FOLDER: &str = "lost+found";
+pub(crate) const ASIDE_FOLDER: &str = "quarantine";
 /// No file is longer that is read here.
 const FILE_MAX_LEN: usize = (1 << 31) - 1;
 

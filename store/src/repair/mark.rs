@@ -21,7 +21,7 @@ use crate::{
 const GAP_MAX_LEN: u64 = 4 << 20;
 
 impl Repair<'_> {
-    /// Writes a snapshot in the place of each of `damaged`, and moves those to `lost+found/`.
+    /// Writes a snapshot in the place of each of `damaged`, and moves those to `quarantine/`.
     pub(super) fn mark_lost(&mut self, damaged: &[Snapshot]) -> Result<()> {
         for snapshot in damaged {
             let now = self.now()?;
@@ -31,7 +31,7 @@ impl Repair<'_> {
                     now.move_pin(&snapshot.id, &new)?;
                     format!("{new} stands in its place, with zeros for what {lost_files} files have lost")
                 }
-                None => "moved to lost+found: nothing of the snapshot is left".to_owned(),
+                None => "moved to quarantine: nothing of the snapshot is left".to_owned(),
             };
             self.set_snapshot_aside(&snapshot.id)?;
             self.storage.sync_all()?;
@@ -47,7 +47,7 @@ impl Repair<'_> {
         files.dedup();
         for file in files {
             if self.set_aside(file)? {
-                self.say(RepairStep::MarkLost, file, "moved to lost+found: what it has lost is sent again");
+                self.say(RepairStep::MarkLost, file, "moved to quarantine: what it has lost is sent again");
             }
         }
         self.storage.sync_all()

@@ -38,7 +38,7 @@ impl Repair<'_> {
                 self.replace(&file, &bytes)?;
                 self.say(RepairStep::Index, file, "taken from the other repository");
             } else if self.set_aside(&file)? {
-                self.say(RepairStep::Index, file, "moved to lost+found");
+                self.say(RepairStep::Index, file, "moved to quarantine");
             }
         }
         self.storage.sync_all()
@@ -61,7 +61,7 @@ impl Repair<'_> {
             let file = pack_file(&pack.name);
             let was_there = self.set_aside(&file)?;
             self.set_aside(&parity::parity_file(&pack.name))?;
-            let what = if was_there { "moved to lost+found" } else { "it is lost" };
+            let what = if was_there { "moved to quarantine" } else { "it is lost" };
             self.say(RepairStep::Packs, file, what);
         }
         self.storage.sync_all()

@@ -30,7 +30,7 @@ impl Repair<'_> {
             for name in self.damaged_of(folder)? {
                 let file = format!("{folder}/{name}");
                 self.set_aside(&file)?;
-                self.say(RepairStep::Records, file, "moved to lost+found: nothing depends on it");
+                self.say(RepairStep::Records, file, "moved to quarantine: nothing depends on it");
             }
         }
         self.storage.sync_all()
@@ -61,7 +61,7 @@ impl Repair<'_> {
             }
             _ => {
                 if self.set_snapshot_aside(id)? {
-                    self.say(RepairStep::Records, file, "moved to lost+found: the snapshot is lost");
+                    self.say(RepairStep::Records, file, "moved to quarantine: the snapshot is lost");
                 }
             }
         }
