@@ -25,7 +25,7 @@ use crate::{
     session::unix_seconds,
     snapshot::{RecordKind, Snapshot, SnapshotList, read_snapshots},
     snapshot_folder::SnapshotFolder,
-    storage::Storage,
+    storage::{Storage, is_of_system},
     writer::{Base, SnapshotWriter},
 };
 
@@ -547,7 +547,9 @@ fn check_empty(storage: &dyn Storage) -> Result<()> {
         _ => return Err(Error::Exists),
     }
     let foreign = |(name, _): &(String, u64)| {
-        !name.starts_with('.') && !name.starts_with(&format!("{KEYS_FOLDER}/")) && !name.starts_with("tmp/")
+        !name.split('/').next().is_some_and(is_of_system)
+            && !name.starts_with(&format!("{KEYS_FOLDER}/"))
+            && !name.starts_with("tmp/")
     };
     match storage.list_folder("")?.into_iter().find(foreign) {
         Some((found, _)) => Err(Error::NotEmpty { found }),

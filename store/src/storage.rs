@@ -22,6 +22,52 @@ use crate::{
     keys::KEYS_FOLDER,
 };
 
+/// The folders of a repository (SPEC §2).
+const FOLDERS: [&str; 15] = [
+    "keys",
+    "packs",
+    "trees",
+    "index",
+    "snapshots",
+    "spares",
+    "parked",
+    "passwords",
+    "sessions",
+    "pins",
+    "trash",
+    "gc",
+    "parity",
+    "quarantine",
+    "tmp",
+];
+/// What systems keep at the root of a disk, in upper case, beside what is hidden behind a dot and in `FOUND.000`.
+const OF_SYSTEMS: [&str; 18] = [
+    "LOST+FOUND",
+    "SYSTEM VOLUME INFORMATION",
+    "$RECYCLE.BIN",
+    "RECYCLER",
+    "RECYCLED",
+    "LOST.DIR",
+    "NETWORK TRASH FOLDER",
+    "TEMPORARY ITEMS",
+    "@EADIR",
+    "@RECYCLE",
+    "@RECENTLY-SNAPSHOT",
+    "#RECYCLE",
+    "#SNAPSHOT",
+    "DESKTOP.INI",
+    "THUMBS.DB",
+    "AUTORUN.INF",
+    "AQUOTA.USER",
+    "AQUOTA.GROUP",
+];
+
+/// Whether a file or folder of this name is one of the system's. None of ours is.
+pub(crate) fn is_of_system(name: &str) -> bool {
+    let name = name.to_uppercase();
+    name.starts_with('.') || name.starts_with("FOUND.") || OF_SYSTEMS.contains(&&*name)
+}
+
 /// Where a repository's files lie.
 pub trait Storage: Send + Sync {
     /// Writes a whole file, so that it exists under `name` with its content on the disk, or not at all. Its existence is
@@ -38,7 +84,8 @@ pub trait Storage: Send + Sync {
     }
 
     /// All files below `folder`, with their lengths, in no order; names are relative to `folder`. A missing folder is empty;
-    /// that of the name `""` is the whole place, of which files more than three folders deep may be left out.
+    /// that of the name `""` is the whole place, of which files more than three folders deep may be left out, and so may what the
+    /// system keeps at the root of a disk.
     fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>>;
 
     /// Gives a file another name, which nothing else has.
@@ -118,7 +165,7 @@ impl dyn Storage + '_ {
     }
 
     pub(crate) fn list_folder(&self, folder: &str) -> Result<Vec<(String, u64)>> {
-        self.list(folder).map_err(storage_error("list", folder))
+        self.list(folder).map_err(storage_error("list", if folder.is_empty() { "the folders" } else { folder }))
     }
 
     pub(crate) fn delete_file(&self, name: &str) -> Result<()> {

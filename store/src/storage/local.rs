@@ -13,7 +13,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::Storage;
+use super::{FOLDERS, Storage, is_of_system};
 use crate::{bytes::random, id::encode_hex};
 
 /// Packs lie two folders deep.
@@ -37,6 +37,10 @@ pub struct LocalStorage {
 trait Calls: Debug + Send + Sync {
     fn create(&self, path: &Path) -> io::Result<File> {
         File::create_new(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<fs::ReadDir> {
+        fs::read_dir(path)
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
@@ -148,7 +152,7 @@ impl LocalStorage {
     }
 
     fn list_into(&self, folder: &Path, prefix: &str, depth: usize, files: &mut Vec<(String, u64)>) -> io::Result<()> {
-        let entries = match fs::read_dir(folder) {
+        let entries = match self.calls.read_dir(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other?,
         };
@@ -163,7 +167,14 @@ impl LocalStorage {
                 other => other?,
             };
             if metadata.is_dir() && depth > 1 {
-                self.list_into(&entry.path(), &format!("{prefix}{name}/"), depth - 1, files)?;
+                // At the root of a disk, and on some servers in each folder, lies what nobody may look into.
+                if is_of_system(&name) {
+                    continue;
+                }
+                match self.list_into(&entry.path(), &format!("{prefix}{name}/"), depth - 1, files) {
+                    Err(error) if is_denied(&error) && folder == self.root && !FOLDERS.contains(&&*name) => {}
+                    other => other?,
+                }
             } else if metadata.is_file() {
                 files.push((format!("{prefix}{name}"), metadata.len()));
             }
@@ -266,6 +277,10 @@ impl Storage for LocalStorage {
         let existing = root.ancestors().find(|folder| folder.is_dir()).unwrap_or(&root);
         retry(|| fs4::available_space(existing)).map(Some)
     }
+}
+
+fn is_denied(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 fn read_part(mut file: File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
@@ -413,6 +428,56 @@ mod tests {
 
         fn remove(&self, path: &Path) -> io::Result<()> {
             self.call(|| fs::remove_file(path))
+        }
+    }
+
+    /// Lets nobody look into folders of some names.
+    #[derive(Debug)]
+    struct Denying(&'static [&'static str]);
+
+    impl Calls for Denying {
+        fn read_dir(&self, path: &Path) -> io::Result<fs::ReadDir> {
+            match path.file_name().and_then(|name| name.to_str()) {
+                Some(name) if self.0.contains(&name) => Err(io::ErrorKind::PermissionDenied.into()),
+                _ => fs::read_dir(path),
+            }
+        }
+    }
+
+    /// volume-root-init: what the system keeps there, and other people.
+    #[test]
+    fn a_repository_lives_at_the_root_of_a_disk() {
+        const SYSTEM: &[&str] = &[
+            "lost+found",
+            ".Trashes",
+            ".Spotlight-V100",
+            "System Volume Information",
+            "$Recycle.Bin",
+            "@eaDir",
+            "paul",
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        for name in SYSTEM {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            fs::write(dir.path().join(name).join("file"), b"foreign").unwrap();
+        }
+        fs::write(dir.path().join("desktop.ini"), b"foreign").unwrap();
+        let at = |denied| Arc::new(LocalStorage::with_calls(dir.path(), Box::new(Denying(denied)))) as Arc<dyn Storage>;
+        Repository::create(at(SYSTEM), None, &Options::default()).unwrap();
+        fs::create_dir_all(dir.path().join("packs/@eaDir")).unwrap();
+        let repository = Repository::open(at(SYSTEM), Unlock::Open, None).unwrap();
+        let mut editor = repository.edit("A phone", None).unwrap();
+        editor.write_file(&TreePath::new("file").unwrap(), None, 0, &mut &b"content"[..]).unwrap();
+        editor.name_files().unwrap().commit(Details::new(0, Source::Device)).unwrap();
+        assert!(
+            check(&repository, Depth::ReadData, &|_| std::ops::ControlFlow::Continue(())).unwrap().problems.is_empty()
+        );
+        assert!(repository.stats(&|_| std::ops::ControlFlow::Continue(())).is_ok());
+        // What is ours and may not be read is no empty repository.
+        for ours in [&["snapshots"][..], &["packs"], &["keys"]] {
+            let opened = Repository::open(at(ours), Unlock::Open, None)
+                .and_then(|repository| repository.snapshots().map(drop).and(repository.write("A phone").map(drop)));
+            assert!(matches!(opened, Err(crate::Error::Storage { .. })), "{ours:?}");
         }
     }
 
