@@ -26,11 +26,16 @@ pub fn run(args: &Export, global: &Global, report: &Report) -> Result<Exit> {
             .hint("what was written is right; `heirloom check --read-data` names everything that is damaged"))
     };
     stats.problems.iter().for_each(|problem| report.warn(problem));
+    if let Some(why) = &stats.why_without_time {
+        let number = files(stats.without_time);
+        report.warn(format_args!("{number} could not be given the time of the backup, but the bytes are right: {why}"));
+    }
     if report.json {
         let problems: Vec<String> = stats.problems.iter().map(ToString::to_string).collect();
         report.json(&serde_json::json!({
             "snapshot": snapshot.id.to_string(), "path": target, "files": stats.files, "bytes": stats.bytes,
-            "skipped_files": stats.skipped_files, "missing_files": stats.missing, "problems": problems,
+            "skipped_files": stats.skipped_files, "missing_files": stats.missing,
+            "files_without_time": stats.without_time, "problems": problems,
         }))?;
         return outcome;
     }

@@ -51,6 +51,10 @@ pub struct ExportStats {
     pub bytes: u64,
     /// Files that an earlier, broken run of this export had written.
     pub skipped_files: u64,
+    /// Files that are whole, but have not the time that they should have: the folder does not take it.
+    pub without_time: u64,
+    /// Why it does not, of the first of them.
+    pub why_without_time: Option<String>,
     /// Files that the snapshot names without content: they were not in the folder that was imported.
     pub missing: u64,
     /// Files that could not be written whole, by place; none of them is left half written.
@@ -83,6 +87,10 @@ fn write_all(
     on_event: OnEvent,
 ) -> Result<ExportStats> {
     let target = Target::begin(&reader.chunks, target, &reader.snapshot().id, options)?;
+    write_to(target, reader, on_event)
+}
+
+fn write_to(target: Target, reader: &SnapshotReader, on_event: OnEvent) -> Result<ExportStats> {
     let record = &reader.snapshot().record;
     let mut totals = Progress { files_done: 0, files_total: record.files, bytes_done: 0, bytes_total: record.bytes };
     let (mut stats, mut window) = (ExportStats::default(), Window::default());
@@ -308,6 +316,8 @@ enum Outcome {
     Written {
         bytes: u64,
         is_last: bool,
+        /// Why it has not its time.
+        without_time: Option<io::Error>,
     },
     Failed(Problem),
     /// The file had failed before.
@@ -317,9 +327,13 @@ enum Outcome {
 impl Outcome {
     fn count(self, stats: &mut ExportStats) {
         match self {
-            Outcome::Written { bytes, is_last } => {
+            Outcome::Written { bytes, is_last, without_time } => {
                 stats.bytes += bytes;
                 stats.files += u64::from(is_last);
+                if let Some(error) = without_time {
+                    stats.without_time += 1;
+                    stats.why_without_time.get_or_insert_with(|| error.to_string());
+                }
             }
             Outcome::Failed(problem) => stats.problems.push(problem),
             Outcome::Nothing => {}
@@ -359,14 +373,15 @@ fn write_part(target: &Target, part: &Part, decoded: &HashMap<ChunkId, Decoded>)
     if part.is_last {
         bytes += open.write_end(&part.file.content).map_err(|source| target_error(&open.path, source))?;
     }
+    let mut without_time = None;
     if !part.is_last {
         *progress = FileProgress::Open(open);
     } else if *open.hasher.finalize().as_bytes() != part.file.content.hash {
         return open.give_up(&part.file, Error::WrongContent);
     } else {
-        open.finish(part.file.mtime_ns)?;
+        without_time = open.finish(part.file.mtime_ns, target.set_time).err();
     }
-    Ok(Outcome::Written { bytes, is_last: part.is_last })
+    Ok(Outcome::Written { bytes, is_last: part.is_last, without_time })
 }
 
 /// A file on its way out; its parts are written one after another.
@@ -411,6 +426,9 @@ impl OpenFile {
         }
         if target.existed {
             match fs::remove_file(&path) {
+                Err(_) if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) => {
+                    return Err(in_the_way(&path, "a file"));
+                }
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(target_error(&path, error)),
                 _ => {}
             }
@@ -445,10 +463,10 @@ impl OpenFile {
         Ok(bytes.len() as u64)
     }
 
-    /// Sets the time last: a file that has it is whole.
-    fn finish(self, mtime_ns: Option<i64>) -> Result<()> {
-        let Some(mtime_ns) = mtime_ns else { return Ok(()) };
-        self.file.set_modified(system_time(mtime_ns)).map_err(|error| target_error(&self.path, error))
+    /// Sets the time last: a file that has it is whole. Some shares refuse it, which spoils nothing but that a broken export
+    /// writes the file again.
+    fn finish(self, mtime_ns: Option<i64>, set_time: SetTime) -> io::Result<()> {
+        mtime_ns.map_or(Ok(()), |mtime_ns| set_time(&self.file, system_time(mtime_ns)))
     }
 
     fn give_up(self, file: &ExportFile, error: Error) -> Result<Outcome> {
@@ -456,6 +474,9 @@ impl OpenFile {
         if error.is_damage() { Ok(Outcome::Failed(Problem::new(file.place.as_str(), error))) } else { Err(error) }
     }
 }
+
+/// How a file gets its time; a test refuses it.
+type SetTime = fn(&File, SystemTime) -> io::Result<()>;
 
 /// The folder that is written.
 struct Target<'a> {
@@ -466,6 +487,7 @@ struct Target<'a> {
     /// Whether the folder held something before.
     existed: bool,
     resumed: bool,
+    set_time: SetTime,
     folders: Mutex<HashSet<PathBuf>>,
 }
 
@@ -475,7 +497,7 @@ impl<'a> Target<'a> {
         let name = root.file_name().and_then(|name| name.to_str()).ok_or_else(exists)?;
         let marker = root.with_file_name(format!(".{name}.heirloom-export"));
         let existed = match fs::symlink_metadata(root) {
-            Ok(metadata) if !metadata.is_dir() => return Err(exists()),
+            Ok(metadata) if !metadata.is_dir() => return Err(in_the_way(root, "a folder")),
             Ok(_) => fs::read_dir(root).map_err(|error| target_error(root, error))?.next().is_some(),
             Err(_) => false,
         };
@@ -484,7 +506,8 @@ impl<'a> Target<'a> {
             return Err(exists());
         }
         let folders = Mutex::new(HashSet::from([root.to_owned()]));
-        let target = Target { chunks, root: root.to_owned(), marker, existed, resumed, folders };
+        let target =
+            Target { chunks, root: root.to_owned(), marker, existed, resumed, set_time: File::set_modified, folders };
         fs::create_dir_all(root).map_err(|error| target_error(root, error))?;
         fs::write(&target.marker, snapshot.to_string()).map_err(|error| target_error(&target.marker, error))?;
         Ok(target)
@@ -528,7 +551,7 @@ impl<'a> Target<'a> {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     let metadata = fs::symlink_metadata(folder).map_err(|error| target_error(folder, error))?;
                     if !metadata.is_dir() {
-                        return Err(Error::TargetExists { target: folder.to_owned() });
+                        return Err(in_the_way(folder, "a folder"));
                     }
                 }
                 other => other.map_err(|error| target_error(folder, error))?,
@@ -559,6 +582,72 @@ fn system_time(unix_ns: i64) -> SystemTime {
     if unix_ns < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
 }
 
+fn in_the_way(path: &Path, wanted: &'static str) -> Error {
+    Error::TargetInTheWay { path: path.to_owned(), wanted }
+}
+
 fn target_error(path: &Path, source: io::Error) -> Error {
     Error::Target { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use super::*;
+    use crate::{Details, MemoryStorage, Options, Repository, Source, Unlock};
+
+    fn repository() -> Repository {
+        let storage = Arc::new(MemoryStorage::default());
+        Repository::create(storage.clone(), None, &Options::default()).unwrap();
+        let repository = Repository::open(storage, Unlock::Open, None).unwrap();
+        let mut editor = repository.edit("A phone", None).unwrap();
+        for place in ["Info.plist", "3d/3d0d", "3d/3e0e"] {
+            editor.write_file(&TreePath::new(place).unwrap(), None, 1, &mut place.as_bytes()).unwrap();
+        }
+        editor.name_files().unwrap().commit(Details::new(0, Source::Device)).unwrap();
+        repository
+    }
+
+    /// export-without-times
+    #[test]
+    fn a_folder_that_takes_no_times_gets_all_files() {
+        let repository = repository();
+        let reader = repository.read(&repository.snapshots().unwrap().snapshots[0]).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("A phone");
+        let begin = || Target::begin(&reader.chunks, &root, &reader.snapshot().id, &ExportOptions::default()).unwrap();
+        let target = Target { set_time: |_, _| Err(io::ErrorKind::PermissionDenied.into()), ..begin() };
+        let stats = write_to(target, &reader, &|_| ControlFlow::Continue(())).unwrap();
+        assert_eq!((stats.files, stats.without_time, stats.problems.len()), (3, 3, 0));
+        assert!(stats.why_without_time.is_some());
+        for place in ["Info.plist", "3d/3d0d", "3d/3e0e"] {
+            assert_eq!(fs::read(root.join(place)).unwrap(), place.as_bytes());
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no marker is left");
+    }
+
+    /// hint-that-was-followed: --force does not help, so it is not advised.
+    #[test]
+    fn what_is_in_the_way_is_named() {
+        let repository = repository();
+        let reader = repository.read(&repository.snapshots().unwrap().snapshots[0]).unwrap();
+        let export_to = |make: &dyn Fn(&Path)| {
+            let dir = tempfile::tempdir().unwrap();
+            let root = dir.path().join("A phone");
+            make(&root);
+            export(&reader, &root, &ExportOptions { force: true }, &|_| ControlFlow::Continue(()))
+                .unwrap_err()
+                .to_string()
+        };
+        let file = |root: &Path| {
+            fs::create_dir(root).unwrap();
+            fs::write(root.join("3d"), "").unwrap();
+        };
+        assert!(export_to(&file).ends_with("3d is in the way: it is not a folder"));
+        let folder = |root: &Path| fs::create_dir_all(root.join("Info.plist/inside")).unwrap();
+        assert!(export_to(&folder).ends_with("Info.plist is in the way: it is not a file"));
+        let root = |root: &Path| fs::write(root, "").unwrap();
+        assert!(export_to(&root).ends_with("A phone is in the way: it is not a folder"));
+    }
 }
