@@ -2,17 +2,28 @@
 //!
 //! A name is what is left of `~N` and `@DATE`: an id or its beginning, `latest` or nothing for all devices, or a device's name or UDID.
 //! Of the snapshots that it fits, taken by the end of DATE, the newest is meant, or the Nth before it.
+//!
+//! A name means a device with its whole history, whatever it was called before. Devices may share a name, and a new phone takes
+//! that of the one before it: the name then means the new one, and `NAME@DATE` the one that was called so then.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use heirloom_store::Snapshot;
 use jiff::{Span, Timestamp, civil::DateTime, tz::TimeZone};
+use unicode_normalization::UnicodeNormalization;
 
 use crate::{
     failure::{Exit, Failure, Result},
+    identity::usual_case,
     report::local_time,
 };
 
 const SHORTEST_ID: usize = 4;
 const MOST_CANDIDATES_SHOWN: usize = 10;
+/// A phone that a new one of its name has replaced is not backed up for so long, in seconds,
+const REPLACED_AFTER: i64 = 30 * 86_400;
+/// and was not for longer than this beside the new one.
+const SIDE_BY_SIDE_MAX: i64 = 7 * 86_400;
 
 /// The one snapshot that `spec` names among `snapshots`, which are in the order of their times.
 pub fn find<'s>(spec: &str, snapshots: &'s [Snapshot]) -> Result<&'s Snapshot> {
@@ -30,9 +41,39 @@ fn find_among<'s>(spec: &str, snapshots: &'s [Snapshot], listed: &str) -> Result
     resolve(spec, &candidates, &TimeZone::system(), listed).map(|at| &snapshots[at])
 }
 
-/// Whether a device's name or UDID is meant by `text`: the case and kind of apostrophe do not matter.
+/// Whether a device's name or UDID is meant by `text`: case, kinds of apostrophes and spaces, and how accents are composed do not
+/// matter, nor does the dash of a UDID.
 pub fn is_device(text: &str, udid: &str, name: Option<&str>) -> bool {
-    text.eq_ignore_ascii_case(udid) || name.is_some_and(|name| fold(name) == fold(text))
+    let wanted = fold(text);
+    !wanted.is_empty() && (usual_case(text) == usual_case(udid) || name.is_some_and(|name| fold(name) == wanted))
+}
+
+/// The UDIDs of the devices that `text` names among `snapshots`, which are in the order of their age.
+pub fn devices(text: &str, snapshots: &[Snapshot]) -> BTreeSet<String> {
+    let called = snapshots.iter().map(|snapshot| {
+        let record = &snapshot.record;
+        (&*record.series, record.device.get("name").map(String::as_str))
+    });
+    devices_called(text, called).into_iter().map(str::to_owned).collect()
+}
+
+/// The devices that are meant by a UDID or name, of all those that were called something, oldest first: those that are called just
+/// so now, or else about so, or else were once.
+fn devices_called<'a>(
+    text: &str,
+    called: impl Iterator<Item = (&'a str, Option<&'a str>)> + Clone,
+) -> BTreeSet<&'a str> {
+    let now: BTreeMap<&str, Option<&str>> = called.clone().collect();
+    let now = || now.iter().map(|(udid, name)| (*udid, *name));
+    let is_called = |name: Option<&str>| name.is_some_and(|name| name == text && !text.trim().is_empty());
+    let udids = |those: &mut dyn Iterator<Item = (&'a str, Option<&'a str>)>| those.map(|(udid, _)| udid).collect();
+    let tiers: [BTreeSet<&str>; 4] = [
+        udids(&mut now().filter(|(udid, _)| is_device(text, udid, None))),
+        udids(&mut now().filter(|(_, name)| is_called(*name))),
+        udids(&mut now().filter(|(udid, name)| is_device(text, udid, *name))),
+        udids(&mut called.filter(|(udid, name)| is_device(text, udid, *name))),
+    ];
+    tiers.into_iter().find(|tier| !tier.is_empty()).unwrap_or_default()
 }
 
 /// What of a snapshot it can be named by.
@@ -68,9 +109,16 @@ fn resolve(spec: &str, candidates: &[Candidate], zone: &TimeZone, listed: &str) 
         return Err(Failure::failed("there are no snapshots yet").hint("`heirloom import PATH` makes some"));
     }
     let parsed = parse(spec, zone, &|who| candidates.iter().any(|candidate| candidate.is_of(who)));
-    let fitting = fitting(spec, &parsed, candidates, listed)?;
-    let in_time: Vec<usize> =
-        fitting.into_iter().filter(|&at| parsed.until.is_none_or(|until| candidates[at].time <= until)).collect();
+    let in_time: Vec<&Candidate> =
+        candidates.iter().filter(|candidate| parsed.until.is_none_or(|until| candidate.time <= until)).collect();
+    let fitting = match fitting(spec, &parsed, &in_time, listed) {
+        // What fits at no time is told from what fits later.
+        Err(_) if fits_any(&parsed, candidates) => Vec::new(),
+        fitting => fitting?,
+    };
+    let in_time: Vec<usize> = (0..candidates.len())
+        .filter(|&at| fitting.iter().any(|fitting| std::ptr::eq(*fitting, &candidates[at])))
+        .collect();
     let Some(&newest) = in_time.last() else {
         return Err(Failure::failed(format!("{spec}: no snapshot is as old as that")).hint(listed));
     };
@@ -85,28 +133,46 @@ fn resolve(spec: &str, candidates: &[Candidate], zone: &TimeZone, listed: &str) 
     })
 }
 
-/// The snapshots that the name fits, oldest first, of one device unless it names none.
-fn fitting(spec: &str, parsed: &Parsed, candidates: &[Candidate], listed: &str) -> Result<Vec<usize>> {
-    let those = |fits: &dyn Fn(&Candidate) -> bool| {
-        (0..candidates.len()).filter(|&at| fits(&candidates[at])).collect::<Vec<_>>()
-    };
+/// The snapshots that the name fits among `candidates`, oldest first, of one device unless it names none.
+fn fitting<'c>(spec: &str, parsed: &Parsed, candidates: &[&'c Candidate], listed: &str) -> Result<Vec<&'c Candidate>> {
     let who = parsed.who;
-    let of_device = those(&|candidate| candidate.is_of(who));
-    if of_device.is_empty() && (who.is_empty() || who == "latest") {
-        return Ok(those(&|_| true));
+    let those =
+        |fits: &dyn Fn(&Candidate) -> bool| candidates.iter().copied().filter(|one| fits(one)).collect::<Vec<_>>();
+    let devices = devices_called(who, candidates.iter().map(|one| (&*one.udid, one.name.as_deref())));
+    if devices.is_empty() && (who.is_empty() || who == "latest") {
+        return Ok(candidates.to_vec());
     }
-    let by_id = if is_id_prefix(who) {
-        those(&|candidate| candidate.id.starts_with(&who.to_ascii_lowercase()))
-    } else {
-        Vec::new()
-    };
-    let one_device = of_device.windows(2).all(|pair| candidates[pair[0]].udid == candidates[pair[1]].udid);
-    match (by_id.len(), of_device.is_empty()) {
-        (0, true) => Err(Failure::failed(format!("no snapshot is called {spec}")).hint(listed)),
-        (0, false) if one_device => Ok(of_device),
-        (1, true) => Ok(by_id),
-        _ => Err(ambiguous(spec, by_id.into_iter().chain(of_device).map(|at| &candidates[at]))),
+    let by_id =
+        if is_id_prefix(who) { those(&|one| one.id.starts_with(&who.to_ascii_lowercase())) } else { Vec::new() };
+    let of_devices = those(&|one| devices.contains(&*one.udid));
+    match (by_id.len(), devices.len()) {
+        (0, 0) => Err(Failure::failed(format!("no snapshot is called {spec}")).hint(listed)),
+        (1, 0) => Ok(by_id),
+        (0, 1) => Ok(of_devices),
+        (0, _) => match successor(&of_devices) {
+            Some(udid) => Ok(those(&|one| one.udid == udid)),
+            None => Err(ambiguous(spec, of_devices.into_iter())),
+        },
+        _ => Err(ambiguous(spec, by_id.into_iter().chain(of_devices))),
     }
+}
+
+/// Whether the name fits anything, whenever that was.
+fn fits_any(parsed: &Parsed, candidates: &[Candidate]) -> bool {
+    let is_id =
+        |candidate: &Candidate| is_id_prefix(parsed.who) && candidate.id.starts_with(&parsed.who.to_ascii_lowercase());
+    let is_all = parsed.who.is_empty() || parsed.who == "latest";
+    parsed.until.is_some()
+        && (is_all || candidates.iter().any(|candidate| candidate.is_of(parsed.who) || is_id(candidate)))
+}
+
+/// The device that came after all others of its name: those ended about when it began, and that is long ago.
+fn successor<'c>(snapshots: &[&'c Candidate]) -> Option<&'c str> {
+    let last = snapshots.last()?;
+    let begin = snapshots.iter().find(|one| one.udid == last.udid)?.time;
+    let is_replaced =
+        |other: &&Candidate| other.time <= begin + SIDE_BY_SIDE_MAX && other.time <= last.time - REPLACED_AFTER;
+    snapshots.iter().filter(|one| one.udid != last.udid).all(|other| is_replaced(other)).then_some(&*last.udid)
 }
 
 fn ambiguous<'c>(spec: &str, candidates: impl Iterator<Item = &'c Candidate>) -> Failure {
@@ -129,9 +195,24 @@ fn is_id_prefix(text: &str) -> bool {
     (SHORTEST_ID..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Lower case, with the typewriter's apostrophe for the one that phones write.
+/// A name without what keyboards and phones write in different ways: decomposed and in lower case, with the typewriter's
+/// apostrophe, quotes and dash, plain single spaces, and no marks of direction.
 fn fold(name: &str) -> String {
-    name.trim().replace('\u{2019}', "'").to_lowercase()
+    let plain = name.nfkd().filter_map(|character| match character {
+        '\u{2018}' | '\u{2019}' | '\u{201b}' | '\u{2bc}' | '\u{2b9}' | '\u{b4}' | '\u{60}' | '\u{2032}' => Some('\''),
+        '\u{201c}' | '\u{201d}' | '\u{201e}' | '\u{201f}' | '\u{ab}' | '\u{bb}' => Some('"'),
+        '\u{2010}'..='\u{2015}' | '\u{2212}' => Some('-'),
+        '\u{200b}'
+        | '\u{200e}'
+        | '\u{200f}'
+        | '\u{2060}'..='\u{2069}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{feff}'
+        | '\u{61c}' => None,
+        other => Some(other),
+    });
+    let lower: String = plain.collect::<String>().to_lowercase().nfkd().collect();
+    lower.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -257,5 +338,84 @@ mod tests {
         ];
         assert!(resolve("iphone", &both, &TimeZone::UTC, "look").unwrap_err().message.contains("udid2"));
         assert_eq!(resolve("UDID1", &both, &TimeZone::UTC, "look").unwrap(), 0);
+    }
+
+    /// name-as-typed
+    #[test]
+    fn names_are_found_as_people_type_them() {
+        for (name, typed) in [
+            ("iPhone\u{a0}de\u{a0}Zo\u{eb}", "iphone de zoe\u{308}"),
+            ("iPhone de Zoe\u{308}", "iPhone de Zo\u{eb}"),
+            ("Maria\u{2019}s iPhone", "maria`s  iphone "),
+            ("Maria's iPhone", "Maria\u{2bc}s iPhone"),
+            ("L\u{2019}iPhone d\u{202f}\u{c9}loi", "l'iphone d \u{e9}loi"),
+            ("Opa\u{2013}Handy", "opa-handy"),
+            ("\u{200e}iPad", "ipad"),
+            ("ＩＰＨＯＮＥ", "iphone"),
+        ] {
+            assert!(is_device(typed, "udid", Some(name)), "{typed}");
+        }
+        for (name, typed) in [("Zoe", "Zo\u{eb}"), ("iPhone 1", "iPhone1"), ("", "x"), ("", ""), (" ", "")] {
+            assert!(!is_device(typed, "udid", Some(name)), "{typed}");
+        }
+        assert!(is_device("00008030001a2b3c4d5e6f70", MARIA, None), "udid-without-dash");
+    }
+
+    fn find(spec: &str, candidates: &[Candidate]) -> Result<String, String> {
+        let found = resolve(spec, candidates, &TimeZone::UTC, "look").map_err(|failure| failure.message)?;
+        Ok(candidates[found].id[..4].to_owned())
+    }
+
+    /// new-phone-old-name
+    #[test]
+    fn a_new_phone_takes_the_name_of_the_old_one() {
+        let phones = [
+            candidate("aaaa", "2019-05-01T00:00:00Z", "old", "Maria's iPhone"),
+            candidate("bbbb", "2024-05-01T00:00:00Z", "old", "Maria's iPhone"),
+            candidate("cccc", "2024-05-02T00:00:00Z", "new", "Maria's iPhone"),
+            candidate("dddd", "2024-09-01T00:00:00Z", "new", "Maria's iPhone"),
+        ];
+        assert_eq!(find("Maria's iPhone", &phones).unwrap(), "dddd");
+        assert_eq!(find("Maria's iPhone~1", &phones).unwrap(), "cccc");
+        assert_eq!(find("Maria's iPhone@2019", &phones).unwrap(), "aaaa");
+        assert_eq!(find("Maria's iPhone@2024-05-01", &phones).unwrap(), "bbbb");
+        assert_eq!(find("old", &phones).unwrap(), "bbbb");
+        assert!(find("Maria's iPhone@2018", &phones).unwrap_err().contains("as old as that"));
+        // Nobody knows yet whether the old one is still in use.
+        assert!(find("Maria's iPhone", &phones[..3]).unwrap_err().contains("could be any"));
+        // Two that are in use side by side are never taken for one.
+        let beside = [
+            candidate("aaaa", "2024-01-01T00:00:00Z", "one", "iPhone"),
+            candidate("bbbb", "2024-01-02T00:00:00Z", "two", "iPhone"),
+            candidate("cccc", "2024-03-01T00:00:00Z", "one", "iPhone"),
+            candidate("dddd", "2024-09-01T00:00:00Z", "two", "iPhone"),
+        ];
+        assert!(find("iPhone", &beside).unwrap_err().contains("could be any"));
+    }
+
+    /// renamed-phone
+    #[test]
+    fn a_renamed_phone_keeps_its_history() {
+        let phones = [
+            candidate("aaaa", "2023-05-01T00:00:00Z", "one", "iPhone"),
+            candidate("bbbb", "2024-05-01T00:00:00Z", "one", "Maria's iPhone"),
+            candidate("cccc", "2024-06-01T00:00:00Z", "two", "iPhone"),
+        ];
+        assert_eq!(find("Maria's iPhone~1", &phones).unwrap(), "aaaa");
+        assert_eq!(find("Maria's iPhone@2024", &phones).unwrap(), "bbbb");
+        assert_eq!(find("iPhone@2023", &phones).unwrap(), "aaaa", "as it was called then");
+        assert_eq!(find("iPhone", &phones).unwrap(), "cccc", "as it is called now");
+        assert_eq!(find("iPhone", &phones[..2]).unwrap(), "bbbb", "nothing else was ever called so");
+    }
+
+    #[test]
+    fn of_names_that_differ_in_case_alone_the_typed_one_is_meant() {
+        let phones = [
+            candidate("aaaa", "2024-05-01T00:00:00Z", "one", "iPhone"),
+            candidate("bbbb", "2024-05-02T00:00:00Z", "two", "IPHONE"),
+        ];
+        assert_eq!(find("iPhone", &phones).unwrap(), "aaaa");
+        assert_eq!(find("IPHONE", &phones).unwrap(), "bbbb");
+        assert!(find("iphone", &phones).is_err());
     }
 }

@@ -35,7 +35,9 @@ fn show(
     report: &Report,
 ) -> Result<Exit> {
     list.problems.iter().for_each(|problem| report.warn(problem));
-    let is_wanted = |snapshot: &&Snapshot| udid.is_none_or(|udid| is_of(snapshot, udid));
+    let devices = udid.map(|udid| snapshot_spec::devices(udid, &list.snapshots));
+    let is_wanted =
+        |snapshot: &&Snapshot| devices.as_ref().is_none_or(|devices| devices.contains(&snapshot.record.series));
     let wanted: Vec<&Snapshot> = list.snapshots.iter().filter(is_wanted).collect();
     if report.json {
         let mut array = JsonArray::new(report);
@@ -61,7 +63,9 @@ pub fn list(repository: &Repository, report: &Report) -> Result<SnapshotList> {
 
 /// Those of the device of this UDID or name, or all if none is given; fails if a device has none.
 pub fn of_device<'s>(snapshots: &'s [Snapshot], udid: Option<&str>) -> Result<Vec<&'s Snapshot>> {
-    let is_wanted = |snapshot: &&Snapshot| udid.is_none_or(|udid| is_of(snapshot, udid));
+    let devices = udid.map(|udid| snapshot_spec::devices(udid, snapshots));
+    let is_wanted =
+        |snapshot: &&Snapshot| devices.as_ref().is_none_or(|devices| devices.contains(&snapshot.record.series));
     let wanted: Vec<&Snapshot> = snapshots.iter().filter(is_wanted).collect();
     match udid {
         Some(udid) if wanted.is_empty() => {
@@ -195,10 +199,4 @@ fn notes(snapshot: &Snapshot, pinned: bool) -> String {
 /// What the device is called, or else its UDID.
 pub fn device_name(snapshot: &Snapshot) -> &str {
     snapshot.record.device.get("name").unwrap_or(&snapshot.record.series)
-}
-
-/// Whether it is of the device of this UDID or name.
-fn is_of(snapshot: &Snapshot, device: &str) -> bool {
-    let record = &snapshot.record;
-    snapshot_spec::is_device(device, &record.series, record.device.get("name").map(String::as_str))
 }
