@@ -18,7 +18,7 @@ use crate::{
         check_all,
         faulty_storage::{Fault, FaultyStorage, Torn},
         folder::{Folder, Thing, exported, folder_at, folder_of, read_whole},
-        make_small, noise, place,
+        is_pack, make_small, noise, place,
         program::{Home, PASSWORD, Said, SmallBackup, assert_same, only_child},
         storage_of,
     },
@@ -384,7 +384,7 @@ fn what_is_whole_of_a_damaged_source_is_copied_and_the_rest_when_it_is_whole() {
     let story = Story::new();
     let whole = story.storage.files().clone();
     let mut holes = 0;
-    for pack in whole.keys().filter(|name| name.starts_with("packs/")) {
+    for pack in whole.keys().filter(|name| is_pack(name)) {
         let mut damaged = whole.clone();
         let at = damaged[pack].len() / 2;
         damaged.get_mut(pack).unwrap()[at.min(300)] ^= 1;
@@ -462,7 +462,7 @@ fn what_is_damaged_in_the_target_is_sent_again() {
     // The first holds no deltas, which would be lost with what they were made against.
     copy_those(&story.source, &target, |snapshot| snapshot.record.time == 1).unwrap();
     let files = storage.files().clone();
-    for pack in files.keys().filter(|name| name.starts_with("packs/")) {
+    for pack in files.keys().filter(|name| is_pack(name)) {
         let mut damaged = files.clone();
         damaged.remove(pack);
         let target = open(&damaged);
@@ -483,7 +483,7 @@ fn what_a_repair_has_marked_is_replaced_by_a_whole_copy() {
     copy_all(&story.source, &target).unwrap();
     let files = storage.files().clone();
     let mut marked = 0;
-    for pack in files.keys().filter(|name| name.starts_with("packs/")) {
+    for pack in files.keys().filter(|name| is_pack(name)) {
         let mut damaged = files.clone();
         damaged.remove(pack);
         let storage = storage_of(&damaged);
@@ -639,7 +639,7 @@ fn damage_is_named_and_told_by_the_exit_code() {
 
 fn data_packs(repository: &Path) -> Vec<std::path::PathBuf> {
     let files = folder_at(&repository.join("packs")).into_iter();
-    let packs = files.filter(|(_, thing)| matches!(thing, Thing::File(file) if file.bytes[9] == 1));
+    let packs = files.filter(|(_, thing)| matches!(thing, Thing::File(_)));
     packs.map(|(path, _)| repository.join("packs").join(path)).collect()
 }
 

@@ -153,8 +153,8 @@ impl Story {
         let report = check_all(&repository, Depth::ReadData).unwrap();
         let found: BTreeSet<&str> = report.problems.iter().map(|problem| problem.file.as_str()).collect();
         // Nothing depends on sessions and on what lies in `tmp/`.
-        let lasting =
-            |name: &&str| ["packs/", "index/", "snapshots/", "spares/"].iter().any(|folder| name.starts_with(folder));
+        let folders = ["packs/", "trees/", "index/", "snapshots/", "spares/"];
+        let lasting = |name: &&str| folders.iter().any(|folder| name.starts_with(folder));
         // What is parked is gone as soon as there is a snapshot.
         let parked = |name: &&str| name.starts_with("parked/") && files.contains_key(*name);
         let torn = wreck.torn.iter().map(String::as_str).filter(|name| lasting(name) || parked(name));
@@ -307,7 +307,7 @@ fn nothing_is_created_over_what_is_left_of_a_repository() {
     let story = Story::new();
     let whole = Arc::new(FaultyStorage::new(&story.empty, Fault::None));
     story.run(whole.clone(), &mut Vec::new()).unwrap();
-    for left in ["config", "packs/", "index/", "snapshots/"] {
+    for left in ["config", "packs/", "trees/", "index/", "snapshots/"] {
         let dir = tempfile::tempdir().unwrap();
         let local = Arc::new(LocalStorage::new(dir.path()));
         for (name, content) in

@@ -67,10 +67,11 @@ const HEADER: [(&str, Damage); 5] = [
     ("header", Damage::FlipAt(20)),
     ("header", Damage::FlipAt(40)),
 ];
-const PACK: [(&str, Damage); 3] = [
+const PACK: [(&str, Damage); 4] = [
     ("first frame", Damage::FlipAt(70)),
     ("directory", Damage::FlipDirectory),
     ("directory's length", Damage::FlipFromEnd(TRAILER_LEN)),
+    ("header at the end", Damage::FlipFromEnd(TRAILER_LEN + 24)),
 ];
 
 /// `files` with `target` damaged; `other` is what it may be replaced by.
@@ -321,24 +322,28 @@ fn damage_to_sealed_files() {
 ///
 /// - That a file is gone is told by what names it. Nothing names a session, or a pack without a segment; that a segment is gone is told
 ///   by snapshots, which come after it, and that a snapshot is gone by its spare.
+/// - The header at a pack's beginning is there once more at its end, by which it is opened.
 /// - That a pack was replaced by another is told by the segment that names it: it lists other chunks.
 /// - A chunk counts as stored while its pack is there with its length, and nothing was found damaged in it since the repository was opened; here
 ///   all of it was read before. So a backup heals what is missing, cut or grown, and what was noticed.
 const SEALED_FILES: &str = "\
 a data pack
-F  FS FS FS | part  part  | ok      | whole whole whole | F  | first byte, last byte, cut or grown, replaced, header, directory, directory's length
+F  -  F  F  | whole whole | ok      | whole whole whole | F  | first byte, header
 F  -  FS FS | part  part  | ok      | whole whole whole | F  | middle, first frame
+F  FS FS FS | part  part  | ok      | whole whole whole | F  | last byte, cut or grown, replaced, directory, directory's length, header at the end
 -  FS FS FS | part  part  | ok      | whole whole whole | F  | deleted
 a data pack of the run that was cut off
-F  F  F  F  | whole whole | ok      | whole whole whole | F  | first byte, last byte, cut or grown, header, directory, directory's length
-F  -  F  F  | whole whole | ok      | whole whole whole | F  | middle, replaced, first frame
+F  -  F  F  | whole whole | ok      | whole whole whole | F  | first byte, middle, replaced, header, first frame
+F  F  F  F  | whole whole | ok      | whole whole whole | F  | last byte, cut or grown, directory, directory's length, header at the end
 -  -  -  -  | whole whole | ok      | whole whole whole | -  | deleted
 the tree pack of the second snapshot, the next backup being the same
-F  FS FS FS | whole none  | damaged | whole whole whole | F  | first byte, middle, last byte, cut or grown, replaced, header, directory, directory's length
+F  -  F  F  | whole whole | ok      | whole whole whole | F  | first byte, header
+F  FS FS FS | whole none  | damaged | whole whole whole | F  | middle, last byte, cut or grown, replaced, directory, directory's length, header at the end
 -  FS FS FS | whole none  | damaged | whole whole whole | F  | deleted
 F  S  FS FS | whole part  | damaged | whole whole whole | F  | first frame
 the tree pack of the second snapshot, the next backup being another
-F  FS FS FS | whole none  | damaged | whole whole none  | FS | first byte, middle, last byte, cut or grown, replaced, header, directory, directory's length
+F  -  F  F  | whole whole | ok      | whole whole whole | F  | first byte, header
+F  FS FS FS | whole none  | damaged | whole whole none  | FS | middle, last byte, cut or grown, replaced, directory, directory's length, header at the end
 -  FS FS FS | whole none  | damaged | whole whole none  | FS | deleted
 F  S  FS FS | whole part  | damaged | whole whole part  | FS | first frame
 a segment

@@ -26,7 +26,7 @@ use crate::support::{
     folder::{Folder, Thing, folder_of, read_whole},
     go_on,
     history::{BLOCK, Dice, Kept, OPTIONS, Phone, SERIES, back_up, write},
-    noise, pack_bytes, place, storage_of,
+    is_pack, noise, pack_bytes, place, storage_of,
 };
 
 const SEEDS: u64 = 8;
@@ -116,7 +116,7 @@ fn assert_whole(repository: &Repository, kept: &Kept, context: &str) {
 }
 
 fn packs(files: &Files) -> Vec<String> {
-    files.keys().filter(|name| name.starts_with("packs/")).cloned().collect()
+    files.keys().filter(|name| is_pack(name)).cloned().collect()
 }
 
 /// What a repository takes that never held anything but `kept`.

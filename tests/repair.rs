@@ -63,7 +63,7 @@ impl Story {
         let mut targets = BTreeMap::from([
             ("pack", new(&empty, &one, "packs/", 1)),
             ("pack of deltas", new(&one, &files, "packs/", 1)),
-            ("tree pack", new(&one, &files, "packs/", 2)),
+            ("tree pack", new(&one, &files, "trees/", 2)),
             ("segment", new(&empty, &one, "index/", 3)),
             ("snapshot", new(&one, &files, "snapshots/", 4)),
             ("spare", new(&one, &files, "spares/", 4)),
@@ -314,7 +314,8 @@ fn a_clone_brings_everything_back() {
                 let mut files = story.files.clone();
                 for target in targets {
                     damage.apply(&mut files, &story.targets[target]);
-                    files.remove(&story.targets[target].replacen("packs", "parity", 1));
+                    let sidecar = story.targets[target].replacen("packs", "parity", 1).replacen("trees", "parity", 1);
+                    files.remove(&sidecar);
                 }
                 let context = format!("{targets:?}, {damage:?}");
                 let (after, _) = story.repaired(&files, Some(&clone), &context);

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::support::{
     Files,
     folder::folder_at,
-    noise,
+    is_pack, noise,
     program::{Home, Said, SmallBackup, UDID, only_child, settle},
     repositories::{Expected, ExpectedSnapshot, V1, copy_of, files_at, folder, write_files},
 };
@@ -183,7 +183,7 @@ fn password_and_recovery_key_open_it_and_nothing_else_does() {
 fn parity_mends_a_sector_of_each_pack_and_each_snapshot() {
     let (home, expected) = copy_of("v1-parity");
     let whole = files_at(&home.path("repo"));
-    for (file, bytes) in whole.iter().filter(|(file, _)| file.starts_with("packs/") || file.starts_with("snapshots/")) {
+    for (file, bytes) in whole.iter().filter(|(file, _)| is_pack(file) || file.starts_with("snapshots/")) {
         let mut damaged = bytes.clone();
         let sector = bytes.len() / 4096 / 2 * 4096;
         let end = bytes.len().min(sector + 4096);

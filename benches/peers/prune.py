@@ -22,7 +22,7 @@ RULES = ["--keep-daily", "7", "--keep-weekly", "4", "--keep-monthly", "12"]
 
 
 class Pruned(Heirloom):
-    packs = "packs"
+    packs = "packs", "trees"
 
     def backup_at(self, source, time):
         return self.backup(source, None)
@@ -52,7 +52,7 @@ class Pruned(Heirloom):
 
 
 class PrunedRestic(Restic):
-    packs = "data"
+    packs = ("data",)
 
     def backup_at(self, source, time):
         return [self.program, "backup", "-q", "--host", "phone", "--time", f"{datetime.datetime.fromtimestamp(time, datetime.UTC):%Y-%m-%d %H:%M:%S}", source]
@@ -109,7 +109,7 @@ def copy_of(tool, work):
 
 
 def pack_bytes(tool):
-    return sum(path.stat().st_size for path in (tool.repository / tool.packs).rglob("*") if path.is_file())
+    return sum(path.stat().st_size for packs in tool.packs for path in (tool.repository / packs).rglob("*") if path.is_file())
 
 
 def delete_empty_folders(folder):

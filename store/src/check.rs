@@ -205,7 +205,7 @@ pub fn check_packs_without_key(storage: &dyn Storage, on_event: OnEvent) -> Resu
     let mut report = CheckReport { problems, ..CheckReport::default() };
     check_small_files(storage, &mut report)?;
     let packs: Vec<SegmentPack> =
-        list_packs(storage)?.into_iter().map(|(name, len)| SegmentPack { name, len }).collect();
+        list_packs(storage)?.into_iter().map(|((kind, name), len)| SegmentPack { name, kind, len }).collect();
     if parity {
         // Somebody may have written a pack, and be about to write its sidecar: without the key nobody can tell.
         let is_quiet = storage.list_folder(SESSIONS_FOLDER)?.is_empty();
@@ -233,8 +233,8 @@ pub(crate) fn survey(
     let (chunks, of_index) = settled_index(repository)?;
     if core.config.parity {
         // A pack that no segment names is of a run that goes on, or was cut off, perhaps before the sidecar.
-        let named = chunks.index().named_packs();
-        let is_named = |pack: &FileHash| named.contains_key(pack);
+        let named: HashSet<FileHash> = chunks.index().named_packs().into_keys().map(|(_, name)| name).collect();
+        let is_named = |pack: &FileHash| named.contains(pack);
         report.problems.extend(check_parity(storage, is_named, options.depth > Depth::Structure)?);
     }
     if !report.problems.iter().any(|problem| problem.file.starts_with(INDEX_FOLDER)) {
@@ -390,17 +390,21 @@ fn unnamed_snapshots(storage: &dyn Storage, chunks: &ChunkReader, records: &Reco
 
 /// What is wrong with the sidecars of packs that are there and stay there. There is to be one of each pack that `is_required`.
 fn check_parity(storage: &dyn Storage, is_required: impl Fn(&FileHash) -> bool, deep: bool) -> Result<Vec<Problem>> {
-    let packs = list_packs(storage)?;
+    let packs = names_of_packs(storage)?;
     let listed = parity::list(storage)?;
-    let due = packs.keys().filter(|pack| is_required(pack) || listed.contains_key(pack));
+    let due = packs.iter().filter(|pack| is_required(pack) || listed.contains_key(pack));
     let names: Vec<FileHash> = due.copied().collect();
     let mut found = parity::check(storage, &names, &listed, deep);
     if !found.is_empty() {
         // A prune may have deleted some meanwhile.
-        let left = list_packs(storage)?;
-        found.retain(|(name, _)| left.contains_key(name));
+        let left = names_of_packs(storage)?;
+        found.retain(|(name, _)| left.contains(name));
     }
     Ok(found.into_iter().map(|(_, problem)| problem).collect())
+}
+
+fn names_of_packs(storage: &dyn Storage) -> Result<HashSet<FileHash>> {
+    Ok(list_packs(storage)?.into_keys().map(|(_, name)| name).collect())
 }
 
 /// What holds chunks.
@@ -467,7 +471,7 @@ fn confirmed(storage: &dyn Storage, problem: Problem) -> Problem {
 }
 
 fn is_listed(chunks: &ChunkReader, pack: &SegmentPack) -> bool {
-    chunks.index().pack_len(&pack.name) == Some(pack.len)
+    chunks.index().has_pack(pack)
 }
 
 /// The one of the roots `known` that is nearest to snapshot number `at` in a series.

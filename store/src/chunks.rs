@@ -132,7 +132,7 @@ impl ChunkReader {
         if let Some(open) = known {
             return Ok(open);
         }
-        let open = Arc::new(Pack::open(&*self.core.storage, &self.core.sealer, &pack.name, pack.len)?);
+        let open = Arc::new(Pack::open(&*self.core.storage, &self.core.sealer, pack)?);
         packs().put(pack.name, open.clone(), open.directory.chunks.len(), CACHED_CHUNKS_MAX);
         Ok(open)
     }

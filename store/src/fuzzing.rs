@@ -1,7 +1,7 @@
 //! The parsers, for the fuzzer. Exists only under `--cfg fuzzing`.
 
 use crate::{
-    bytes::Cursor, codec, config, content, entry::Entry, id::FileHash, index::parse_payload, keys, name::Name,
+    bytes::Cursor, codec, config, content, entry::Entry, id::FileHash, index::parse_contents, keys, name::Name,
     pack::Directory, snapshot::SnapshotRecord, tree::Node,
 };
 
@@ -16,7 +16,7 @@ pub fn parse(which: u8, bytes: &[u8]) {
             }
         }
         3 => drop(content::parse_list(bytes)),
-        4 => parse_payload(FileHash::of(b""), bytes.to_vec()),
+        4 => parse_contents(FileHash::of(b""), bytes.to_vec()),
         5 => drop(SnapshotRecord::parse(bytes, "snapshot")),
         6 => drop(config::checked_line(bytes, "config").map(|line| config::Config::parse(line, "config"))),
         7 => {

@@ -19,7 +19,7 @@ use crate::{
     index::{SegmentBuilder, SegmentPack},
     ingest::{Ingest, NewChunk},
     name::Name,
-    pack::{ChunkKind, Directory, Frame, PackedChunk, chunk_id, pack_file},
+    pack::{ChunkKind, Directory, Frame, PackKind, PackedChunk, chunk_id},
     previous::PreviousTree,
     repository::{Repository, index_cache},
     snapshot::{RecordKind, SnapshotRecord},
@@ -179,9 +179,12 @@ impl Generator<'_> {
         for first in new.clone().step_by(PACK_CHUNKS as usize) {
             let numbers = first..new.end.min(first + PACK_CHUNKS);
             let directory = directory(numbers.clone());
-            let pack =
-                SegmentPack { name: FileHash::of(&first.to_le_bytes()), len: (numbers.end - first) * CHUNK_BYTES };
-            (self.make_hole)(&pack_file(&pack.name), pack.len).map_err(Error::Source)?;
+            let pack = SegmentPack {
+                name: FileHash::of(&first.to_le_bytes()),
+                kind: PackKind::Data,
+                len: (numbers.end - first) * CHUNK_BYTES,
+            };
+            (self.make_hole)(&pack.file(), pack.len).map_err(Error::Source)?;
             self.segment.add_pack(pack, &directory);
             if self.segment.entry_count() as u64 >= SEGMENT_CHUNKS {
                 self.write_segment()?;

@@ -13,7 +13,7 @@ use std::{
 
 pub(crate) mod segment;
 
-pub(crate) use segment::{SegmentBuilder, SegmentPack};
+pub(crate) use segment::{PackId, SegmentBuilder, SegmentPack};
 
 use rayon::prelude::*;
 
@@ -22,19 +22,21 @@ use crate::{
     error::{Error, Problem, Result},
     id::{ChunkId, FileHash},
     mark::{Mark, read_marks},
-    pack::{PACKS_FOLDER, Pack},
+    pack::{Pack, PackKind},
     seal::{FileKind, Sealer},
     storage::Storage,
 };
-use segment::Segment;
+use segment::{SEGMENT_MAX_LEN, Segment, seal_segment, segment_file};
 
 pub(crate) const INDEX_FOLDER: &str = "index";
 /// What is wrong with a file whose bytes are not those that it is named by.
 pub(crate) const NAME_MISMATCH: &str = "its bytes do not match its name";
 /// The name of the segment that lies in no file.
 const UNLISTED: FileHash = FileHash([0; 32]);
-/// Segments are merged when eight of them have about the same size, but not beyond this.
+/// Segments are merged when eight of them have about the same size, but not beyond this,
 const MERGED_MAX_ENTRIES: u64 = 1 << 20;
+/// nor beyond this length of their contents, which is far below what a reader takes.
+const MERGED_MAX_LEN: u64 = SEGMENT_MAX_LEN / 4;
 const TIER_FACTOR_BITS: u32 = 3;
 const TIER_SEGMENTS: usize = 7;
 /// Copies of a chunk that are looked at. Each writer and each prune that was cut off leaves one; more are an attack.
@@ -56,7 +58,7 @@ pub(crate) struct Index {
     /// The packs that no segment names, as a segment of their own.
     unlisted: Option<OpenSegment>,
     /// Lengths of all packs that are there.
-    packs: HashMap<FileHash, u64>,
+    packs: HashMap<PackId, u64>,
     marks: Vec<Mark>,
     marked: HashSet<FileHash>,
 }
@@ -126,9 +128,8 @@ impl Index {
         let mut index = Index { packs, marks, marked, ..Index::default() };
         index.segments = segments.into_iter().map(|segment| index.open_segment(segment)).collect();
         index.read_unlisted(storage, sealer, &mut problems)?;
-        for (pack, what) in index.missing_packs() {
-            problems.push(Problem::new(crate::pack::pack_file(&pack), what));
-        }
+        let missing = index.missing_packs().into_iter().map(|(pack, what)| Problem::new(pack.file(), what));
+        problems.extend(missing);
         Ok((index, problems))
     }
 
@@ -138,7 +139,7 @@ impl Index {
     }
 
     fn presence(&self, pack: &SegmentPack) -> Presence {
-        match self.packs.get(&pack.name) {
+        match self.packs.get(&pack.id()) {
             Some(len) if *len != pack.len => Presence::Absent,
             Some(_) if self.marked.contains(&pack.name) => Presence::Marked,
             Some(_) => Presence::There,
@@ -147,21 +148,21 @@ impl Index {
     }
 
     fn read_unlisted(&mut self, storage: &dyn Storage, sealer: &Sealer, problems: &mut Vec<Problem>) -> Result<()> {
-        let listed: HashSet<FileHash> =
-            self.segments.iter().flat_map(|open| &open.segment.packs).map(|pack| pack.name).collect();
+        let named: HashSet<PackId> =
+            self.segments.iter().flat_map(|open| &open.segment.packs).map(SegmentPack::id).collect();
         let mut builder = SegmentBuilder::default();
         let mut gone = HashSet::new();
-        for (&name, &len) in self.packs.iter().filter(|(name, _)| !listed.contains(name)) {
-            match Pack::open(storage, sealer, &name, len) {
-                Ok(pack) => builder.add_pack(SegmentPack { name, len }, &pack.directory),
+        for pack in self.packs().filter(|pack| !named.contains(&pack.id())) {
+            match Pack::open(storage, sealer, &pack) {
+                Ok(open) => builder.add_pack(pack, &open.directory),
                 Err(error @ Error::Unsupported { .. }) => return Err(error),
-                Err(error) if error.is_missing_file() => drop(gone.insert(name)),
-                Err(error) => problems.push(Problem::from_error(&crate::pack::pack_file(&name), error)),
+                Err(error) if error.is_missing_file() => drop(gone.insert(pack.id())),
+                Err(error) => problems.push(Problem::from_error(&pack.file(), error)),
             }
         }
-        self.packs.retain(|name, _| !gone.contains(name));
+        self.packs.retain(|pack, _| !gone.contains(pack));
         if !builder.is_empty() {
-            let segment = Segment::from_payload(UNLISTED, builder.payload(), None)?;
+            let segment = Segment::from_contents(UNLISTED, builder.contents(), None)?;
             self.unlisted = Some(self.open_segment(segment));
         }
         Ok(())
@@ -175,7 +176,7 @@ impl Index {
         wanted: impl Fn(&SegmentPack) -> bool,
     ) -> Result<Vec<Problem>> {
         let problem_of = |pack: &SegmentPack| {
-            let file = crate::pack::pack_file(&pack.name);
+            let file = pack.file();
             match storage.hash(&file, pack.len) {
                 Ok(found) if found == pack.name => Ok(None),
                 Ok(_) => Ok(Some((pack.name, Some(Problem::new(file, NAME_MISMATCH))))),
@@ -199,14 +200,11 @@ impl Index {
         packs.filter(|(_, presence)| **presence == Presence::There).map(|(pack, _)| *pack).collect()
     }
 
-    fn missing_packs(&self) -> Vec<(FileHash, String)> {
+    fn missing_packs(&self) -> Vec<(SegmentPack, String)> {
         let named = self.segments.iter().flat_map(|open| open.segment.packs.iter().zip(&open.presence));
         let mut missing: Vec<_> = named
             .filter(|(_, presence)| **presence == Presence::Absent)
-            .map(|(pack, _)| match self.packs.get(&pack.name) {
-                None => (pack.name, "it is missing".to_owned()),
-                Some(len) => (pack.name, format!("it is {len} bytes long, not {}", pack.len)),
-            })
+            .map(|(pack, _)| (*pack, what_is_missing(pack, self.packs.get(&pack.id()).copied())))
             .collect();
         missing.sort();
         missing.dedup();
@@ -307,17 +305,17 @@ impl Index {
 
     /// All packs that are there, with their lengths.
     pub(crate) fn packs(&self) -> impl Iterator<Item = SegmentPack> {
-        self.packs.iter().map(|(&name, &len)| SegmentPack { name, len })
+        self.packs.iter().map(|(&(kind, name), &len)| SegmentPack { name, kind, len })
     }
 
     /// The packs that segments name, there or not, with the lengths that they say.
-    pub(crate) fn named_packs(&self) -> HashMap<FileHash, u64> {
-        self.segments.iter().flat_map(|open| &open.segment.packs).map(|pack| (pack.name, pack.len)).collect()
+    pub(crate) fn named_packs(&self) -> HashMap<PackId, u64> {
+        self.segments.iter().flat_map(|open| &open.segment.packs).map(|pack| (pack.id(), pack.len)).collect()
     }
 
     /// Counts packs as gone.
     pub(crate) fn drop_packs(&mut self, gone: &HashSet<FileHash>) {
-        self.packs.retain(|name, _| !gone.contains(name));
+        self.packs.retain(|(_, name), _| !gone.contains(name));
         let segments = std::mem::take(&mut self.segments);
         self.segments = segments.into_iter().map(|open| self.open_segment(open.segment)).collect();
         self.unlisted = self.unlisted.take().map(|open| self.open_segment(open.segment));
@@ -328,14 +326,14 @@ impl Index {
         let stale: Vec<OpenSegment> =
             self.segments.extract_if(.., |open| open.presence.contains(&Presence::Absent)).collect();
         for OpenSegment { segment, .. } in &stale {
-            builder.add_segment(segment, |pack| self.packs.get(&pack.name) == Some(&pack.len))?;
+            builder.add_segment(segment, |pack| self.packs.get(&pack.id()) == Some(&pack.len))?;
         }
         Ok(stale.into_iter().map(|open| open.segment.name).collect())
     }
 
-    /// The length of a pack that is there.
-    pub(crate) fn pack_len(&self, name: &FileHash) -> Option<u64> {
-        self.packs.get(name).copied()
+    /// Whether a pack is there and as long as it was.
+    pub(crate) fn has_pack(&self, pack: &SegmentPack) -> bool {
+        self.packs.get(&pack.id()) == Some(&pack.len)
     }
 
     /// What the next segment is to hold beside new packs: those that no segment names and that are `wanted`.
@@ -359,14 +357,14 @@ impl Index {
         if builder.is_empty() {
             return Ok(());
         }
-        self.packs.extend(builder.packs().iter().map(|pack| (pack.name, pack.len)));
-        let merged = self.take_mergeable(builder.entry_count() as u64);
+        self.packs.extend(builder.packs().iter().map(|pack| (pack.id(), pack.len)));
+        let merged = self.take_mergeable(builder.entry_count() as u64, builder.contents_len());
         for OpenSegment { segment, .. } in &merged {
             builder.add_segment(segment, |pack| self.presence(pack) == Presence::There)?;
         }
-        let named: HashSet<FileHash> = builder.packs().iter().map(|pack| pack.name).collect();
+        let named: HashSet<PackId> = builder.packs().iter().map(SegmentPack::id).collect();
         self.put_segment(storage, sealer, cache, builder)?;
-        self.unlisted.take_if(|unlisted| unlisted.segment.packs.iter().all(|pack| named.contains(&pack.name)));
+        self.unlisted.take_if(|unlisted| unlisted.segment.packs.iter().all(|pack| named.contains(&pack.id())));
         Ok(())
     }
 
@@ -387,7 +385,7 @@ impl Index {
             replaced.push(segment.name);
             superseded.extend(segment.superseded.iter().copied());
             builder.add_segment(&segment, |pack| !goes(&pack.name))?;
-            if builder.entry_count() as u64 >= MERGED_MAX_ENTRIES {
+            if builder.entry_count() as u64 >= MERGED_MAX_ENTRIES || builder.contents_len() >= MERGED_MAX_LEN {
                 let mut full = std::mem::take(&mut builder);
                 full.supersede_only(|name| there.contains(name));
                 self.put_segment(storage, sealer, cache, full)?;
@@ -404,7 +402,7 @@ impl Index {
         storage.sync_all()
     }
 
-    /// Writes `builder` as a segment and takes it in; not one that names nothing.
+    /// Writes `builder` as a segment and takes it in; not one that names nothing, and as several where one would be too long.
     fn put_segment(
         &mut self,
         storage: &dyn Storage,
@@ -412,42 +410,57 @@ impl Index {
         cache: Option<&Path>,
         builder: SegmentBuilder,
     ) -> Result<()> {
-        if builder.is_empty() {
-            return Ok(());
+        let mut parts = builder.split(2 * MERGED_MAX_LEN).into_iter().peekable();
+        while let Some(part) = parts.next() {
+            let contents = part.contents();
+            let bytes = seal_segment(sealer, &contents)?;
+            let name = FileHash::of(&bytes);
+            storage.put_file(&segment_file(&name), &bytes)?;
+            drop(bytes);
+            // The last supersedes what all of them stand for.
+            if parts.peek().is_some() {
+                storage.sync_all()?;
+            }
+            let segment = Segment::from_contents(name, contents, cache)?;
+            self.segments.push(self.open_segment(segment));
         }
-        let payload = builder.payload();
-        let bytes = sealer.seal_payload(FileKind::Segment, &payload)?;
-        let name = FileHash::of(&bytes);
-        storage.put_file(&format!("{INDEX_FOLDER}/{name}"), &bytes)?;
-        drop(bytes);
-        let segment = Segment::from_payload(name, payload, cache)?;
-        self.segments.push(self.open_segment(segment));
         Ok(())
     }
 
-    /// Removes the segments that one of `entries` should be merged with: whenever a tier is full, all of it.
-    fn take_mergeable(&mut self, mut entries: u64) -> Vec<OpenSegment> {
+    /// Removes the segments that one of `entries`, of contents of `len` bytes, should be merged with: whenever a tier is full, all of it.
+    fn take_mergeable(&mut self, mut entries: u64, mut len: u64) -> Vec<OpenSegment> {
         let mut taken = Vec::new();
         loop {
             let in_tier = |open: &mut OpenSegment| tier(open.segment.entry_count) == tier(entries);
-            let (count, sum) = self
-                .segments
-                .iter_mut()
-                .filter_map(|open| in_tier(open).then_some(open.segment.entry_count))
-                .fold((0, entries), |(count, sum), more| (count + 1, sum + more));
-            if count < TIER_SEGMENTS || sum > MERGED_MAX_ENTRIES {
+            let (mut count, mut sum, mut sum_len) = (0, entries, len);
+            for open in self.segments.iter_mut() {
+                if in_tier(open) {
+                    count += 1;
+                    sum += open.segment.entry_count;
+                    sum_len += open.segment.contents_len();
+                }
+            }
+            if count < TIER_SEGMENTS || sum > MERGED_MAX_ENTRIES || sum_len > MERGED_MAX_LEN {
                 return taken;
             }
             taken.extend(self.segments.extract_if(.., in_tier));
-            entries = sum;
+            (entries, len) = (sum, sum_len);
         }
+    }
+}
+
+/// What is wrong with a pack that a segment names, where one of `len` bytes is listed, or none.
+pub(crate) fn what_is_missing(pack: &SegmentPack, len: Option<u64>) -> String {
+    match len {
+        None => "it is missing".to_owned(),
+        Some(len) => format!("it is {len} bytes long, not {}", pack.len),
     }
 }
 
 /// Parses a segment and reads all of it.
 #[cfg(fuzzing)]
-pub(crate) fn parse_payload(name: FileHash, payload: Vec<u8>) {
-    if let Ok(segment) = Segment::from_payload(name, payload, None) {
+pub(crate) fn parse_contents(name: FileHash, contents: Vec<u8>) {
+    if let Ok(segment) = Segment::from_contents(name, contents, None) {
         segment.for_each(&mut |_, entry| segment.find(&entry.id, &mut |_, _| {}).unwrap()).unwrap();
     }
 }
@@ -479,7 +492,7 @@ fn load_segments(
     for (name, len) in listed {
         let Some(hash) = FileHash::from_hex(name).filter(|hash| !superseded.contains(hash)) else { continue };
         let copy = cache.and_then(|cache| Segment::from_copy(hash, cache));
-        match copy.map_or_else(|| read_segment(storage, sealer, hash, *len, cache), Ok) {
+        match copy.map_or_else(|| Segment::from_storage(storage, sealer, hash, *len, cache), Ok) {
             Ok(segment) => {
                 superseded.extend(segment.superseded.iter().copied());
                 segments.push(segment);
@@ -493,18 +506,6 @@ fn load_segments(
         drop_other_copies(cache, &segments);
     }
     Ok(segments)
-}
-
-fn read_segment(
-    storage: &dyn Storage,
-    sealer: &Sealer,
-    name: FileHash,
-    len: u64,
-    cache: Option<&Path>,
-) -> Result<Segment> {
-    let file = format!("{INDEX_FOLDER}/{name}");
-    let payload = read_named(storage, sealer, FileKind::Segment, &file, &name, len)?;
-    Segment::from_payload(name, payload, cache)
 }
 
 /// The payload of a file that is named by its hash.
@@ -545,9 +546,13 @@ fn drop_other_copies(cache: &Path, segments: &[Segment]) {
     }
 }
 
-/// All files in `packs/` that are named as packs, with their lengths.
-pub(crate) fn list_packs(storage: &dyn Storage) -> Result<HashMap<FileHash, u64>> {
-    list_by_digits(storage, PACKS_FOLDER)
+/// All files that are named as packs, with their lengths.
+pub(crate) fn list_packs(storage: &dyn Storage) -> Result<HashMap<PackId, u64>> {
+    let mut packs = HashMap::new();
+    for kind in PackKind::ALL {
+        packs.extend(list_by_digits(storage, kind.folder())?.into_iter().map(|(name, len)| ((kind, name), len)));
+    }
+    Ok(packs)
 }
 
 /// The files of a folder that lie in folders of the first two digits of their names, with their lengths.
@@ -575,7 +580,7 @@ mod tests {
     use crate::{
         codec::Encoding,
         id::RepositoryId,
-        pack::{Base, ChunkKind, Directory, Frame, NewFrame, PackBuilder, PackedChunk, pack_file},
+        pack::{Base, ChunkKind, Directory, Frame, NewFrame, PackBuilder, PackedChunk},
         seal::Cipher,
         storage::MemoryStorage,
     };
@@ -593,8 +598,8 @@ mod tests {
 
     /// A segment of one pack of chunks, from the first number on.
     fn segment_of(storage: &MemoryStorage, first: u32) -> SegmentBuilder {
-        let pack = SegmentPack { name: FileHash::of(&first.to_le_bytes()), len: 4 };
-        storage.put(&pack_file(&pack.name), &first.to_le_bytes()).unwrap();
+        let pack = SegmentPack { name: FileHash::of(&first.to_le_bytes()), kind: PackKind::Data, len: 4 };
+        storage.put(&pack.file(), &first.to_le_bytes()).unwrap();
         let (encoding, kind, offset) = (Encoding::Raw, ChunkKind::Data, 0);
         let frame = Frame { encoding, kind, offset, sealed_len: 4, decoded_len: 4, base: None };
         let chunks = (first..first + SEGMENT_CHUNKS).map(|n| PackedChunk { id: id(n), frame: 0, offset: 0, len: 0 });
@@ -627,12 +632,12 @@ mod tests {
 
     /// Knows that these packs are there, and nothing else.
     fn of_packs(packs: &[SegmentPack]) -> Index {
-        Index { packs: packs.iter().map(|pack| (pack.name, pack.len)).collect(), ..Index::default() }
+        Index { packs: packs.iter().map(|pack| (pack.id(), pack.len)).collect(), ..Index::default() }
     }
 
     /// A segment that lies in no file.
     fn open(index: &Index, payload: Vec<u8>) -> OpenSegment {
-        index.open_segment(Segment::from_payload(UNLISTED, payload, None).unwrap())
+        index.open_segment(Segment::from_contents(UNLISTED, payload, None).unwrap())
     }
 
     /// A repository whose `index/` is listed in these ways before it is as it is, and of which a file may not be read.
@@ -697,7 +702,7 @@ mod tests {
         let load = |lists: &[&Vec<(String, u64)>]| {
             *shifting.lists.lock().unwrap() = lists.iter().map(|&list| list.clone()).collect();
             let (index, problems) = Index::load(&shifting, &sealer, None).unwrap();
-            let named: Vec<FileHash> = index.named_packs().into_keys().collect();
+            let named: Vec<FileHash> = index.named_packs().into_keys().map(|(_, name)| name).collect();
             (named, problems.len(), shifting.listed.swap(0, Relaxed))
         };
         let old_pack = FileHash::of(&0u32.to_le_bytes());
@@ -713,14 +718,15 @@ mod tests {
 
     /// A segment of a pack that is one.
     fn segment_of_one_chunk(disk: &MemoryStorage, sealer: &Sealer) -> SegmentBuilder {
-        let mut pack = PackBuilder::new(sealer, FileKind::DataPack, 0).unwrap();
+        let mut pack = PackBuilder::new(sealer, PackKind::Data, 0).unwrap();
         let (kind, chunks) = (ChunkKind::Data, [(id(1), 5)]);
         pack.add(&NewFrame { encoding: Encoding::Raw, kind, base: None, chunks: &chunks, encoded: b"chunk" });
         let (bytes, directory) = pack.finish().unwrap();
         let name = FileHash::of(&bytes);
-        disk.put(&pack_file(&name), &bytes).unwrap();
+        let pack = SegmentPack { name, kind: PackKind::Data, len: bytes.len() as u64 };
+        disk.put(&pack.file(), &bytes).unwrap();
         let mut segment = SegmentBuilder::default();
-        segment.add_pack(SegmentPack { name, len: bytes.len() as u64 }, &directory);
+        segment.add_pack(pack, &directory);
         segment
     }
 
@@ -731,7 +737,7 @@ mod tests {
         let shifting = Shifting::default();
         let name = segment_of_one_chunk(&shifting.disk, &sealer).packs()[0].name;
         let unread = |kind: Option<io::ErrorKind>| {
-            *shifting.unread.lock().unwrap() = kind.map(|kind| (pack_file(&name), kind));
+            *shifting.unread.lock().unwrap() = kind.map(|kind| (crate::pack::pack_file(PackKind::Data, &name), kind));
         };
         let load = || Index::load(&shifting, &sealer, None);
         unread(Some(io::ErrorKind::NotFound));
@@ -793,15 +799,15 @@ mod tests {
             let mut index = Index::default();
             for n in 0..7 {
                 let builder = segment_of(&storage, n);
-                let mut open = open(&index, builder.payload());
+                let mut open = open(&index, builder.contents());
                 open.segment.entry_count = entry_count;
                 index.segments.push(open);
             }
             index
         };
         let eighth = MERGED_MAX_ENTRIES / 8;
-        assert_eq!(of_entries(eighth).take_mergeable(eighth).len(), 7);
-        assert_eq!(of_entries(eighth).take_mergeable(eighth + 1).len(), 0);
+        assert_eq!(of_entries(eighth).take_mergeable(eighth, 0).len(), 7);
+        assert_eq!(of_entries(eighth).take_mergeable(eighth + 1, 0).len(), 0);
     }
 
     #[test]
@@ -811,7 +817,7 @@ mod tests {
             let before = list_segments(&storage).unwrap();
             let gone = FileHash::of(&(n * SEGMENT_CHUNKS).to_le_bytes());
             index.leave_out(&storage, &sealer, None, |pack| *pack == gone).unwrap();
-            let named: HashSet<FileHash> = index.named_packs().into_keys().collect();
+            let named: HashSet<FileHash> = index.named_packs().into_keys().map(|(_, name)| name).collect();
             assert!(named.len() == 200 - left_out && !named.contains(&gone));
             let files: BTreeSet<String> = list_segments(&storage).unwrap().into_iter().map(|(name, _)| name).collect();
             assert_eq!(files, live(&index));
@@ -866,7 +872,7 @@ mod tests {
         let mut both = segment_of(&storage, 0);
         both.append(segment_of(&storage, 1));
         let packs = both.packs().to_vec();
-        let payload = both.payload();
+        let payload = both.contents();
         let mut index = of_packs(&packs);
         let open = |index: &Index| open(index, payload.clone());
         let left = |index: &Index| [0, in_both, of_second].map(|n| index.is_only_unlisted(&id(n)).unwrap());
@@ -885,7 +891,7 @@ mod tests {
         let storage = MemoryStorage::default();
         let mut twice = segment_of(&storage, 0);
         twice.append(segment_of(&storage, 1));
-        let (packs, payload) = (twice.packs().to_vec(), twice.payload());
+        let (packs, payload) = (twice.packs().to_vec(), twice.contents());
         let in_both = id(5);
         for marked in [0, 1] {
             let mut index = of_packs(&packs);
@@ -912,11 +918,11 @@ mod tests {
             directory.frames.push(Frame { encoding, kind, offset: 0, sealed_len: 4, decoded_len: 4, base });
             directory.chunks.push(PackedChunk { id: id(n), frame: n, offset: 0, len: 4 });
         }
-        let pack = SegmentPack { name: FileHash([1; 32]), len: 4 };
+        let pack = SegmentPack { name: FileHash([1; 32]), kind: PackKind::Data, len: 4 };
         let mut builder = SegmentBuilder::default();
         builder.add_pack(pack, &directory);
         let mut index = of_packs(&[pack]);
-        index.segments.push(open(&index, builder.payload()));
+        index.segments.push(open(&index, builder.contents()));
         index
     }
 
@@ -939,11 +945,11 @@ mod tests {
             directory.frames.push(Frame { encoding, kind, offset: 0, sealed_len: 4, decoded_len: 4, base });
             directory.chunks.push(PackedChunk { id: id(n / 40), frame: n, offset: 0, len: 4 });
         }
-        let pack = SegmentPack { name: FileHash([1; 32]), len: 4 };
+        let pack = SegmentPack { name: FileHash([1; 32]), kind: PackKind::Data, len: 4 };
         let mut builder = SegmentBuilder::default();
         builder.add_pack(pack, &directory);
         let mut index = of_packs(&[pack]);
-        index.segments.push(open(&index, builder.payload()));
+        index.segments.push(open(&index, builder.contents()));
         let asked = std::cell::Cell::new(0);
         let counts = |_: &FileHash| {
             asked.set(asked.get() + 1);

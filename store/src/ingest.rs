@@ -19,10 +19,9 @@ use crate::{
     error::{Error, Result},
     id::{ChunkId, FileHash},
     index::{SegmentBuilder, SegmentPack},
-    pack::{Base, ChunkKind, Directory, NewFrame, Pack, PackBuilder, pack_file},
+    pack::{Base, ChunkKind, Directory, NewFrame, Pack, PackBuilder, PackKind},
     parity,
     repository::Core,
-    seal::FileKind,
 };
 
 /// Plaintext that may wait to be compressed.
@@ -86,7 +85,7 @@ struct State {
 
 /// Fills packs of one kind.
 struct Packer {
-    kind: FileKind,
+    kind: PackKind,
     open: Option<PackBuilder>,
     full: Option<SyncSender<PackBuilder>>,
 }
@@ -100,8 +99,8 @@ impl Ingest {
             chunks: chunks.clone(),
             state: Mutex::default(),
             left: Condvar::new(),
-            data_packer: packer(FileKind::DataPack),
-            tree_packer: packer(FileKind::TreePack),
+            data_packer: packer(PackKind::Data),
+            tree_packer: packer(PackKind::Tree),
         });
         let receiver = Arc::new(Mutex::new(receiver));
         let writers = (0..WRITER_THREADS).map(|_| {
@@ -305,7 +304,7 @@ impl Shared {
         chunks: &[(ChunkId, usize)],
         encoded: &[u8],
     ) -> Result<()> {
-        let packer = if kind.pack() == FileKind::DataPack { &self.data_packer } else { &self.tree_packer };
+        let packer = if kind.pack() == PackKind::Data { &self.data_packer } else { &self.tree_packer };
         let mut packer = lock(packer);
         if let Some(full) = packer.add(&self.core, &NewFrame { encoding, kind, base, chunks, encoded })? {
             self.lock().packs_sent += 1;
@@ -315,10 +314,11 @@ impl Shared {
     }
 
     fn write_pack(&self, pack: PackBuilder) -> Result<()> {
+        let kind = pack.kind();
         let Some((bytes, directory)) = pack.finish() else { return Ok(()) };
-        let pack = SegmentPack { name: FileHash::of(&bytes), len: bytes.len() as u64 };
+        let pack = SegmentPack { name: FileHash::of(&bytes), kind, len: bytes.len() as u64 };
         let core = &self.core;
-        core.storage.put_file(&pack_file(&pack.name), &bytes)?;
+        core.storage.put_file(&pack.file(), &bytes)?;
         if core.config.parity {
             parity::write(&*core.storage, &core.config.id, &pack.name, &bytes)?;
         }
@@ -456,7 +456,7 @@ mod tests {
         let mut bytes = noise(1, 50_000);
         keep(&repository, 0, &bytes);
         let data_pack = |files: &std::collections::BTreeMap<String, Vec<u8>>| {
-            let is_data = |(name, bytes): &(&String, &Vec<u8>)| name.starts_with("packs/") && bytes[9] == 1;
+            let is_data = |(name, _): &(&String, &Vec<u8>)| name.starts_with("packs/");
             files.iter().find(is_data).unwrap().0.clone()
         };
         let pack = data_pack(&storage.files());

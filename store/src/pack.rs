@@ -5,11 +5,11 @@ use crate::{
     codec::{self, Encoding},
     error::{Error, Result},
     id::{ChunkId, FileHash},
+    index::SegmentPack,
     seal::{FileKind, FrameKey, FrameNumber, HEADER_LEN, Sealer, TAG_LEN},
     storage::Storage,
 };
 
-pub(crate) const PACKS_FOLDER: &str = "packs";
 /// The index numbers chunks with 16 bits.
 pub(crate) const PACK_MAX_CHUNKS: usize = 65_535;
 
@@ -18,7 +18,8 @@ const DIRECTORY_MAX_LEN: usize = 4 << 20;
 const DECODED_MAX_LEN: usize = 16 << 20;
 const PACK_MAX_LEN: u64 = (1 << 31) - 1;
 const PADDED_TO: usize = 4096;
-const TRAILER_LEN: usize = 12;
+/// The header again, the length of the sealed directory, and how a pack ends.
+const TRAILER_LEN: usize = HEADER_LEN + 4 + END_MAGIC.len();
 const END_MAGIC: &[u8; 8] = b"heir-end";
 /// Enough for the directory of most packs, so that one read finds it.
 const TAIL_READ_LEN: u64 = 32 << 10;
@@ -38,8 +39,44 @@ impl ChunkKind {
     }
 
     /// The pack in which such chunks go.
-    pub(crate) fn pack(self) -> FileKind {
-        if self == ChunkKind::Data { FileKind::DataPack } else { FileKind::TreePack }
+    pub(crate) fn pack(self) -> PackKind {
+        if self == ChunkKind::Data { PackKind::Data } else { PackKind::Tree }
+    }
+}
+
+/// What a pack is for. Packs of each kind lie in a folder of their own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub(crate) enum PackKind {
+    /// Contents of files.
+    #[default]
+    Data = FileKind::DataPack as u8,
+    /// Nodes of trees, and chunk lists.
+    Tree = FileKind::TreePack as u8,
+}
+
+impl PackKind {
+    pub(crate) const ALL: [PackKind; 2] = [PackKind::Data, PackKind::Tree];
+
+    /// The kind that a segment's table calls so.
+    pub(crate) fn from_number(number: u8) -> Option<PackKind> {
+        PackKind::ALL.into_iter().find(|&kind| kind as u8 == number)
+    }
+
+    /// Where packs of this kind lie.
+    pub(crate) fn folder(self) -> &'static str {
+        match self {
+            PackKind::Data => "packs",
+            PackKind::Tree => "trees",
+        }
+    }
+
+    /// What the header of such a pack says.
+    pub(crate) fn file_kind(self) -> FileKind {
+        match self {
+            PackKind::Data => FileKind::DataPack,
+            PackKind::Tree => FileKind::TreePack,
+        }
     }
 }
 
@@ -49,10 +86,10 @@ pub(crate) fn chunk_id(id_key: &[u8; 32], kind: ChunkKind, plaintext: &[u8]) -> 
     ChunkId(*hash.as_bytes().first_chunk().expect("a hash is longer than an id"))
 }
 
-/// The repository's name for a pack.
-pub(crate) fn pack_file(name: &FileHash) -> String {
+/// The repository's name for the pack of this kind and name.
+pub(crate) fn pack_file(kind: PackKind, name: &FileHash) -> String {
     let digits = name.to_string();
-    format!("{PACKS_FOLDER}/{}/{digits}", &digits[..2])
+    format!("{}/{}/{digits}", kind.folder(), &digits[..2])
 }
 
 /// One frame, by the pack's directory.
@@ -199,22 +236,27 @@ pub(crate) struct NewFrame<'a> {
 
 /// A pack being filled, in memory.
 pub(crate) struct PackBuilder {
+    kind: PackKind,
     key: FrameKey,
     bytes: Vec<u8>,
     directory: Directory,
 }
 
 impl PackBuilder {
-    pub(crate) fn new(sealer: &Sealer, kind: FileKind, capacity: usize) -> Result<PackBuilder> {
-        let (header, key) = sealer.begin(kind)?;
-        Ok(PackBuilder::after(&header, key, capacity))
+    pub(crate) fn new(sealer: &Sealer, kind: PackKind, capacity: usize) -> Result<PackBuilder> {
+        let (header, key) = sealer.begin(kind.file_kind())?;
+        Ok(PackBuilder::after(kind, &header, key, capacity))
     }
 
     /// Goes on after a header.
-    pub(crate) fn after(header: &[u8; HEADER_LEN], key: FrameKey, capacity: usize) -> PackBuilder {
+    pub(crate) fn after(kind: PackKind, header: &[u8; HEADER_LEN], key: FrameKey, capacity: usize) -> PackBuilder {
         let mut bytes = Vec::with_capacity(capacity);
         bytes.extend_from_slice(header);
-        PackBuilder { key, bytes, directory: Directory::default() }
+        PackBuilder { kind, key, bytes, directory: Directory::default() }
+    }
+
+    pub(crate) fn kind(&self) -> PackKind {
+        self.kind
     }
 
     /// Bytes so far, without the directory.
@@ -253,6 +295,7 @@ impl PackBuilder {
         // What grows by itself would take twice the room of a pack.
         self.bytes.reserve_exact(plaintext.len() + TAG_LEN + TRAILER_LEN);
         self.key.seal(DIRECTORY_FRAME, &[], &plaintext, &mut self.bytes);
+        self.bytes.extend_from_within(..HEADER_LEN);
         self.bytes.extend_from_slice(&sealed_len.to_le_bytes());
         self.bytes.extend_from_slice(END_MAGIC);
         Some((self.bytes, self.directory))
@@ -267,44 +310,48 @@ pub(crate) struct Pack {
 }
 
 impl Pack {
-    /// Reads the header and the directory of the pack `name`, which is `len` bytes long.
-    pub(crate) fn open(storage: &dyn Storage, sealer: &Sealer, name: &FileHash, len: u64) -> Result<Pack> {
-        Pack::open_at(storage, sealer, pack_file(name), name, len)
+    /// Reads the directory of a pack, and its header as it is repeated at the end: most often both by one read.
+    pub(crate) fn open(storage: &dyn Storage, sealer: &Sealer, pack: &SegmentPack) -> Result<Pack> {
+        let (file, len) = (pack.file(), pack.len);
+        let tail = Tail::read(storage, &file, len)?;
+        match Pack::open_by(storage, sealer, pack, &file, &tail, &tail.header) {
+            // A newer version, or a flipped bit: only a pack that has its name is believed.
+            Err(Error::Unsupported { .. }) if storage.hash(&file, len)? != pack.name => {
+                Err(Error::damaged(file, "its version is not what was written"))
+            }
+            other => other,
+        }
     }
 
-    /// The same of a pack that lies elsewhere.
-    pub(crate) fn open_at(
+    /// Opens the pack that once had a name and now lies in `file`, by whichever of its headers is whole.
+    pub(crate) fn open_remains(storage: &dyn Storage, sealer: &Sealer, pack: &SegmentPack, file: &str) -> Result<Pack> {
+        let tail = Tail::read(storage, file, pack.len)?;
+        Pack::open_by(storage, sealer, pack, file, &tail, &tail.header).or_else(|_| {
+            let header = storage.read_exactly(file, 0, HEADER_LEN)?;
+            Pack::open_by(storage, sealer, pack, file, &tail, &header)
+        })
+    }
+
+    fn open_by(
         storage: &dyn Storage,
         sealer: &Sealer,
-        file: String,
-        name: &FileHash,
-        len: u64,
+        pack: &SegmentPack,
+        file: &str,
+        tail: &Tail,
+        header: &[u8],
     ) -> Result<Pack> {
-        if len > PACK_MAX_LEN || len < (HEADER_LEN + TAG_LEN + TRAILER_LEN) as u64 {
-            return Err(Error::damaged(file, format!("no pack is {len} bytes long")));
-        }
-        let header = storage.read_exactly(&file, 0, HEADER_LEN)?;
-        let (_, key) = match sealer.resume(&[FileKind::DataPack, FileKind::TreePack], &header, &file) {
-            // A newer version, or a flipped bit: only a pack that has its name is believed.
-            Err(Error::Unsupported { .. }) if storage.hash(&file, len)? != *name => {
-                return Err(Error::damaged(file, "its version is not what was written"));
-            }
-            other => other?,
-        };
-        let tail_len = len.min(TAIL_READ_LEN);
-        let tail = storage.read_exactly(&file, len - tail_len, tail_len as usize)?;
-        let sealed_len = directory_len(&tail, len).map_err(|what| Error::damaged(&file, what))?;
-        let from_end = (sealed_len + TRAILER_LEN) as u64;
-        let sealed = match tail_len.checked_sub(from_end) {
-            Some(at) => tail[at as usize..][..sealed_len].to_vec(),
-            None => storage.read_exactly(&file, len - from_end, sealed_len)?,
+        let (_, key) = sealer.resume(&[pack.kind.file_kind()], header, file)?;
+        let from_end = (tail.sealed_len + TRAILER_LEN) as u64;
+        let sealed = match (tail.bytes.len() as u64).checked_sub(from_end) {
+            Some(at) => tail.bytes[at as usize..][..tail.sealed_len].to_vec(),
+            None => storage.read_exactly(file, pack.len - from_end, tail.sealed_len)?,
         };
         let plaintext = key
             .open(DIRECTORY_FRAME, &[], sealed)
-            .ok_or_else(|| Error::damaged(&file, "its directory is not what was written"))?;
-        let frames_len = len - from_end - HEADER_LEN as u64;
-        let directory = Directory::parse(&plaintext, frames_len).map_err(|what| Error::damaged(&file, what))?;
-        Ok(Pack { file, directory, key })
+            .ok_or_else(|| Error::damaged(file, "its directory is not what was written"))?;
+        let frames_len = pack.len - from_end - HEADER_LEN as u64;
+        let directory = Directory::parse(&plaintext, frames_len).map_err(|what| Error::damaged(file, what))?;
+        Ok(Pack { file: file.to_owned(), directory, key })
     }
 
     /// The plaintext of frame `number` from its sealed bytes; `base` is the decoded base of a delta.
@@ -333,18 +380,44 @@ impl Pack {
     }
 }
 
-/// The length of the sealed directory from the pack's last bytes.
-fn directory_len(tail: &[u8], pack_len: u64) -> Result<usize, &'static str> {
-    let trailer = &tail[tail.len() - TRAILER_LEN..];
-    if &trailer[4..] != END_MAGIC {
+/// The end of a pack.
+struct Tail {
+    bytes: Vec<u8>,
+    header: [u8; HEADER_LEN],
+    sealed_len: usize,
+}
+
+impl Tail {
+    fn read(storage: &dyn Storage, file: &str, len: u64) -> Result<Tail> {
+        if len > PACK_MAX_LEN || len < (HEADER_LEN + TAG_LEN + TRAILER_LEN) as u64 {
+            return Err(Error::damaged(file, format!("no pack is {len} bytes long")));
+        }
+        let tail_len = len.min(TAIL_READ_LEN);
+        let bytes = storage.read_exactly(file, len - tail_len, tail_len as usize)?;
+        let (header, sealed_len) = parse_trailer(&bytes, len).map_err(|what| Error::damaged(file, what))?;
+        Ok(Tail { bytes, header, sealed_len })
+    }
+}
+
+/// The header and the length of the sealed directory, from the last bytes of a pack.
+fn parse_trailer(tail: &[u8], pack_len: u64) -> Result<([u8; HEADER_LEN], usize), &'static str> {
+    let Some((_, trailer)) = tail.split_last_chunk::<TRAILER_LEN>() else { return Err("it does not end as a pack") };
+    let (header, end) = trailer.split_first_chunk::<HEADER_LEN>().expect("the trailer begins with the header");
+    if &end[4..] != END_MAGIC {
         return Err("it does not end as a pack");
     }
-    let len = Cursor(trailer).u32().expect("the trailer has twelve bytes") as usize;
+    let len = Cursor(end).u32().expect("the trailer has twelve bytes after the header") as usize;
     let room = pack_len as usize - HEADER_LEN - TRAILER_LEN;
     if len < TAG_LEN || len > room || len > DIRECTORY_MAX_LEN {
         return Err("the length of its directory is impossible");
     }
-    Ok(len)
+    Ok((*header, len))
+}
+
+/// Whether a whole pack says the same at its end as at its beginning.
+pub(crate) fn has_its_header_twice(bytes: &[u8]) -> bool {
+    let trailer = bytes.len().checked_sub(TRAILER_LEN).map(|at| &bytes[at..]);
+    trailer.is_some_and(|trailer| bytes[..HEADER_LEN] == trailer[..HEADER_LEN])
 }
 
 #[cfg(test)]
@@ -357,8 +430,8 @@ mod tests {
         Sealer::new(Cipher::default(), RepositoryId([7; 16]), [9; 32])
     }
 
-    fn pack_of(chunks: &[Vec<u8>]) -> (MemoryStorage, FileHash, u64) {
-        let mut builder = PackBuilder::new(&sealer(), FileKind::DataPack, 0).unwrap();
+    fn pack_of(chunks: &[Vec<u8>]) -> (MemoryStorage, SegmentPack) {
+        let mut builder = PackBuilder::new(&sealer(), PackKind::Data, 0).unwrap();
         for chunk in chunks {
             let id = chunk_id(&[1; 32], ChunkKind::Data, chunk);
             codec::encode(chunk, |encoding, encoded| {
@@ -367,18 +440,23 @@ mod tests {
             });
         }
         let (bytes, _) = builder.finish().unwrap();
-        let (name, len) = (FileHash::of(&bytes), bytes.len() as u64);
         let storage = MemoryStorage::default();
-        storage.put(&pack_file(&name), &bytes).unwrap();
-        (storage, name, len)
+        let pack = put(&storage, &bytes);
+        (storage, pack)
+    }
+
+    fn put(storage: &MemoryStorage, bytes: &[u8]) -> SegmentPack {
+        let pack = SegmentPack { name: FileHash::of(bytes), kind: PackKind::Data, len: bytes.len() as u64 };
+        storage.put(&pack.file(), bytes).unwrap();
+        pack
     }
 
     proptest! {
         #[test]
         fn chunks_come_out_as_they_went_in(chunks in prop::collection::vec(prop::collection::vec(0u8..4, 1..3000), 1..20)) {
-            let (storage, name, len) = pack_of(&chunks);
-            prop_assert_eq!(len % PADDED_TO as u64, 0);
-            let pack = Pack::open(&storage, &sealer(), &name, len).unwrap();
+            let (storage, pack) = pack_of(&chunks);
+            prop_assert_eq!(pack.len % PADDED_TO as u64, 0);
+            let pack = Pack::open(&storage, &sealer(), &pack).unwrap();
             for (chunk, packed) in chunks.iter().zip(&pack.directory.chunks) {
                 let sealed = pack.read_frame(&storage, packed.frame).unwrap();
                 prop_assert_eq!(&pack.decode_frame(packed.frame, sealed, None).unwrap(), chunk);
@@ -394,20 +472,53 @@ mod tests {
 
     #[test]
     fn every_flip_is_noticed_by_the_directory_or_by_its_frame() {
-        let (storage, name, len) = pack_of(&[b"one".repeat(50), b"another".repeat(50)]);
-        let file = pack_file(&name);
-        for at in 0..len as usize {
+        let (storage, pack) = pack_of(&[b"one".repeat(50), b"another".repeat(50)]);
+        let file = pack.file();
+        for at in 0..pack.len as usize {
             storage.files().get_mut(&file).unwrap()[at] ^= 0x10;
-            let noticed = match Pack::open(&storage, &sealer(), &name, len) {
+            let noticed = match Pack::open(&storage, &sealer(), &pack) {
                 Err(_) => true,
                 Ok(pack) => (0..2).any(|n| pack.decode_frame(n, pack.read_frame(&storage, n).unwrap(), None).is_err()),
             };
-            assert!(noticed, "{at}");
+            let has_one_header = has_its_header_twice(&storage.files()[&file]);
+            assert!(if at < HEADER_LEN { !noticed && !has_one_header } else { noticed }, "{at}");
             storage.files().get_mut(&file).unwrap()[at] ^= 0x10;
         }
-        for len in 0..len {
-            assert!(Pack::open(&storage, &sealer(), &name, len).is_err(), "{len}");
+        assert!(has_its_header_twice(&storage.files()[&file]));
+        for len in 0..pack.len {
+            assert!(Pack::open(&storage, &sealer(), &SegmentPack { len, ..pack }).is_err(), "{len}");
         }
+    }
+
+    #[test]
+    fn remains_open_by_either_header() {
+        let (storage, pack) = pack_of(&[b"one".repeat(50)]);
+        let (file, whole) = (pack.file(), storage.files()[&pack.file()].clone());
+        let trailer_at = whole.len() - TRAILER_LEN;
+        let opens = |damages: &[usize]| {
+            let mut bytes = whole.clone();
+            damages.iter().for_each(|&at| bytes[at] ^= 1);
+            storage.put(&file, &bytes).unwrap();
+            let is_open = |opened: Result<Pack>| opened.is_ok();
+            let remains = Pack::open_remains(&storage, &sealer(), &pack, &file);
+            (is_open(Pack::open(&storage, &sealer(), &pack)), is_open(remains))
+        };
+        assert_eq!(opens(&[]), (true, true));
+        for at in [0, 8, 9, 12, 20, 40] {
+            assert_eq!(opens(&[at]), (true, true), "{at}");
+            assert_eq!(opens(&[trailer_at + at]), (false, true), "{at}");
+            assert_eq!(opens(&[at, trailer_at + at]), (false, false), "{at}");
+        }
+    }
+
+    #[test]
+    fn a_pack_of_another_kind_is_refused() {
+        let (storage, pack) = pack_of(&[b"one".repeat(50)]);
+        let other = SegmentPack { kind: PackKind::Tree, ..pack };
+        let bytes = storage.files()[&pack.file()].clone();
+        storage.put(&other.file(), &bytes).unwrap();
+        let error = Pack::open(&storage, &sealer(), &other).err().unwrap();
+        assert!(error.is_damage(), "{error}");
     }
 
     /// A directory of frames of these encodings, lengths and chunks, as one would write it.
@@ -456,8 +567,11 @@ mod tests {
     #[test]
     fn the_length_of_a_directory_is_believed_only_where_it_fits() {
         let read = |len: usize, pack_len: usize| {
-            let trailer = [(len as u32).to_le_bytes().as_slice(), END_MAGIC].concat();
-            directory_len(&trailer, pack_len as u64).ok()
+            let trailer = [&[7; HEADER_LEN], (len as u32).to_le_bytes().as_slice(), END_MAGIC].concat();
+            parse_trailer(&trailer, pack_len as u64).ok().map(|(header, len)| {
+                assert_eq!(header, [7; HEADER_LEN]);
+                len
+            })
         };
         let around = HEADER_LEN + TRAILER_LEN;
         for (len, pack_len) in [(TAG_LEN, around + TAG_LEN), (5000, around + 5000), (DIRECTORY_MAX_LEN, 1 << 30)] {
@@ -467,7 +581,10 @@ mod tests {
             assert_eq!(read(len, pack_len), None, "{len}");
         }
         let storage = MemoryStorage::default();
-        let refused = |len| Pack::open(&storage, &sealer(), &FileHash::of(b""), len).err().unwrap().to_string();
+        let refused = |len| {
+            let pack = SegmentPack { name: FileHash::of(b""), kind: PackKind::Data, len };
+            Pack::open(&storage, &sealer(), &pack).err().unwrap().to_string()
+        };
         let (least, most) = ((around + TAG_LEN) as u64, i32::MAX as u64);
         for (len, is_one) in [(least - 1, false), (least, true), (most, true), (most + 1, false)] {
             assert_eq!(!refused(len).contains("no pack is"), is_one, "{len}");
@@ -476,7 +593,7 @@ mod tests {
 
     #[test]
     fn a_pack_takes_as_many_chunks_as_the_index_can_number_and_all_come_out() {
-        let mut builder = PackBuilder::new(&sealer(), FileKind::DataPack, 0).unwrap();
+        let mut builder = PackBuilder::new(&sealer(), PackKind::Data, 0).unwrap();
         assert!(builder.has_room(PACK_MAX_CHUNKS) && !builder.has_room(PACK_MAX_CHUNKS + 1));
         assert_eq!(builder.len(), HEADER_LEN);
         let chunks: Vec<(ChunkId, usize)> =
@@ -491,26 +608,25 @@ mod tests {
         add(rest, &encoded[12..]);
         assert!(builder.has_room(0) && !builder.has_room(1));
         let (bytes, directory) = builder.finish().unwrap();
-        let (name, len) = (FileHash::of(&bytes), bytes.len() as u64);
         let storage = MemoryStorage::default();
-        storage.put(&pack_file(&name), &bytes).unwrap();
+        let pack = put(&storage, &bytes);
         // Its directory is longer than what is read of the end at once.
-        let pack = Pack::open(&storage, &sealer(), &name, len).unwrap();
+        let pack = Pack::open(&storage, &sealer(), &pack).unwrap();
         assert!(pack.directory == directory && directory.chunks.len() == PACK_MAX_CHUNKS);
         assert_eq!(pack.decode_frame(1, pack.read_frame(&storage, 1).unwrap(), None).unwrap(), &encoded[12..]);
     }
 
     #[test]
     fn a_pack_of_a_newer_version_is_told_from_one_whose_version_is_damaged() {
-        let (storage, name, len) = pack_of(&[b"one".repeat(50)]);
-        let mut bytes = storage.files()[&pack_file(&name)].clone();
+        let (storage, pack) = pack_of(&[b"one".repeat(50)]);
+        let mut bytes = storage.files()[&pack.file()].clone();
+        let trailer_at = bytes.len() - TRAILER_LEN;
         bytes[8] += 1;
-        storage.put(&pack_file(&name), &bytes).unwrap();
-        let damaged = Pack::open(&storage, &sealer(), &name, len).err().unwrap();
+        bytes[trailer_at + 8] += 1;
+        storage.put(&pack.file(), &bytes).unwrap();
+        let damaged = Pack::open(&storage, &sealer(), &pack).err().unwrap();
         assert!(damaged.is_damage(), "{damaged}");
-        let newer = FileHash::of(&bytes);
-        storage.put(&pack_file(&newer), &bytes).unwrap();
-        let error = Pack::open(&storage, &sealer(), &newer, len).err().unwrap();
+        let error = Pack::open(&storage, &sealer(), &put(&storage, &bytes)).err().unwrap();
         assert!(matches!(error, Error::Unsupported { .. }), "{error}");
     }
 }

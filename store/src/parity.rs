@@ -16,7 +16,6 @@ use crate::{
     error::{Error, Problem, Result},
     id::{FileHash, RepositoryId},
     index::{SegmentPack, list_by_digits},
-    pack::pack_file,
     repository::Core,
     seal::{self, FileKind, HEADER_LEN},
     storage::Storage,
@@ -70,7 +69,7 @@ impl Core {
         }
         let (storage, listed) = (&*self.storage, list(&*self.storage)?);
         for pack in packs.iter().filter(|pack| !listed.contains_key(&pack.name)) {
-            let bytes = storage.read_exactly(&pack_file(&pack.name), 0, pack.len as usize)?;
+            let bytes = storage.read_exactly(&pack.file(), 0, pack.len as usize)?;
             write(storage, &self.config.id, &pack.name, &bytes)?;
         }
         Ok(())

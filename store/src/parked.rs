@@ -52,6 +52,10 @@ mod tests {
         TreePath, check,
     };
 
+    fn is_pack(file: &str) -> bool {
+        file.starts_with("packs/") || file.starts_with("trees/")
+    }
+
     fn new() -> (Arc<MemoryStorage>, Repository) {
         let storage = Arc::new(MemoryStorage::default());
         let (repository, _) = Repository::create(storage.clone(), None, &Options::default()).unwrap();
@@ -142,7 +146,7 @@ mod tests {
         let mut editor = repository.edit("phone", None).unwrap();
         write(&mut editor, "a");
         let parked = editor.park().unwrap();
-        storage.files().retain(|name, _| !name.starts_with("packs/") || before.contains_key(name));
+        storage.files().retain(|name, _| !is_pack(name) || before.contains_key(name));
         let file = RecordKind::Parked.file(&parked.id);
         assert!(problems(&repository).iter().any(|problem| problem.starts_with(&file)), "{:?}", problems(&repository));
         let parked = repository.parked("phone").unwrap().unwrap();
@@ -167,7 +171,7 @@ mod tests {
         let mut editor = repository.edit("phone", None).unwrap();
         write(&mut editor, "a");
         let base = commit(editor);
-        let packs: Vec<String> = storage.files().keys().filter(|name| name.starts_with("packs/")).cloned().collect();
+        let packs: Vec<String> = storage.files().keys().filter(|name| is_pack(name)).cloned().collect();
         let whole = storage.files().clone();
         let damages: [fn(&mut Vec<u8>); 3] = [|bytes| bytes[70] ^= 1, |bytes| bytes.truncate(100), Vec::clear];
         for damage in damages {

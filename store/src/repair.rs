@@ -4,7 +4,7 @@
 //! suspect is moved to `quarantine/`, nothing is deleted, and packs are durable before the segment that names them, that before a snapshot. So a repair may
 //! be cut off anywhere, and done again.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 mod aside;
 mod mark;
@@ -19,7 +19,7 @@ use crate::{
     id::FileHash,
     index::list_packs,
     keys::slot_copies,
-    pack::pack_file,
+    pack::{PackKind, pack_file},
     parity,
     progress::OnEvent,
     repository::{Core, Repository},
@@ -196,9 +196,11 @@ impl<'r> Repair<'r> {
         if !self.core.config.parity {
             return Ok(());
         }
-        let names: Vec<FileHash> = list_packs(self.storage)?.into_keys().collect();
+        let kinds: HashMap<FileHash, PackKind> =
+            list_packs(self.storage)?.into_keys().map(|(kind, name)| (name, kind)).collect();
+        let names: Vec<FileHash> = kinds.keys().copied().collect();
         for (name, _) in parity::check(self.storage, &names, &parity::list(self.storage)?, true) {
-            if let Some(bytes) = aside::read_whole(self.storage, &pack_file(&name), &name) {
+            if let Some(bytes) = aside::read_whole(self.storage, &pack_file(kinds[&name], &name), &name) {
                 let sidecar = parity::parity_file(&name);
                 self.set_aside(&sidecar)?;
                 parity::write(self.storage, &self.core.config.id, &name, &bytes)?;

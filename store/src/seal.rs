@@ -3,6 +3,8 @@
 //! Each file has a key of its own, so the number of a frame within its file is nonce enough, and no counter has to survive
 //! anywhere.
 
+use std::ops::Range;
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
 
@@ -126,67 +128,115 @@ impl Sealer {
         Sealer { cipher, repository, seal_key }
     }
 
+    /// The repository whose files these are.
+    pub(crate) fn repository(&self) -> &RepositoryId {
+        &self.repository
+    }
+
     /// A header with a fresh salt, and its file's key.
     pub(crate) fn begin(&self, kind: FileKind) -> Result<([u8; HEADER_LEN], FrameKey)> {
         let salt = random().map_err(Error::Random)?;
         let header = header(kind, &self.repository, &salt);
-        let key = self.key(&header);
+        let key = self.key(&header, &[]);
         Ok((header, key))
     }
 
-    fn key(&self, header: &[u8; HEADER_LEN]) -> FrameKey {
-        self.cipher.key(blake3::keyed_hash(&self.seal_key, header).as_bytes())
+    /// The key of a file that begins so. What of it is not sealed is authentic only if what is sealed opens.
+    fn key(&self, header: &[u8], clear: &[u8]) -> FrameKey {
+        let mut hasher = blake3::Hasher::new_keyed(&self.seal_key);
+        self.cipher.key(hasher.update(header).update(clear).finalize().as_bytes())
     }
 
     /// The key of the file that begins with `header`, once everything in it is as it must be. `file` is for the error.
     pub(crate) fn resume(&self, kinds: &[FileKind], header: &[u8], file: &str) -> Result<(FileKind, FrameKey)> {
-        let header: &[u8; HEADER_LEN] =
-            header.try_into().map_err(|_| Error::damaged(file, "it is shorter than its header"))?;
-        if &header[..8] != MAGIC {
-            return Err(Error::damaged(file, "it does not begin as a file of a repository"));
-        }
-        if header[8] != VERSION {
-            return Err(Error::Unsupported { file: file.into(), what: format!("file version {}", header[8]) });
-        }
-        if &header[16..32] != self.repository.as_bytes() {
-            return Err(Error::damaged(file, "it belongs to another repository"));
-        }
-        let kind = kinds.iter().find(|&&kind| kind as u8 == header[9]);
-        match kind {
-            Some(&kind) if header[10..16] == [0; 6] => Ok((kind, self.key(header))),
-            _ => Err(Error::damaged(file, "its header is not one of its kind")),
-        }
+        self.resume_after(kinds, header, &[], file)
+    }
+
+    /// The same of a file that has a clear part between its header and what is sealed.
+    pub(crate) fn resume_after(
+        &self,
+        kinds: &[FileKind],
+        header: &[u8],
+        clear: &[u8],
+        file: &str,
+    ) -> Result<(FileKind, FrameKey)> {
+        let kind = check_header(kinds, header, &self.repository, file)?;
+        Ok((kind, self.key(header, clear)))
     }
 
     /// A whole file of `kind` (not a pack) with `payload`.
     pub(crate) fn seal_payload(&self, kind: FileKind, payload: &[u8]) -> Result<Vec<u8>> {
-        let (header, key) = self.begin(kind)?;
-        Ok(seal_blocks(&header, &key, payload))
+        self.seal_after(kind, &[], payload)
+    }
+
+    /// The same with a clear part after the header.
+    pub(crate) fn seal_after(&self, kind: FileKind, clear: &[u8], payload: &[u8]) -> Result<Vec<u8>> {
+        let (header, _) = self.begin(kind)?;
+        Ok(seal_blocks(&[&header, clear].concat(), &self.key(&header, clear), payload))
     }
 
     /// The payload of a whole file that [`seal_payload`](Sealer::seal_payload) made.
     pub(crate) fn open_payload(&self, kind: FileKind, bytes: &[u8], file: &str) -> Result<Vec<u8>> {
         let header = &bytes[..HEADER_LEN.min(bytes.len())];
         let (_, key) = self.resume(&[kind], header, file)?;
-        let sealed = &bytes[HEADER_LEN..];
-        let mut payload = Vec::with_capacity(sealed.len());
+        let mut payload = Vec::with_capacity(bytes.len() - HEADER_LEN);
+        let read = |offset: u64, len: usize| Ok(bytes[offset as usize..][..len].to_vec());
+        let whole = HEADER_LEN as u64..bytes.len() as u64;
+        key.open_blocks(whole, read, file, &mut |block| payload.extend_from_slice(block))?;
+        Ok(payload)
+    }
+}
+
+impl FrameKey {
+    /// Opens the blocks of a payload that lies at `range` of a file, and gives them to `each`, one after another.
+    pub(crate) fn open_blocks(
+        &self,
+        range: Range<u64>,
+        read: impl Fn(u64, usize) -> Result<Vec<u8>>,
+        file: &str,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<()> {
+        const SEALED_LEN: u64 = (BLOCK_LEN + TAG_LEN) as u64;
+        let len = range.end.saturating_sub(range.start);
         // An empty payload is still one block, so a file of only a header is a truncated one.
-        if sealed.is_empty() {
+        if len == 0 {
             return Err(Error::damaged(file, "it ends after its header"));
         }
-        let blocks = sealed.chunks(BLOCK_LEN + TAG_LEN);
-        let count = blocks.len();
-        for (number, block) in blocks.enumerate() {
-            match key.open(FrameNumber::block(number, count), &[], block.to_vec()) {
-                Some(plain) => payload.extend_from_slice(&plain),
+        let count = len.div_ceil(SEALED_LEN) as usize;
+        for (number, offset) in (range.start..range.end).step_by(SEALED_LEN as usize).enumerate() {
+            let sealed = read(offset, SEALED_LEN.min(range.end - offset) as usize)?;
+            match self.open(FrameNumber::block(number, count), &[], sealed) {
+                Some(plain) => each(&plain),
                 None => return Err(Error::damaged(file, format!("block {number} is not what was written"))),
             }
         }
-        if count > 1 && sealed.len() % (BLOCK_LEN + TAG_LEN) == TAG_LEN {
+        if count > 1 && len % SEALED_LEN == TAG_LEN as u64 {
             return Err(Error::damaged(file, "it ends in an empty block"));
         }
-        Ok(payload)
+        Ok(())
     }
+}
+
+/// The kind of the file that begins with `header`, if it is one of `kinds` and of this repository. Whether the header is authentic takes the key.
+pub(crate) fn check_header(
+    kinds: &[FileKind],
+    header: &[u8],
+    repository: &RepositoryId,
+    file: &str,
+) -> Result<FileKind> {
+    let header: &[u8; HEADER_LEN] =
+        header.try_into().map_err(|_| Error::damaged(file, "it is shorter than its header"))?;
+    if &header[..8] != MAGIC {
+        return Err(Error::damaged(file, "it does not begin as a file of a repository"));
+    }
+    if header[8] != VERSION {
+        return Err(Error::Unsupported { file: file.into(), what: format!("file version {}", header[8]) });
+    }
+    if &header[16..32] != repository.as_bytes() {
+        return Err(Error::damaged(file, "it belongs to another repository"));
+    }
+    let kind = kinds.iter().copied().find(|&kind| kind as u8 == header[9]);
+    kind.filter(|_| header[10..16] == [0; 6]).ok_or_else(|| Error::damaged(file, "its header is not one of its kind"))
 }
 
 /// How a file of `kind` begins. What is not sealed has something else than a salt.
@@ -209,10 +259,11 @@ pub(crate) fn is_header_of(bytes: &[u8], kind: FileKind) -> bool {
         && bytes[10..16] == [0; 6]
 }
 
-pub(crate) fn seal_blocks(header: &[u8; HEADER_LEN], key: &FrameKey, payload: &[u8]) -> Vec<u8> {
+/// A whole file that begins with `begin`, its header and what is clear.
+pub(crate) fn seal_blocks(begin: &[u8], key: &FrameKey, payload: &[u8]) -> Vec<u8> {
     let blocks = payload.len().div_ceil(BLOCK_LEN).max(1);
-    let mut bytes = Vec::with_capacity(HEADER_LEN + payload.len() + blocks * TAG_LEN);
-    bytes.extend_from_slice(header);
+    let mut bytes = Vec::with_capacity(begin.len() + payload.len() + blocks * TAG_LEN);
+    bytes.extend_from_slice(begin);
     for number in 0..blocks {
         let end = payload.len().min((number + 1) * BLOCK_LEN);
         key.seal(FrameNumber::block(number, blocks), &[], &payload[number * BLOCK_LEN..end], &mut bytes);

@@ -18,7 +18,7 @@ use crate::{
     bytes::random,
     error::{Error, Result},
     id::{FileHash, encode_hex},
-    index::{Index, SegmentBuilder, list_packs},
+    index::{Index, SegmentBuilder, SegmentPack, list_packs},
     mark::{Mark, read_marks},
     private,
     repository::{Core, Repository, index_cache},
@@ -130,9 +130,9 @@ impl Session {
             let (marks, _) = read_marks(&**storage, sealer)?;
             let marked: HashSet<FileHash> = marks.into_iter().flat_map(|mark| mark.packs).collect();
             let there = list_packs(&**storage)?;
-            let stays = |name: &FileHash| there.contains_key(name) && !marked.contains(name);
-            segment.retain_packs(|pack| stays(&pack.name));
-            let gone = index.packs().map(|pack| pack.name).filter(|name| !stays(name)).collect();
+            let stays = |pack: &SegmentPack| there.contains_key(&pack.id()) && !marked.contains(&pack.name);
+            segment.retain_packs(stays);
+            let gone = index.packs().filter(|pack| !stays(pack)).map(|pack| pack.name).collect();
             index.drop_packs(&gone);
         }
         index.write_segment(&**storage, sealer, index_cache(cache_dir).as_deref(), segment)

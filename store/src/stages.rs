@@ -5,8 +5,8 @@ use crate::{
     codec::{self, Encoding},
     id::{ChunkId, FileHash, RepositoryId},
     index::{SegmentBuilder, SegmentPack, segment::Segment},
-    pack::{ChunkKind, Directory, Frame, NewFrame, Pack, PackBuilder, PackedChunk, chunk_id, pack_file},
-    seal::{Cipher, FileKind, Sealer},
+    pack::{ChunkKind, Directory, Frame, NewFrame, Pack, PackBuilder, PackKind, PackedChunk, chunk_id},
+    seal::{Cipher, Sealer},
     storage::{MemoryStorage, Storage},
 };
 
@@ -55,7 +55,7 @@ fn sealer(cipher: Cipher) -> Sealer {
 /// A pack of `chunks`, each a raw frame, sealed by `cipher` and named.
 pub fn pack(cipher: Cipher, chunks: &[&[u8]]) -> (FileHash, Vec<u8>) {
     let len = chunks.iter().map(|chunk| chunk.len() + 64).sum();
-    let mut builder = PackBuilder::new(&sealer(cipher), FileKind::DataPack, len).expect("random numbers");
+    let mut builder = PackBuilder::new(&sealer(cipher), PackKind::Data, len).expect("random numbers");
     for (number, &encoded) in chunks.iter().enumerate() {
         let chunks = &[(numbered(number as u64), encoded.len())];
         let (encoding, kind) = (Encoding::Raw, ChunkKind::Data);
@@ -68,8 +68,9 @@ pub fn pack(cipher: Cipher, chunks: &[&[u8]]) -> (FileHash, Vec<u8>) {
 /// Opens a pack of raw frames and reads every one of them; returns their bytes.
 pub fn unpack(cipher: Cipher, name: &FileHash, bytes: &[u8]) -> u64 {
     let storage = MemoryStorage::default();
-    storage.put(&pack_file(name), bytes).expect("memory");
-    let pack = Pack::open(&storage, &sealer(cipher), name, bytes.len() as u64).expect("a pack");
+    let pack = SegmentPack { name: *name, kind: PackKind::Data, len: bytes.len() as u64 };
+    storage.put(&pack.file(), bytes).expect("memory");
+    let pack = Pack::open(&storage, &sealer(cipher), &pack).expect("a pack");
     let frames = 0..pack.directory.frames.len() as u32;
     let read = |number| {
         let sealed = pack.read_frame(&storage, number).expect("a frame");
@@ -100,9 +101,10 @@ impl Lookup {
                 });
                 directory.chunks.push(PackedChunk { id: numbered(number), frame, offset: 0, len: 60_000 });
             }
-            builder.add_pack(SegmentPack { name: FileHash::of(&first.to_le_bytes()), len: 1 << 24 }, &directory);
+            let name = FileHash::of(&first.to_le_bytes());
+            builder.add_pack(SegmentPack { name, kind: PackKind::Data, len: 1 << 24 }, &directory);
         }
-        Lookup(Segment::from_payload(FileHash::of(b""), builder.payload(), None).expect("a segment"))
+        Lookup(Segment::from_contents(FileHash::of(b""), builder.contents(), None).expect("a segment"))
     }
 
     /// Whether the chunk of this number is in it.

@@ -24,11 +24,11 @@ use crate::{
     entry::{ChunkRef, Chunks, Content},
     id::decode_hex,
     index::{
-        INDEX_FOLDER, Index, SegmentBuilder, SegmentPack, read_named,
+        INDEX_FOLDER, Index, SegmentBuilder, SegmentPack,
         segment::{Segment, SegmentEntry, size_class},
     },
     keys::{Keys, Secret},
-    pack::{Base, ChunkKind, Directory, Frame, NewFrame, Pack, PackBuilder, PackedChunk, chunk_id, pack_file},
+    pack::{Base, ChunkKind, Directory, Frame, NewFrame, Pack, PackBuilder, PackKind, PackedChunk, chunk_id},
     repository::Core,
     seal::{FileKind, HEADER_LEN, Sealer, seal_blocks},
     sealing::{Resealing, Sealing, Unsealing},
@@ -304,16 +304,19 @@ fn sealed_files_open_or_are_refused() {
 // §6
 
 /// Everything in a pack, as the only one of a repository.
-fn read_pack(file: &Value, cipher: Cipher, pack: &[u8]) -> Result<(Pack, Vec<Vec<u8>>)> {
-    let (storage, name) = (Arc::new(MemoryStorage::default()), FileHash::of(pack));
-    storage.put(&pack_file(&name), pack).unwrap();
+fn read_pack(file: &Value, case: &Value) -> Result<(Pack, Vec<Vec<u8>>)> {
+    let (cipher, bytes) = (cipher(case), bytes(case, "pack"));
+    let kind = PackKind::from_number(number(case, "kind") as u8).unwrap();
+    let pack = SegmentPack { name: FileHash::of(&bytes), kind, len: bytes.len() as u64 };
+    let storage = Arc::new(MemoryStorage::default());
+    storage.put(&pack.file(), &bytes).unwrap();
     let mut keys = Secret([0; 32]).keys();
     keys.id = array(file, "id_key");
     let chunker = Chunker::new(&keys.chunker);
     let config = Config::new(RepositoryId(array(file, "repository")), cipher, 1 << 24, 0);
     let core =
         Arc::new(Core { storage, config, keys, sealer: sealer(file, cipher), chunker, distrusted: Default::default() });
-    let pack = Pack::open(&*core.storage, &core.sealer, &name, pack.len() as u64)?;
+    let pack = Pack::open(&*core.storage, &core.sealer, &pack)?;
     let chunks = ChunkReader::new(core.clone(), Index::load(&*core.storage, &core.sealer, None)?.0);
     let kind = |chunk: &PackedChunk| pack.directory.frames[chunk.frame as usize].kind;
     let read = pack.directory.chunks.iter().map(|chunk| chunks.read(&chunk.id, kind(chunk)));
@@ -329,7 +332,7 @@ fn packs_are_read_or_refused() {
         assert_eq!(made, id(case, "id"));
     }
     for case in list(&file, "packs") {
-        let (pack, texts) = read_pack(&file, cipher(case), &bytes(case, "pack")).unwrap();
+        let (pack, texts) = read_pack(&file, case).unwrap();
         let expected: Vec<Vec<u8>> = list(case, "chunks").iter().map(|text| unhex(text.as_str().unwrap())).collect();
         assert_eq!(texts, expected);
         let mut chunks = pack.directory.chunks.iter();
@@ -350,7 +353,7 @@ fn packs_are_read_or_refused() {
         }
         assert!(chunks.next().is_none());
     }
-    hold(&file, "cases", |case| read_pack(&file, cipher(case), &bytes(case, "pack")), |_, _| {});
+    hold(&file, "cases", |case| read_pack(&file, case), |_, _| {});
 }
 
 // §7
@@ -378,8 +381,11 @@ fn directory(pack: &Value) -> Directory {
     directory
 }
 
-fn parse_segment(payload: Vec<u8>) -> Result<(Segment, Vec<SegmentEntry>)> {
-    let segment = Segment::from_payload(FileHash([0; 32]), payload, None)?;
+fn parse_segment(contents: Vec<u8>) -> Result<(Segment, Vec<SegmentEntry>)> {
+    entries_of(Segment::from_contents(FileHash([0; 32]), contents, None)?)
+}
+
+fn entries_of(segment: Segment) -> Result<(Segment, Vec<SegmentEntry>)> {
     let mut entries = Vec::new();
     segment.for_each(&mut |_, entry| entries.push(entry))?;
     for entry in &entries {
@@ -391,19 +397,22 @@ fn parse_segment(payload: Vec<u8>) -> Result<(Segment, Vec<SegmentEntry>)> {
 #[test]
 fn segments_are_written_and_read_as_the_vectors_say() {
     let file = vectors("segment.json");
-    let empty = |name: FileHash| Segment::from_payload(name, bytes(&file, "empty"), None).unwrap();
+    let empty = |name: FileHash| Segment::from_contents(name, bytes(&file, "empty"), None).unwrap();
     let packs: Vec<(SegmentPack, Directory)> = list(&file, "packs")
         .iter()
-        .map(|pack| (SegmentPack { name: FileHash(array(pack, "name")), len: number(pack, "length") }, directory(pack)))
+        .map(|pack| {
+            let kind = PackKind::from_number(number(pack, "kind") as u8).unwrap();
+            (SegmentPack { name: FileHash(array(pack, "name")), kind, len: number(pack, "length") }, directory(pack))
+        })
         .collect();
     let superseded: Vec<FileHash> =
         list(&file, "superseded").iter().map(|name| FileHash::from_hex(name.as_str().unwrap()).unwrap()).collect();
     let mut builder = SegmentBuilder::default();
     packs.iter().for_each(|(pack, directory)| builder.add_pack(*pack, directory));
     superseded.iter().for_each(|&name| builder.add_segment(&empty(name), |_| true).unwrap());
-    assert!(builder.payload() == bytes(&file, "payload"), "the segment written is another one");
+    assert!(builder.contents() == bytes(&file, "contents"), "the segment written is another one");
 
-    let (segment, entries) = parse_segment(bytes(&file, "payload")).unwrap();
+    let (segment, entries) = parse_segment(bytes(&file, "contents")).unwrap();
     assert_eq!((&segment.superseded, segment.entry_count), (&superseded, entries.len() as u64));
     assert_eq!(segment.packs, packs.iter().map(|(pack, _)| *pack).collect::<Vec<_>>());
     assert!(entries.is_sorted());
@@ -430,22 +439,38 @@ fn segments_are_written_and_read_as_the_vectors_say() {
         assert_eq!(u64::from(size_class(number(case, "bytes"))), number(case, "size_class"), "{case}");
     }
     assert!(parse_segment(bytes(&file, "empty")).unwrap().1.is_empty());
-    assert_eq!(SegmentBuilder::default().payload(), bytes(&file, "empty"));
+    assert_eq!(SegmentBuilder::default().contents(), bytes(&file, "empty"));
 }
 
 #[test]
 fn segments_whose_counts_do_not_fit_are_refused() {
     let file = vectors("segment.json");
     let patched = |case: &Value| {
-        let mut payload = bytes(&file, "payload");
+        let mut contents = bytes(&file, "contents");
         for patch in case["patches"].as_array().unwrap() {
             let (at, patch) = (number(patch, "at") as usize, bytes(patch, "hex"));
-            payload[at..at + patch.len()].copy_from_slice(&patch);
+            contents[at..at + patch.len()].copy_from_slice(&patch);
         }
-        payload.truncate(number(case, "keep") as usize);
-        parse_segment(payload)
+        contents.truncate(number(case, "keep") as usize);
+        parse_segment(contents)
     };
     hold(&file, "cases", patched, |_, _| {});
+}
+
+#[test]
+fn files_of_segments_open_or_are_refused() {
+    let file = vectors("segment.json");
+    let cache = tempfile::tempdir().unwrap();
+    for cache in [None, Some(cache.path())] {
+        let open = |case: &Value| {
+            let (storage, bytes) = (MemoryStorage::default(), bytes(case, "file"));
+            let name = FileHash::of(&bytes);
+            storage.put(&format!("{INDEX_FOLDER}/{name}"), &bytes).unwrap();
+            let sealer = sealer(&file, cipher(&file));
+            entries_of(Segment::from_storage(&storage, &sealer, name, bytes.len() as u64, cache)?)
+        };
+        hold(&file, "files", open, |_, _| {});
+    }
 }
 
 // §9
@@ -729,13 +754,14 @@ fn snapshots_are_read_or_refused() {
 /// The writer's own bytes for a pack of one raw chunk, from the header on.
 fn raw_pack(sealer: &Sealer, expected: &[u8], chunk: (ChunkId, ChunkKind, &[u8])) -> (SegmentPack, Directory) {
     let header: [u8; HEADER_LEN] = *expected.first_chunk().unwrap();
-    let (_, key) = sealer.resume(&[chunk.1.pack()], &header, "x").unwrap();
-    let mut pack = PackBuilder::after(&header, key, 0);
+    let kind = chunk.1.pack();
+    let (_, key) = sealer.resume(&[kind.file_kind()], &header, "x").unwrap();
+    let mut pack = PackBuilder::after(kind, &header, key, 0);
     let chunks = &[(chunk.0, chunk.2.len())];
     pack.add(&NewFrame { encoding: Encoding::Raw, kind: chunk.1, base: None, chunks, encoded: chunk.2 });
     let (made, directory) = pack.finish().unwrap();
     assert!(made == expected, "the pack written is another one");
-    (SegmentPack { name: FileHash::of(&made), len: made.len() as u64 }, directory)
+    (SegmentPack { name: FileHash::of(&made), kind, len: made.len() as u64 }, directory)
 }
 
 #[test]
@@ -767,7 +793,12 @@ fn the_worked_example_is_what_this_library_writes() {
         let (pack, directory) = raw_pack(&sealer, &bytes(&file, pack), chunk);
         segment.add_pack(pack, &directory);
     }
-    assert!(segment.payload() == bytes(&file, "segment_payload"), "the segment written is another one");
+    assert!(segment.contents() == bytes(&file, "segment_contents"), "the segment written is another one");
+    let (storage, segment) = (MemoryStorage::default(), bytes(&file, "segment"));
+    let name = FileHash::of(&segment);
+    storage.put(&format!("{INDEX_FOLDER}/{name}"), &segment).unwrap();
+    let segment = Segment::from_storage(&storage, &sealer, name, segment.len() as u64, None).unwrap();
+    assert!(segment.contents() == bytes(&file, "segment_contents"));
     let snapshot = bytes(&file, "snapshot");
     assert_eq!(FileHash::of(&snapshot).to_string(), text(&file, "snapshot_id"));
     let payload = sealer.open_payload(FileKind::Snapshot, &snapshot, "x").unwrap();
@@ -874,16 +905,15 @@ fn rewrite_segments(repository: &Repository) -> usize {
     let Core { storage, sealer, .. } = &**repository.core();
     let (chunks, _) = repository.chunks().unwrap();
     let segment = |(name, len): (String, u64)| {
-        let (file, name) = (format!("{INDEX_FOLDER}/{name}"), FileHash::from_hex(&name).unwrap());
-        let payload = read_named(&**storage, sealer, FileKind::Segment, &file, &name, len).unwrap();
-        let segment = Segment::from_payload(name, payload.clone(), None).unwrap();
+        let name = FileHash::from_hex(&name).unwrap();
+        let segment = Segment::from_storage(&**storage, sealer, name, len, None).unwrap();
         let mut builder = SegmentBuilder::default();
         segment.packs.iter().for_each(|pack| builder.add_pack(*pack, &chunks.pack(pack).unwrap().directory));
         for &superseded in &segment.superseded {
-            let empty = Segment::from_payload(superseded, SegmentBuilder::default().payload(), None).unwrap();
+            let empty = Segment::from_contents(superseded, SegmentBuilder::default().contents(), None).unwrap();
             builder.add_segment(&empty, |_| true).unwrap();
         }
-        assert!(builder.payload() == payload, "{file} is written as another one");
+        assert!(builder.contents() == segment.contents(), "{name} is written as another one");
         segment.deltas.len()
     };
     storage.list_folder(INDEX_FOLDER).unwrap().into_iter().map(segment).sum()

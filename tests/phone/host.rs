@@ -10,6 +10,7 @@ use heirloom_sim::{After, Fault, Options};
 use super::{DAMAGE, FAILED, INTERRUPTED};
 use crate::support::{
     folder::{Folder, folder_at},
+    is_pack,
     phone::{Attached, assert_whole, eventually, files_of},
     program::{assert_same, exit_of, only_child},
 };
@@ -192,18 +193,18 @@ fn a_repository_in_the_way_is_named() {
 #[test]
 fn a_base_that_is_damaged_is_told_and_the_phone_sends_everything() {
     let (attached, _) = with_a_base();
-    let packs = folder_at(&attached.home.path("repo/packs"));
-    let packs: Vec<&String> = packs.keys().filter(|path| path.len() > 3).collect();
+    let files = folder_at(&attached.home.path("repo"));
+    let packs: Vec<&String> = files.keys().filter(|path| is_pack(path) && path.len() > "packs/00/".len()).collect();
     let everything = files_of(&attached.phone.phone()).count() as u64;
     let (mut of_trees, mut of_contents) = (0, 0);
     for pack in packs {
-        let whole = fs::read(attached.home.path("repo/packs").join(pack)).unwrap();
+        let whole = fs::read(attached.home.path("repo").join(pack)).unwrap();
         for at in [whole.len() / 3, whole.len() - 200] {
             let damaged = attached.home.path("damaged");
             copy(&attached.home.path("repo"), &damaged);
             let mut bytes = whole.clone();
             bytes[at] ^= 0x10;
-            fs::write(damaged.join("packs").join(pack), &bytes).unwrap();
+            fs::write(damaged.join(pack), &bytes).unwrap();
             fs::remove_dir_all(attached.home.path("cache")).unwrap();
             let before = attached.phone.traffic().files_sent;
             let in_damaged = |args: &[&str]| attached.run_with(&[("HEIRLOOM_REPOSITORY", "damaged")], args);

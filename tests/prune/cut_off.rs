@@ -78,7 +78,7 @@ impl Cuts {
         let in_folders = |folders: &[&str]| -> BTreeSet<String> {
             files.keys().filter(|name| folders.iter().any(|folder| name.starts_with(folder))).map(name_of).collect()
         };
-        let protected = if self.parity { in_folders(&["packs/"]) } else { BTreeSet::new() };
+        let protected = if self.parity { in_folders(&["packs/", "trees/"]) } else { BTreeSet::new() };
         assert_eq!(in_folders(&["parity/"]), protected, "{context}: a sidecar for each");
         assert_eq!(in_folders(&["spares/"]), in_folders(&["snapshots/"]), "{context}: a spare for each");
     }
@@ -108,7 +108,7 @@ impl Cuts {
         assert_eq!(report.affected, [], "{context}");
         let mut found: BTreeSet<String> = report.problems.into_iter().map(|problem| problem.file).collect();
         found.retain(|file| !sidecars_may_miss || !file.starts_with("parity/"));
-        let lasting = |name: &&String| ["packs/", "index/", "gc/"].iter().any(|of| name.starts_with(of));
+        let lasting = |name: &&String| ["packs/", "trees/", "index/", "gc/"].iter().any(|of| name.starts_with(of));
         let there = |name: &&String| files.contains_key(*name);
         assert_eq!(found, torn.iter().filter(there).filter(lasting).cloned().collect(), "{context}");
         report.chunks

@@ -194,7 +194,7 @@ impl State {
             return Err(io::Error::other("the disk stopped"));
         }
         if let Change::Put(name, content) = &change
-            && name.starts_with("packs/")
+            && super::is_pack(name)
         {
             self.pack_bytes_put += content.len() as u64;
         }

@@ -50,9 +50,14 @@ pub fn storage_of(files: &Files) -> Arc<MemoryStorage> {
     Arc::new(storage)
 }
 
+/// Whether a file of a repository is a pack, of data or of trees.
+pub fn is_pack(file: &str) -> bool {
+    file.starts_with("packs/") || file.starts_with("trees/")
+}
+
 /// What the packs among `files` take.
 pub fn pack_bytes(files: &Files) -> u64 {
-    files.iter().filter(|(name, _)| name.starts_with("packs/")).map(|(_, bytes)| bytes.len() as u64).sum()
+    files.iter().filter(|(name, _)| is_pack(name)).map(|(_, bytes)| bytes.len() as u64).sum()
 }
 
 /// A check that nobody interrupts.

@@ -237,10 +237,11 @@ fn prepare_unseal(home: &Home, before: &Path, _: &[String]) {
 fn prepare_repair(home: &Home, before: &Path, days: &[String]) {
     let repository = PathBuf::from(with_days(home, before, days));
     let mut files: BTreeMap<&str, Vec<PathBuf>> = BTreeMap::new();
-    for folder in ["packs", "index", "snapshots"] {
+    for folder in ["packs", "trees", "index", "snapshots"] {
         collect_files(&repository.join(folder), files.entry(folder).or_default());
     }
-    let damaged = files["packs"].iter().chain(files["index"].first()).chain(files["snapshots"].first());
+    let damaged =
+        files["packs"].iter().chain(&files["trees"]).chain(files["index"].first()).chain(files["snapshots"].first());
     for path in damaged {
         let mut bytes = fs::read(path).unwrap();
         let at = bytes.len() / 3;

@@ -111,20 +111,27 @@ def open_slot(config):
 class Sealer:
     """A sealed file in the making."""
 
-    def __init__(self, keys, kind, label):
+    def __init__(self, keys, kind, label, clear=b""):
         self.header = reader.MAGIC + bytes([1, kind]) + bytes(6) + keys.repository + fixed(f"file salt {label}")
-        self.key = keyed(keys.seal, self.header)
+        self.key = keyed(keys.seal, self.header + clear)
         self.aead = reader.CIPHERS[keys.cipher](self.key)
 
     def seal(self, number, plain, last=False):
         return self.aead.encrypt(reader.nonce(number, last), plain, None)
 
 
-def seal_payload(keys, kind, label, payload):
-    sealer = Sealer(keys, kind, label)
+def seal_payload(keys, kind, label, payload, clear=b""):
+    sealer = Sealer(keys, kind, label, clear)
     starts = range(0, max(len(payload), 1), reader.BLOCK)
     blocks = [sealer.seal(n, payload[at : at + reader.BLOCK], n == len(starts) - 1) for n, at in enumerate(starts)]
-    return sealer.header + b"".join(blocks)
+    return sealer.header + clear + b"".join(blocks)
+
+
+def seal_segment(keys, label, contents):
+    """The file of a segment of these contents: its clear part, and its payload sealed."""
+    packs, superseded = struct.unpack("<II", contents[:8])
+    clear = 8 + 40 * packs + 32 * superseded
+    return seal_payload(keys, reader.SEGMENT, label, contents[clear:], contents[:clear])
 
 
 class Compressed:
@@ -154,10 +161,10 @@ class Compressed:
 
 
 class PackWriter:
-    """Frames, then a directory."""
+    """Frames, then a directory, and the header again."""
 
     def __init__(self, keys, kind, label):
-        self.keys, self.sealer = keys, Sealer(keys, kind, label)
+        self.kind, self.keys, self.sealer = kind, keys, Sealer(keys, kind, label)
         self.frames, self.body = [], b""
 
     def add(self, encoding, kind, texts, base=None, version=1):
@@ -174,13 +181,14 @@ class PackWriter:
         self.body += sealed
         return [chunk_id for chunk_id, _ in chunks]
 
-    def finish(self, directory=None, padding=None, end=reader.END_MAGIC, length=None, last=False):
+    def finish(self, directory=None, padding=None, end=reader.END_MAGIC, length=None, last=False, header=None):
         """The bytes of the pack. The arguments make malformed ones."""
         plain = self.directory() if directory is None else directory
-        fixed_part = reader.HEADER + len(self.body) + len(plain) + reader.TAG + 12
+        fixed_part = reader.HEADER + len(self.body) + len(plain) + reader.TAG + reader.TRAILER
         plain += bytes(-fixed_part % 4096) if padding is None else padding(-fixed_part % 4096)
         sealed = self.sealer.seal(DIRECTORY_FRAME, plain, last)
-        return self.sealer.header + self.body + sealed + struct.pack("<I", len(sealed) if length is None else length) + end
+        trailer = (header or self.sealer.header) + struct.pack("<I", len(sealed) if length is None else length) + end
+        return self.sealer.header + self.body + sealed + trailer
 
     def directory(self):
         return varint(len(self.frames)) + b"".join(encode_frame(frame) for frame in self.frames)
@@ -210,12 +218,14 @@ def pack_entries(number, frames):
             ordinal += 1
 
 
-def segment_payload(packs, superseded, entries):
-    """`packs`: (name, length); `entries`: (entry, base or None), in any order."""
+def segment_contents(packs, superseded, entries):
+    """`packs`: (name, length, kind); `entries`: (entry, base or None), in any order. The clear part, and after it the payload."""
     entries = sorted(entries, key=lambda item: item[0][:3])
     deltas = [(i, base) for i, (entry, base) in enumerate(entries) if entry[4] & 1]
     filter_blocks, entry_blocks = -(-len(entries) * 10 // 512), -(-len(entries) // 170)
-    head = struct.pack("<QIIIIII", len(entries), len(packs), len(superseded), len(deltas), filter_blocks, entry_blocks, 0)
+    clear = struct.pack("<II", len(packs), len(superseded))
+    clear += b"".join(name + struct.pack("<IB3x", length, kind) for name, length, kind in packs) + b"".join(superseded)
+    head = struct.pack("<QIII12x", len(entries), len(deltas), filter_blocks, entry_blocks)
     filters = bytearray(64 * filter_blocks)
     for (chunk_id, *_), _ in entries:
         block = int.from_bytes(chunk_id[:4], "big") * filter_blocks >> 32
@@ -225,10 +235,10 @@ def segment_payload(packs, superseded, entries):
             filters[64 * block + bit // 8] |= 1 << bit % 8
     packed = [struct.pack("<16sIHBB", *entry) for entry, _ in entries]
     blocks = [packed[i : i + 170] for i in range(0, len(packed), 170)]
-    tables = head + b"".join(name + struct.pack("<Q", length) for name, length in packs) + b"".join(superseded)
-    tables += b"".join(struct.pack("<Q", i) + base for i, base in deltas) + filters + b"".join(block[0][:8] for block in blocks)
+    tables = head + b"".join(struct.pack("<Q", i) + base for i, base in deltas) + filters
+    tables += b"".join(block[0][:8] for block in blocks)
     tables += bytes(-len(tables) % 4096)
-    return tables + b"".join(b"".join(block).ljust(4096, b"\0") for block in blocks)
+    return clear + tables + b"".join(b"".join(block).ljust(4096, b"\0") for block in blocks)
 
 
 # chunker
@@ -807,7 +817,7 @@ def sample_tree_pack(keys):
     return pack, [one, two, a_to_d, x, a_to_e, a_to_f, longer]
 
 
-def read_whole_pack(keys, data):
+def read_whole_pack(keys, data, kind=reader.DATA_PACK):
     """The plaintexts of a pack by ordinal, everything checked; bases must be in the same pack."""
 
     def read(at, n):
@@ -815,12 +825,13 @@ def read_whole_pack(keys, data):
         return data[at : at + n]
 
     repository = reader.Repository.__new__(reader.Repository)
-    pack = reader.Pack(keys, read, len(data))
-    repository.keys, repository.packs, repository.where = keys, {"it": pack}, {}
+    pack = reader.Pack(keys, read, len(data), kind)
+    it = (kind, "it")
+    repository.keys, repository.packs, repository.where = keys, {it: pack}, {}
     repository.frames = reader.LastUsed(reader.MAX_KEPT)
     ids = [(frame.chunks[i][0], frame.kind) for frame, i, _ in pack.places]
     for ordinal, (chunk_id, _) in enumerate(ids):
-        repository.where.setdefault(chunk_id, set()).add(("it", ordinal))
+        repository.where.setdefault(chunk_id, set()).add((it, ordinal))
     return [repository.chunk(*chunk) for chunk in ids]
 
 
@@ -837,8 +848,8 @@ def pack_vectors():
         keys = keys_for(cipher)
         pack, texts = sample(keys)
         data = pack.finish()
-        assert read_whole_pack(keys, data) == texts and len(data) == 4096
-        fields = {"name": name, "cipher": cipher, "blake3": blake3(data).hexdigest(), "directory": pack.directory().hex()}
+        assert read_whole_pack(keys, data, pack.kind) == texts and len(data) == 4096
+        fields = {"name": name, "cipher": cipher, "kind": pack.kind, "blake3": blake3(data).hexdigest(), "directory": pack.directory().hex()}
         fields |= {
             "frames": [frame_fields(frame) for frame in pack.frames],
             "chunks": [text.hex() for text in texts],
@@ -857,8 +868,9 @@ def pack_vectors():
 def pack_cases(keys):
     cases = []
 
-    def add(name, expected, data, **more):
-        cases.append(case(name, expected, read_whole_pack, keys, data, cipher=keys.cipher, pack=data.hex(), **more))
+    def add(name, expected, data, kind=reader.DATA_PACK, **more):
+        fields = {"cipher": keys.cipher, "kind": kind, "pack": data.hex(), **more}
+        cases.append(case(name, expected, read_whole_pack, keys, data, kind, **fields))
 
     def tiny(change=lambda frame: None, **finish):
         pack = tiny_pack(keys)
@@ -918,13 +930,17 @@ def pack_cases(keys):
         "directory that ends in a chunk's id", "refuse", tiny(directory=tiny_pack(keys).directory()[:12], padding=lambda n: b"")
     )
     add("flip in a frame", "refuse", flip(good, 64))
-    add("flip in the directory", "refuse", flip(good, len(good) - 40))
+    add("flip in the directory", "refuse", flip(good, len(good) - 104))
     add("flip in the length of the directory", "refuse", flip(good, len(good) - 12))
-    add("flip in the header", "refuse", flip(good, 40))
+    add("flip in the header", "refuse", flip(good, 40), unspecified=True)
+    add("flip in the header at the end", "refuse", flip(good, len(good) - 76 + 40))
+    add("flip in both headers", "refuse", flip(flip(good, 40), len(good) - 76 + 40))
+    add("header of another pack at the end", "refuse", tiny(header=chain_pack(keys, 1).sealer.header))
+    add("among packs of another kind", "refuse", good, reader.TREE_PACK)
     add("cut by a byte at the end", "refuse", good[:-1])
     add("cut to its header", "refuse", good[:64])
     add("empty", "refuse", b"")
-    add("kind of file 3", "refuse", seal_payload(keys, reader.SEGMENT, "x", bytes(200)))
+    add("kind of file 3", "refuse", PackWriter(keys, reader.SEGMENT, "tiny pack").finish(padding=lambda n: b""))
     add("padded to a multiple of 4096 bytes", "ok", tiny(padding=bytes))
     add("directory sealed with the mark of a last block", "refuse", tiny(last=True))
     add("chain of eight deltas", "ok", chain_pack(keys, 8).finish(padding=lambda n: b""))
@@ -939,7 +955,7 @@ def pack_cases(keys):
     swapped.body = swapped.body[21:] + swapped.body[:21]
     add("two frames exchanged", "refuse", swapped.finish(padding=lambda n: b""))
     for name, expected, pack, *more in delta_packs(keys):
-        add(name, expected, pack.finish(padding=lambda n: b""), **dict(more))
+        add(name, expected, pack.finish(padding=lambda n: b""), pack.kind, **dict(more))
     return cases
 
 
@@ -1016,7 +1032,7 @@ def delta_packs(keys):
 
 
 def segment_packs():
-    """Packs as a segment's meaning: (name, length, frames); the last ten chunks are in two packs."""
+    """Packs as a segment's meaning: (name, length, kind, frames); the last ten chunks are in two packs."""
     packs, number = [], 0
     for pack, count in enumerate((150, 140, 110)):
         frames, at = [], reader.HEADER
@@ -1030,18 +1046,20 @@ def segment_packs():
             if encoding == DELTA:
                 frames[-1].base, frames[-1].version = fixed(f"chunk {number - 1}", 16), 1
             number, count, at = number + inside, count - inside, at + sealed
-        packs.append((fixed(f"pack {pack}"), 4096 * (pack + 1), frames))
+        packs.append((fixed(f"pack {pack}"), 4096 * (pack + 1), (1, 2, 1)[pack], frames))
     return packs
 
 
 def segment_vectors():
     packs, superseded = segment_packs(), [fixed("old segment 0"), fixed("old segment 1")]
-    entries = [item for number, pack in enumerate(packs) for item in pack_entries(number, pack[2])]
+    entries = [item for number, pack in enumerate(packs) for item in pack_entries(number, pack[3])]
     assert len(entries) == 400
-    payload = segment_payload([pack[:2] for pack in packs], superseded, entries)
+    payload = segment_contents([pack[:3] for pack in packs], superseded, entries)
     parsed = reader.parse_segment(payload)
-    e, p, s, d, f, b, _ = struct.unpack("<QIIIIII", payload[:32])
-    filter_at = 32 + 40 * p + 32 * s + 24 * d
+    p, s = struct.unpack("<II", payload[:8])
+    head = 8 + 40 * p + 32 * s
+    e, d, f, b = struct.unpack("<QIII", payload[head : head + 20])
+    filter_at = head + 32 + 24 * d
     filters = payload[filter_at : filter_at + 64 * f]
     fences_at, blocks_at = filter_at + 64 * f, len(payload) - 4096 * b
     asked = [fixed(f"chunk {i}", 16) for i in (0, 1, 389)] + [fixed(f"absent {i}", 16) for i in range(200)]
@@ -1063,21 +1081,26 @@ def segment_vectors():
     add("whole", "ok")
     add("cut by a byte", "refuse", keep=len(payload) - 1)
     add("cut to its tables", "refuse", keep=blocks_at)
-    add("cut in its head", "refuse", keep=31)
+    add("cut in its clear part", "refuse", keep=head - 1)
+    add("cut in its head", "refuse", keep=head + 31)
     add("empty", "refuse", keep=0)
-    add("E one more", "refuse", (0, struct.pack("<Q", 401).hex()), unspecified=True)
-    add("E one less", "refuse", (0, struct.pack("<Q", 399).hex()), unspecified=True)
-    add("E of 2^64 - 1", "refuse", (0, "ff" * 8))
-    add("P one more", "refuse", (8, "04000000"), unspecified=True)
-    add("P one less", "refuse", (8, "02000000"), unspecified=True)
-    add("P of 2^32 - 1", "refuse", (8, "ffffffff"))
-    add("S of 2^32 - 1", "refuse", (12, "ffffffff"))
-    add("D one more", "refuse", (16, struct.pack("<I", d + 1).hex()), unspecified=True)
-    add("D of 2^32 - 1", "refuse", (16, "ffffffff"))
-    add("F one more", "refuse", (20, struct.pack("<I", f + 1).hex()))
-    add("B one less", "refuse", (24, "02000000"))
-    add("B one more", "refuse", (24, "04000000"))
-    add("bytes 28 to 31 not zero", "refuse", (28, "01000000"))
+    add("P one more", "refuse", (0, "04000000"), unspecified=True)
+    add("P one less", "refuse", (0, "02000000"), unspecified=True)
+    add("P of 2^32 - 1", "refuse", (0, "ffffffff"))
+    add("S of 2^32 - 1", "refuse", (4, "ffffffff"))
+    add("pack of kind 0", "refuse", (8 + 36, "00"))
+    add("pack of kind 3", "refuse", (8 + 36, "03"))
+    add("bytes after a pack's kind not zero", "refuse", (8 + 39, "01"))
+    add("E one more", "refuse", (head, struct.pack("<Q", 401).hex()), unspecified=True)
+    add("E one less", "refuse", (head, struct.pack("<Q", 399).hex()), unspecified=True)
+    add("E of 2^64 - 1", "refuse", (head, "ff" * 8))
+    add("D one more", "refuse", (head + 8, struct.pack("<I", d + 1).hex()), unspecified=True)
+    add("D of 2^32 - 1", "refuse", (head + 8, "ffffffff"))
+    add("F one more", "refuse", (head + 12, struct.pack("<I", f + 1).hex()))
+    add("B one less", "refuse", (head + 16, "02000000"))
+    add("B one more", "refuse", (head + 16, "04000000"))
+    for zero in (20, 24, 28):
+        add(f"bytes {zero} to {zero + 3} not zero", "refuse", (head + zero, "01000000"))
     add("two entries exchanged", "refuse", (entry(5), at(entry(6), 24) + at(entry(5), 24)), unspecified=True)
     add("an entry twice", "refuse", (entry(plain), at(entry(plain - 1), 24)), unspecified=True)
     add("pack not in the table", "refuse", (entry(5) + 16, "03000000"), unspecified=True)
@@ -1108,24 +1131,55 @@ def segment_vectors():
     add("padding after the entries not zero", "refuse", (len(payload) - 1, "01"), unspecified=True)
     frames = lambda pack: [
         [frame.kind, frame.sealed_length, frame.base and frame.base.hex(), [[i.hex(), n] for i, n in frame.chunks]]
-        for frame in pack[2]
+        for frame in pack[3]
     ]
     fields = {"superseded": [n.hex() for n in superseded]}
-    fields["packs"] = [{"name": pack[0].hex(), "length": pack[1], "frames": frames(pack)} for pack in packs]
+    fields["packs"] = [
+        {"name": pack[0].hex(), "length": pack[1], "kind": pack[2], "frames": frames(pack)} for pack in packs
+    ]
     classes = [
         {"bytes": n, "size_class": size_class(n)}
         for n in (0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 255, 256, 65_536, 100_000, 16 << 20)
     ]
-    empty = segment_payload([], [], [])
+    empty = segment_contents([], [], [])
     assert reader.parse_segment(empty).entries == []
     return {
         **fields,
         "size_classes": classes,
         "filter": checks,
-        "payload": payload.hex(),
+        "contents": payload.hex(),
         "cases": cases,
         "empty": empty.hex(),
+        **segment_files(payload, empty),
     }
+
+
+def segment_files(contents, empty):
+    """Whole files of segments, and what is not one: the clear part is as authentic as what is sealed."""
+    keys = keys_for()
+    cases = []
+
+    def add(name, expected, data, **more):
+        read = lambda: reader.parse_segment(reader.open_payload(keys, data, reader.SEGMENT))
+        cases.append(case(name, expected, read, file=data.hex(), **more))
+
+    whole = seal_segment(keys, "segment", contents)
+    assert reader.open_payload(keys, whole, reader.SEGMENT) == contents
+    clear = len(reader.clear_part(whole))
+    add("whole", "ok", whole)
+    add("empty segment", "ok", seal_segment(keys, "empty segment", empty))
+    for region, at in {"length of a pack": 64 + 8 + 32, "kind of a pack": 64 + 8 + 36, "name of a pack": 64 + 8}.items():
+        add(f"flip in the {region}", "refuse", flip(whole, at, 3))
+    add("flip in a superseded name", "refuse", flip(whole, 64 + clear - 1))
+    add("flip in what is sealed", "refuse", flip(whole, 64 + clear))
+    add("P one less", "refuse", flip(whole, 64))
+    add("P of 2^32 - 1", "refuse", whole[:64] + b"\xff" * 4 + whole[68:])
+    add("two packs exchanged", "refuse", whole[:72] + whole[112:152] + whole[72:112] + whole[152:])
+    add("clear part left out", "refuse", whole[:64] + bytes(8) + whole[64 + clear :])
+    add("keyed without the clear part", "refuse", whole[: 64 + clear] + seal_payload(keys, 3, "segment", contents[clear:])[64:])
+    for keep in (64, 71, 72, 64 + clear - 1, 64 + clear, len(whole) - 1):
+        add(f"cut to {keep} bytes", "refuse", whole[:keep])
+    return {"repository": REPOSITORY_ID.hex(), "cipher": keys.cipher, "seal_key": keys.seal.hex(), "files": cases}
 
 
 def tree_vectors():
@@ -1717,7 +1771,8 @@ class RepositoryWriter:
 
     def put(self, folder, data):
         name = blake3(data).hexdigest()
-        self.files[f"{folder}/{name[:2]}/{name}" if folder == "packs" else f"{folder}/{name}"] = data
+        in_folders = folder in reader.PACK_FOLDERS.values()
+        self.files[f"{folder}/{name[:2]}/{name}" if in_folders else f"{folder}/{name}"] = data
         return name
 
     def new(self, kind, texts):
@@ -1732,13 +1787,13 @@ class RepositoryWriter:
 
     def finish_pack(self, pack):
         data = pack.finish()
-        name = self.put("packs", data)
-        self.packs.append((bytes.fromhex(name), len(data), pack.frames))
+        name = self.put(reader.PACK_FOLDERS[pack.kind], data)
+        self.packs.append((bytes.fromhex(name), len(data), pack.kind, pack.frames))
 
     def segment(self, label, packs, superseded=()):
-        entries = [item for number, (_, _, frames) in enumerate(packs) for item in pack_entries(number, frames)]
-        payload = segment_payload([pack[:2] for pack in packs], [bytes.fromhex(name) for name in superseded], entries)
-        return self.put("index", seal_payload(self.keys, reader.SEGMENT, label, payload))
+        entries = [item for number, (*_, frames) in enumerate(packs) for item in pack_entries(number, frames)]
+        contents = segment_contents([pack[:3] for pack in packs], [bytes.fromhex(name) for name in superseded], entries)
+        return self.put("index", seal_segment(self.keys, label, contents))
 
     def snapshot(self, label, files, extra, deltas, previous=None, number=1, supersede=()):
         """`files`: (domain, path, content, mtime); `extra`: tree items; `deltas`: path -> base plaintext for its first new chunk."""
@@ -1770,7 +1825,7 @@ class RepositoryWriter:
         return self.put("snapshots", seal_payload(self.keys, reader.SNAPSHOT, label, payload.encode())), segment
 
     def counts(self, contents, packs):
-        added = sum(length for _, length, _ in packs)
+        added = sum(length for _, length, *_ in packs)
         return {"files": len(contents), "bytes": sum(len(content) for content in contents), "added_bytes": added}
 
     def entry(self, content, texts, mtime, key=None):
@@ -1827,7 +1882,7 @@ def repository_vectors():
     log = sample_files(False)[2][2]
     base = log[: cuts(keys.chunker, log)[0]]
     second, _ = writer.snapshot("second", sample_files(True), extra, {"Library/Logs/log.txt": base}, first, 2, [segment])
-    assert any(frame.encoding == DELTA for _, _, frames in writer.packs for frame in frames)
+    assert any(frame.encoding == DELTA for *_, frames in writer.packs for frame in frames)
     snapshots = []
     for name, changed in ((first, False), (second, True)):
         files = [expected_file(*file) for file in sample_files(changed)]
@@ -2011,9 +2066,9 @@ def example_vectors():
     root, [(_, _, leaf)] = build_tree(keys, [(b"HomeDomain\0hi.txt", entry)])
     tree = PackWriter(keys, reader.TREE_PACK, "example tree")
     tree.add(RAW, NODE, [leaf])
-    packs = [(blake3(pack.finish()).digest(), len(pack.finish()), pack.frames) for pack in (data, tree)]
-    entries = [item for number, pack in enumerate(packs) for item in pack_entries(number, pack[2])]
-    segment = segment_payload([pack[:2] for pack in packs], [], entries)
+    packs = [(blake3(pack.finish()).digest(), len(pack.finish()), pack.kind, pack.frames) for pack in (data, tree)]
+    entries = [item for number, pack in enumerate(packs) for item in pack_entries(number, pack[3])]
+    segment = segment_contents([pack[:3] for pack in packs], [], entries)
     payload = snapshot_payload(root, previous=None, device={"name": "A phone"})
     assert reader.parse_segment(segment) and reader.parse_snapshot(payload.encode())
     out = {"secret": secret.hex(), "repository": REPOSITORY_ID.hex(), "cipher": keys.cipher}
@@ -2025,7 +2080,8 @@ def example_vectors():
         "root": root.hex(),
         "place": reader.place_of("HomeDomain", "hi.txt", reader.parse_entry(entry)),
     }
-    out |= {"tree_directory": tree.directory().hex(), "tree_pack": tree.finish().hex(), "segment_payload": segment.hex()}
+    out |= {"tree_directory": tree.directory().hex(), "tree_pack": tree.finish().hex(), "segment_contents": segment.hex()}
+    out["segment"] = seal_segment(keys, "example segment", segment).hex()
     snapshot = seal_payload(keys, reader.SNAPSHOT, "example snapshot", payload.encode())
     return out | {"snapshot_payload": payload, "snapshot": snapshot.hex(), "snapshot_id": blake3(snapshot).hexdigest()}
 

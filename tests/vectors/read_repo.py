@@ -39,13 +39,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 MAGIC, END_MAGIC = b"heirloom", b"heir-end"
 HEADER, TAG, BLOCK = 64, 16, 1 << 20
+TRAILER = HEADER + 12
 DATA_PACK, TREE_PACK, SEGMENT, SNAPSHOT = 1, 2, 3, 4
+PACK_FOLDERS = {DATA_PACK: "packs", TREE_PACK: "trees"}
 DATA, NODE, LIST = 1, 2, 3
 RAW, ZSTD, DELTA = 0, 1, 2
 FILE, DIRECTORY, LINK = 1, 2, 3
 DIRECTORY_FRAME = 0xFFFF_FFFF
 MAX_PACK, MAX_PACK_CHUNKS, MAX_DIRECTORY, MAX_FRAME = 2**31 - 1, 65_535, 4 << 20, 16 << 20
-MAX_ENTRIES, MAX_TEXT, MAX_NODE, MAX_SNAPSHOT = 1 << 28, 64 << 10, 1 << 20, 1 << 20
+MAX_SEGMENT, MAX_ENTRIES, MAX_TEXT, MAX_NODE, MAX_SNAPSHOT = 1 << 30, 1 << 28, 64 << 10, 1 << 20, 1 << 20
 MAX_NODE_KEYS = 4 << 20
 MAX_DELTAS, MAX_TREE_LEVELS, MAX_LIST_LEVELS, MAX_LIST_ITEMS, MAX_ENTRY_CHUNKS = 8, 16, 4, 4096, 32
 MAX_KEPT = 256 << 20  # bytes of decoded frames that are kept in memory
@@ -244,16 +246,16 @@ def nonce(number, last=False):
 
 
 class Sealed:
-    """The header of a sealed file, checked, and the key of its frames."""
+    """The header of a sealed file, checked, and the key of its frames. `clear` is what lies in the clear after it."""
 
-    def __init__(self, keys, header, kinds):
+    def __init__(self, keys, header, kinds, clear=b""):
         require(len(header) == HEADER, "shorter than its header")
         require(header[:8] == MAGIC, "wrong magic")
         require(header[8] == 1, f"unknown version {header[8]}")
         require(header[9] in kinds, f"kind {header[9]} does not belong here")
         require(header[10:16] == bytes(6), "bytes 10 to 15 are not zero")
         require(header[16:32] == keys.repository, "of another repository")
-        self.aead = CIPHERS[keys.cipher](keyed(keys.seal, header))
+        self.aead = CIPHERS[keys.cipher](keyed(keys.seal, header + clear))
 
     def open(self, number, sealed, last=False):
         require(len(sealed) >= TAG, f"frame {number} is shorter than its tag")
@@ -264,13 +266,23 @@ class Sealed:
 
 
 def open_payload(keys, data, kind):
-    """The payload of a sealed file that is not a pack."""
-    sealed = Sealed(keys, data[:HEADER], {kind})
-    starts = range(HEADER, len(data), BLOCK + TAG)
+    """The payload of a sealed file that is not a pack. That of a segment begins with its clear part (section 7)."""
+    clear = clear_part(data) if kind == SEGMENT else b""
+    sealed = Sealed(keys, data[:HEADER], {kind}, clear)
+    starts = range(HEADER + len(clear), len(data), BLOCK + TAG)
     require(starts, "has no frame")
     blocks = [sealed.open(n, data[at : at + BLOCK + TAG], n == len(starts) - 1) for n, at in enumerate(starts)]
     require(len(blocks) == 1 or blocks[-1], "an empty block after others")
-    return b"".join(blocks)
+    return clear + b"".join(blocks)
+
+
+def clear_part(data):
+    """What a segment says without the key: its bytes after the header, before its sealed blocks."""
+    require(len(data) >= HEADER + 8, "ends in its clear part")
+    packs, superseded = struct.unpack("<II", data[HEADER : HEADER + 8])
+    length = 8 + 40 * packs + 32 * superseded
+    require(HEADER + length <= len(data), "ends in its clear part")
+    return data[HEADER : HEADER + length]
 
 
 # ---- packs (section 6)
@@ -356,14 +368,15 @@ def places_in(frame):
 class Pack:
     """A pack file whose name was verified, with its directory. `read(at, n)` reads from the file, `size` is its length."""
 
-    def __init__(self, keys, read, size):
-        require(HEADER + TAG + 12 <= size <= MAX_PACK, f"a pack of {size} bytes")
+    def __init__(self, keys, read, size, kind):
+        require(HEADER + TAG + TRAILER <= size <= MAX_PACK, f"a pack of {size} bytes")
         self.read = read
-        self.sealed = Sealed(keys, read(0, HEADER), {DATA_PACK, TREE_PACK})
-        length, end = struct.unpack("<I8s", read(size - 12, 12))
+        header, length, end = struct.unpack("<64sI8s", read(size - TRAILER, TRAILER))
         require(end == END_MAGIC, "it does not end with heir-end")
-        require(TAG <= length <= min(size - HEADER - 12, MAX_DIRECTORY), f"a directory of {length} bytes")
-        start = size - 12 - length
+        require(header == read(0, HEADER), "its two headers differ")
+        require(TAG <= length <= min(size - HEADER - TRAILER, MAX_DIRECTORY), f"a directory of {length} bytes")
+        self.sealed = Sealed(keys, header, {kind})
+        start = size - TRAILER - length
         self.frames = parse_directory(self.sealed.open(DIRECTORY_FRAME, read(start, length)), start)
         # ordinal -> (frame, number of the chunk in the frame, where it begins in the frame's plaintext)
         self.places = [place for frame in self.frames for place in places_in(frame)]
@@ -377,7 +390,7 @@ class Pack:
 
 @dataclass
 class Segment:
-    packs: list  # of (name, length)
+    packs: list  # of (name, length, kind)
     superseded: list
     deltas: dict  # entry number -> id of the base
     entries: list  # of (id, pack, ordinal, size class, flags)
@@ -390,18 +403,26 @@ def filter_has(blocks, count, chunk_id):
     return all(blocks[64 * block + bit // 8] >> (bit % 8) & 1 for bit in bits)
 
 
-def parse_segment(payload):
-    cursor = Cursor(payload)
-    e, p, s, d, f, b, zero = struct.unpack("<QIIIIII", cursor.take(32))
-    require(zero == 0, "bytes 28 to 31 are not zero")
+def parse_segment(contents):
+    """A segment by its clear part and its payload, one after the other."""
+    cursor = Cursor(contents)
+    p, s = struct.unpack("<II", cursor.take(8))
+    require(cursor.left() >= 40 * p + 32 * s + 32, "ends in its tables")
+    packs = [struct.unpack("<32sIB3s", cursor.take(40)) for _ in range(p)]
+    for _name, _length, kind, zeros in packs:
+        require(kind in PACK_FOLDERS, f"a pack of kind {kind}")
+        require(zeros == bytes(3), "bytes after a pack's kind are not zero")
+    superseded = [cursor.take(32) for _ in range(s)]
+    payload_at = cursor.at
+    e, d, f, b, *zeros = struct.unpack("<QIIIIII", cursor.take(32))
+    require(not any(zeros), "bytes 20 to 31 are not zero")
     require(e <= MAX_ENTRIES, "more than 2^28 entries")
     require(b == -(-e // 170), f"{b} entry blocks for {e} entries")
     require(f == -(-e * 10 // 512), f"{f} filter blocks for {e} entries")
-    tables = 32 + 40 * p + 32 * s + 24 * d + 64 * f + 8 * b
+    tables = 32 + 24 * d + 64 * f + 8 * b
     blocks_at = -(-tables // 4096) * 4096
-    require(len(payload) == blocks_at + 4096 * b, f"{len(payload)} bytes instead of {blocks_at + 4096 * b}")
-    packs = [struct.unpack("<32sQ", cursor.take(40)) for _ in range(p)]
-    superseded = [cursor.take(32) for _ in range(s)]
+    length = payload_at + blocks_at + 4096 * b
+    require(len(contents) == length, f"{len(contents)} bytes instead of {length}")
     deltas = [struct.unpack("<Q16s", cursor.take(24)) for _ in range(d)]
     filters = cursor.take(64 * f)
     fences = [cursor.take(8) for _ in range(b)]
@@ -415,7 +436,7 @@ def parse_segment(payload):
     check_entries(entries, p, filters, f)
     numbers = [i for i, entry in enumerate(entries) if entry[4] & 1]
     require(numbers == [number for number, _ in deltas], "the delta list does not match the entries' flags")
-    return Segment(packs, superseded, dict(deltas), entries)
+    return Segment([pack[:3] for pack in packs], superseded, dict(deltas), entries)
 
 
 def check_entries(entries, packs, filters, blocks):
@@ -689,15 +710,16 @@ class Repository:
     def load_index(self, use_index):
         named = set()
         for segment in self.segments() if use_index else []:
-            packs = [name.hex() for name, _ in segment.packs]
+            packs = [(kind, name.hex()) for name, _, kind in segment.packs]
             named.update(packs)
             for chunk_id, pack, ordinal, _size, _flags in segment.entries:
                 self.where.setdefault(chunk_id, set()).add((packs[pack], ordinal))
-        for xx in self.names("packs", "[0-9a-f]{2}"):
-            for name in self.names(f"packs/{xx}", xx + "[0-9a-f]{62}"):
-                pack = self.pack(name) if name not in named else None
-                for ordinal, (frame, i, _) in enumerate(pack.places if pack else []):
-                    self.where.setdefault(frame.chunks[i][0], set()).add((name, ordinal))
+        for kind, folder in PACK_FOLDERS.items():
+            for xx in self.names(folder, "[0-9a-f]{2}"):
+                for name in self.names(f"{folder}/{xx}", xx + "[0-9a-f]{62}"):
+                    pack = self.pack((kind, name)) if (kind, name) not in named else None
+                    for ordinal, (frame, i, _) in enumerate(pack.places if pack else []):
+                        self.where.setdefault(frame.chunks[i][0], set()).add(((kind, name), ordinal))
 
     def segments(self):
         """The whole segments that no other whole one supersedes."""
@@ -716,21 +738,25 @@ class Repository:
 
     def read_sealed(self, folder, name, kind, parse):
         with open(self.file(folder, name), "rb") as file:
+            require(os.fstat(file.fileno()).st_size <= MAX_SEGMENT, "longer than 1 GiB")
             data = file.read()
         require(blake3(data).hexdigest() == name, "broken: its bytes do not match its name")
         return parse(open_payload(self.keys, data, kind))
 
     # chunks
 
-    def pack(self, name):
-        """A pack; None if it is absent or broken."""
-        if name not in self.packs:
-            exists = os.path.exists(self.file("packs", name[:2], name))
-            self.packs[name] = self.whole(f"packs/{name[:2]}/{name}", self.open_pack, name) if exists else None
-        return self.packs[name]
+    def pack(self, pack):
+        """A pack, by its kind and name; None if it is absent or broken."""
+        if pack not in self.packs:
+            exists = os.path.exists(self.file(*self.pack_file(*pack)))
+            self.packs[pack] = self.whole("/".join(self.pack_file(*pack)), self.open_pack, *pack) if exists else None
+        return self.packs[pack]
 
-    def open_pack(self, name):
-        path, hasher = self.file("packs", name[:2], name), blake3()
+    def pack_file(self, kind, name):
+        return PACK_FOLDERS[kind], name[:2], name
+
+    def open_pack(self, kind, name):
+        path, hasher = self.file(*self.pack_file(kind, name)), blake3()
         with open(path, "rb") as file:
             while part := file.read(BLOCK):
                 hasher.update(part)
@@ -743,7 +769,7 @@ class Repository:
             require(len(data) == n, "ends too early")
             return data
 
-        return Pack(self.keys, read, os.path.getsize(path))
+        return Pack(self.keys, read, os.path.getsize(path), kind)
 
     def chunk(self, chunk_id, kind, deltas=0):
         """The plaintext of a chunk, its id verified. If there are several copies of it, the first whole one."""
@@ -754,7 +780,7 @@ class Repository:
                 require(self.keys.id_of(text, kind) == chunk_id, "its bytes do not match its id")
                 return text
             except Refused as error:
-                why = f"pack {name}: {error}"
+                why = f"{'/'.join(self.pack_file(*name))}: {error}"
         raise Refused(f"chunk {chunk_id.hex()}: {why}")
 
     def copy(self, kind, name, ordinal, deltas):

@@ -15,11 +15,11 @@ use crate::{
     bytes::{Cursor, Malformed, put_varint, unzigzag, zigzag},
     id::{ChunkId, FileHash},
     index::SegmentPack,
-    pack::Directory,
+    pack::{Directory, PackKind},
     private,
 };
 
-const PACKS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("packs 1");
+const PACKS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("packs 2");
 const ROOTS: TableDefinition<&[u8], ()> = TableDefinition::new("roots 1");
 const SEGMENTS: TableDefinition<&[u8], ()> = TableDefinition::new("segments 1");
 const CACHE_BYTES: usize = 4 << 20;
@@ -30,6 +30,7 @@ const NOTED_MAX_PACKS: usize = 8192;
 /// What is known of a pack. Times are seconds since 1970, or 0 for never.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct PackRecord {
+    pub(super) kind: PackKind,
     pub(super) len: u64,
     /// Chunks in it.
     pub(super) chunks: u64,
@@ -64,6 +65,7 @@ impl Listing {
 impl PackRecord {
     fn emit(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(48);
+        out.push(self.kind as u8);
         put_varint(&mut out, self.len);
         put_varint(&mut out, self.chunks);
         out.extend_from_slice(&self.listing.0.to_le_bytes());
@@ -73,10 +75,11 @@ impl PackRecord {
 
     fn parse(bytes: &[u8]) -> Result<PackRecord, Malformed> {
         let mut cursor = Cursor(bytes);
+        let kind = PackKind::from_number(cursor.u8()?).ok_or(Malformed)?;
         let (len, chunks) = (cursor.varint()?, cursor.varint()?);
         let listing = Listing(u128::from_le_bytes(cursor.array()?));
         let mut time = || cursor.varint().map(unzigzag);
-        Ok(PackRecord { len, chunks, listing, directory_at: time()?, bytes_at: time()?, data_at: time()? })
+        Ok(PackRecord { kind, len, chunks, listing, directory_at: time()?, bytes_at: time()?, data_at: time()? })
     }
 }
 
@@ -123,12 +126,12 @@ impl Ledger {
 
     /// What is known of a pack while it has its length.
     pub(super) fn pack(&self, pack: &SegmentPack) -> Option<&PackRecord> {
-        self.packs.get(&pack.name).filter(|record| record.len == pack.len)
+        self.packs.get(&pack.name).filter(|record| (record.kind, record.len) == (pack.kind, pack.len))
     }
 
     /// All packs, by what they were.
     pub(super) fn packs(&self) -> impl Iterator<Item = SegmentPack> {
-        self.packs.iter().map(|(&name, record)| SegmentPack { name, len: record.len })
+        self.packs.iter().map(|(&name, record)| SegmentPack { name, kind: record.kind, len: record.len })
     }
 
     pub(super) fn roots(&self) -> &HashSet<ChunkId> {
@@ -276,6 +279,7 @@ mod tests {
     use super::*;
 
     const RECORD: PackRecord = PackRecord {
+        kind: PackKind::Data,
         len: 4096,
         chunks: 3,
         listing: Listing(u128::MAX - 5),
@@ -297,8 +301,12 @@ mod tests {
         }
         ledger.save(|pack| pack.name != name(2), [ChunkId([7; 16])].into(), [name(9)].into());
         let mut ledger = Ledger::open(Some(dir.path()));
-        assert_eq!(ledger.pack(&SegmentPack { name: name(0), len: 4096 }), Some(&RECORD));
-        assert_eq!(ledger.pack(&SegmentPack { name: name(0), len: 4095 }), None, "it has another length");
+        assert_eq!(ledger.pack(&SegmentPack { name: name(0), kind: PackKind::Data, len: 4096 }), Some(&RECORD));
+        assert_eq!(
+            ledger.pack(&SegmentPack { name: name(0), kind: PackKind::Data, len: 4095 }),
+            None,
+            "it has another length"
+        );
         assert_eq!(ledger.packs().count(), 2);
         assert_eq!((ledger.roots().len(), ledger.knows_segment(&name(9))), (1, true));
 
@@ -306,7 +314,7 @@ mod tests {
         ledger.write_packs();
         drop(ledger);
         let mut ledger = Ledger::open(Some(dir.path()));
-        let doubted = ledger.pack(&SegmentPack { name: name(0), len: 4096 }).unwrap();
+        let doubted = ledger.pack(&SegmentPack { name: name(0), kind: PackKind::Data, len: 4096 }).unwrap();
         assert_eq!(*doubted, PackRecord { directory_at: 0, bytes_at: 0, ..RECORD }, "it is still expected");
         assert_eq!(ledger.roots().len(), 1);
         ledger.distrust();

@@ -22,7 +22,7 @@ use crate::{
     error::{Error, Problem, Result},
     id::{ChunkId, FileHash},
     index::{INDEX_FOLDER, Index, OpenSegment, Place, Presence, SegmentPack, segment::Segment},
-    pack::{Pack, chunk_id, pack_file},
+    pack::{Pack, chunk_id, has_its_header_twice},
     progress::{OnEvent, Tally},
     storage::Storage,
 };
@@ -147,7 +147,7 @@ pub(super) fn check_segments(
             if is_wrong || unreadable.misnamed.contains(&pack.name) || !ledger.pack(pack).is_some_and(is_other) {
                 continue;
             }
-            let file = pack_file(&pack.name);
+            let file = pack.file();
             let verdict = Verdict::of_file(storage, &file, &pack.name, pack.len)?;
             if verdict.is_whole() {
                 is_wrong = true;
@@ -236,7 +236,7 @@ pub(super) fn check_packs(
             note(&pack, &looked);
             chunk_count.fetch_add(looked.chunks, Ordering::Relaxed);
             bytes_read.fetch_add(if depth > Depth::Structure { pack.len } else { 0 }, Ordering::Relaxed);
-            (looked.is_gone || !looked.findings.is_empty()).then_some((pack.name, looked))
+            (looked.is_gone || !looked.findings.is_empty()).then_some((pack, looked))
         },
     );
     let ledger = kept.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -247,7 +247,7 @@ pub(super) fn check_packs(
 }
 
 /// Turns what was found into problems, and gives what cannot be read and whether a pack was gone.
-fn tell(looked: Vec<(FileHash, Looked)>, problems: &mut Vec<Problem>) -> (Unreadable, bool) {
+fn tell(looked: Vec<(SegmentPack, Looked)>, problems: &mut Vec<Problem>) -> (Unreadable, bool) {
     let (mut unreadable, mut is_gone) = (Unreadable::default(), false);
     for (pack, looked) in looked {
         is_gone |= looked.is_gone;
@@ -255,10 +255,10 @@ fn tell(looked: Vec<(FileHash, Looked)>, problems: &mut Vec<Problem>) -> (Unread
         for Finding { lost, problem } in looked.findings {
             match lost {
                 Lost::Nothing => {}
-                Lost::Pack => drop(unreadable.packs.insert(pack)),
-                Lost::Name => drop(unreadable.misnamed.insert(pack)),
+                Lost::Pack => drop(unreadable.packs.insert(pack.name)),
+                Lost::Name => drop(unreadable.misnamed.insert(pack.name)),
                 Lost::Chunk(ordinal) => {
-                    unreadable.lose(pack, ordinal);
+                    unreadable.lose(pack.name, ordinal);
                     of_chunks += 1;
                     if of_chunks > NAMED_CHUNKS_MAX {
                         more += 1;
@@ -269,7 +269,7 @@ fn tell(looked: Vec<(FileHash, Looked)>, problems: &mut Vec<Problem>) -> (Unread
             problems.push(problem);
         }
         if more > 0 {
-            problems.push(Problem::new(pack_file(&pack), format!("{more} more of its chunks cannot be read")));
+            problems.push(Problem::new(pack.file(), format!("{more} more of its chunks cannot be read")));
         }
     }
     (unreadable, is_gone)
@@ -356,6 +356,7 @@ impl Looked {
         ledger.note(
             pack.name,
             PackRecord {
+                kind: pack.kind,
                 len: pack.len,
                 chunks: self.chunks,
                 listing: self.listing,
@@ -373,7 +374,7 @@ fn check_pack(chunks: &ChunkReader, depth: Depth, pack: &SegmentPack) -> Looked 
         Ok(()) => {}
         Err(error) if error.is_missing_file() => looked.is_gone = true,
         Err(error) => {
-            let problem = Problem::from_error(&pack_file(&pack.name), error);
+            let problem = Problem::from_error(&pack.file(), error);
             looked.findings.push(Finding { lost: Lost::Pack, problem });
         }
     }
@@ -382,8 +383,8 @@ fn check_pack(chunks: &ChunkReader, depth: Depth, pack: &SegmentPack) -> Looked 
 
 fn look_into(chunks: &ChunkReader, depth: Depth, pack: &SegmentPack, looked: &mut Looked) -> Result<()> {
     let core = &chunks.core;
-    let (storage, file) = (&*core.storage, pack_file(&pack.name));
-    let open = || Pack::open(storage, &core.sealer, &pack.name, pack.len);
+    let (storage, file) = (&*core.storage, pack.file());
+    let open = || Pack::open(storage, &core.sealer, pack);
     let (open, mut is_unsteady) = thrice(open, || drop(storage.hash_anew(&file, pack.len)))?;
     looked.chunks = open.directory.chunks.len() as u64;
     looked.listing = Listing::of(&open.directory);
@@ -394,7 +395,10 @@ fn look_into(chunks: &ChunkReader, depth: Depth, pack: &SegmentPack, looked: &mu
         let (bytes, broken) = match read_pack(storage, pack, &file, len) {
             Ok((bytes, verdict)) => {
                 is_unsteady |= verdict == Verdict::ReadDifferently;
-                (bytes, verdict.problem(&file).filter(|_| !verdict.is_whole()))
+                let broken = verdict.problem(&file).filter(|_| !verdict.is_whole());
+                let is_other = || !has_its_header_twice(&bytes);
+                let broken = broken.or_else(|| is_other().then(|| Problem::new(&file, "its two headers differ")));
+                (bytes, broken)
             }
             Err(error) if error.is_damage() => {
                 (read_frames(storage, &open, len)?, Some(Problem::from_error(&file, error)))
@@ -500,7 +504,7 @@ pub(super) fn check_names(
         total,
         on_event,
         |pack| {
-            let file = pack_file(&pack.name);
+            let file = pack.file();
             match Verdict::of_file(storage, &file, &pack.name, pack.len) {
                 Ok(verdict) => verdict.problem(&file),
                 Err(error) if error.is_missing_file() => None,

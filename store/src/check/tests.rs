@@ -17,7 +17,7 @@ use crate::{
     content::for_each_chunk,
     id::SnapshotId,
     index::SegmentBuilder,
-    pack::{ChunkKind, Pack, pack_file},
+    pack::{ChunkKind, Pack},
     progress::Progress,
     spares::spare_file,
 };
@@ -59,6 +59,14 @@ impl Disk {
     fn names(&self, folder: &str) -> Vec<String> {
         self.files.files().keys().filter(|name| name.starts_with(folder)).cloned().collect()
     }
+
+    fn packs(&self) -> Vec<String> {
+        self.files.files().keys().filter(|name| is_pack(name)).cloned().collect()
+    }
+}
+
+fn is_pack(file: &str) -> bool {
+    file.starts_with("packs/") || file.starts_with("trees/")
 }
 
 impl Storage for Disk {
@@ -71,15 +79,15 @@ impl Storage for Disk {
         if let Some((_, hook)) = hook {
             hook(&self.files);
         }
-        if name.starts_with("packs/") {
+        if is_pack(name) {
             self.pack_reads.fetch_add(1, Ordering::Relaxed);
         }
         let mut bytes = self.files.read(name, offset, len)?;
         if let Some((times, is_same)) = self.errs.lock().unwrap().get_mut(name)
             && *times > 0
-            && !bytes.is_empty()
+            && let Some(last) = bytes.last_mut()
         {
-            bytes[0] ^= if *is_same { 1 } else { *times };
+            *last ^= if *is_same { 1 } else { *times };
             *times -= 1;
         }
         Ok(bytes)
@@ -170,7 +178,7 @@ fn same_as_without(files: &Files, cache: &Path) -> CheckReport {
 }
 
 fn one_pack(files: &Files, kind: u8) -> String {
-    files.iter().find(|(name, bytes)| name.starts_with("packs/") && bytes[9] == kind).unwrap().0.clone()
+    files.iter().find(|(name, bytes)| is_pack(name) && bytes[9] == kind).unwrap().0.clone()
 }
 
 #[test]
@@ -184,9 +192,9 @@ fn what_was_whole_is_not_read_again_and_of_a_new_tree_only_what_is_new() {
     assert!(again.is_whole() && (again.chunks, again.packs) == (first.chunks, first.packs));
     assert_eq!(disk.pack_reads.swap(0, Ordering::Relaxed), 0);
 
-    let packs = disk.names("packs/").len();
+    let packs = disk.packs().len();
     keep(&repository, "phone", 3);
-    let new_packs = disk.names("packs/").len() - packs;
+    let new_packs = disk.packs().len() - packs;
     disk.pack_reads.store(0, Ordering::Relaxed);
     let repository = disk.open(Some(cache.path()));
     assert!(run(&repository, Depth::Structure).is_whole());
@@ -252,7 +260,7 @@ fn a_segment_that_lists_something_else_is_found_though_all_packs_are_there() {
     let has_several = |pack: &&SegmentPack| chunks.pack(pack).unwrap().directory.chunks.len() > 1;
     let lacking = *packs.iter().find(has_several).unwrap();
     for &pack in &packs {
-        let mut open = Pack::open(&*core.storage, &core.sealer, &pack.name, pack.len).unwrap();
+        let mut open = Pack::open(&*core.storage, &core.sealer, &pack).unwrap();
         if pack == lacking {
             open.directory.chunks.pop();
         }
@@ -260,7 +268,7 @@ fn a_segment_that_lists_something_else_is_found_though_all_packs_are_there() {
     }
     Index::default().write_segment(&*core.storage, &core.sealer, None, builder).unwrap();
     let report = same_as_without(&disk.files.files().clone(), cache.path());
-    let names_it = |problem: &Problem| problem.what.contains(&pack_file(&lacking.name));
+    let names_it = |problem: &Problem| problem.what.contains(&lacking.file());
     assert!(report.problems.iter().any(|problem| problem.file.starts_with("index/") && names_it(problem)));
     assert!(!report.affected.is_empty());
 }
@@ -270,7 +278,8 @@ fn parts_cover_everything_and_what_was_verified_longest_ago_comes_first() {
     let disk = repository_of(4);
     let cache = tempfile::tempdir().unwrap();
     let repository = disk.open(Some(cache.path()));
-    let total: u64 = disk.list("packs").unwrap().iter().map(|(_, len)| len).sum();
+    let lens = |folder: &str| disk.list(folder).unwrap().iter().map(|(_, len)| len).sum::<u64>();
+    let total = lens("packs") + lens("trees");
     let part = |now: i64| {
         let subset = Subset::Share(0.2);
         run(&repository, CheckOptions { now, subset, ..Depth::ReadData.into() })
@@ -389,7 +398,7 @@ fn pruned(files: &Files, packs: &[String], snapshot: &SnapshotId) -> Files {
     let core = repository.core();
     let mut builder = SegmentBuilder::default();
     let (chunks, _) = repository.chunks().unwrap();
-    let is_kept = |pack: &SegmentPack| !packs.contains(&pack_file(&pack.name));
+    let is_kept = |pack: &SegmentPack| !packs.contains(&pack.file());
     chunks.index().all_segments().for_each(|open| builder.add_segment(&open.segment, is_kept).unwrap());
     Index::default().write_segment(&*disk, &core.sealer, None, builder).unwrap();
     let is_old = |name: &&String| name.starts_with("index/");
@@ -403,10 +412,10 @@ fn pruned(files: &Files, packs: &[String], snapshot: &SnapshotId) -> Files {
 #[test]
 fn what_a_prune_takes_away_meanwhile_is_no_damage() {
     let disk = repository_of(2);
-    let of_phone: BTreeSet<String> = disk.names("packs/").into_iter().collect();
+    let of_phone: BTreeSet<String> = disk.packs().into_iter().collect();
     let other = keep(&disk.open(None), "other", 40);
     let files = disk.files.files().clone();
-    let alone: Vec<String> = disk.names("packs/").into_iter().filter(|pack| !of_phone.contains(pack)).collect();
+    let alone: Vec<String> = disk.packs().into_iter().filter(|pack| !of_phone.contains(pack)).collect();
     let snapshot = RecordKind::Snapshot.file(&other.id);
     let pruned = pruned(&files, &alone, &other.id);
     assert!(alone.len() > 1 && run(&Disk::of(&pruned).open(None), Depth::ReadData).is_whole());
@@ -436,8 +445,8 @@ fn what_was_cut_off_before_its_parity_is_no_damage_and_gets_it_before_a_segment_
     let disk = Arc::new(Disk::default());
     Repository::create(disk.clone(), None, &Options { parity: true, ..Options::default() }).unwrap();
     let snapshot = keep(&disk.open(None), "phone", 40);
-    let packs = disk.names("packs/");
-    let sidecars: Vec<String> = packs.iter().map(|pack| pack.replacen("packs", "parity", 1)).collect();
+    let packs = disk.packs();
+    let sidecars: Vec<String> = packs.iter().map(|pack| format!("parity/{}", &pack["packs/".len()..])).collect();
     disk.files.files().retain(|name, _| !sidecars.contains(name));
     assert_eq!(run(&disk.open(None), Depth::Structure).problems.len(), packs.len(), "a segment names them");
 
@@ -517,7 +526,7 @@ proptest! {
     #[test]
     fn the_files_that_are_named_are_those_that_cannot_be_read(damages in damages()) {
         static WHOLE: std::sync::LazyLock<Files> = std::sync::LazyLock::new(|| repository_of(4).files.files().clone());
-        let disk = Disk::of(&damaged(&WHOLE, &["packs/"], &damages, true));
+        let disk = Disk::of(&damaged(&WHOLE, &["packs/", "trees/"], &damages, true));
         let report = run(&disk.open(None), Depth::ReadData);
         prop_assert!(!report.problems.is_empty());
         for snapshot in disk.open(None).snapshots().unwrap().snapshots {
@@ -543,7 +552,7 @@ proptest! {
     fn a_ledger_hides_nothing_that_is_gone_or_cut(damages in damages(), more in damages(), day in 3u64..6) {
         static WHOLE: std::sync::LazyLock<Files> = std::sync::LazyLock::new(|| repository_of(3).files.files().clone());
         let cache = tempfile::tempdir().unwrap();
-        let folders = ["packs/", "index/", "snapshots/"];
+        let folders = ["packs/", "trees/", "index/", "snapshots/"];
         same_as_without(&WHOLE, cache.path());
         let files = damaged(&WHOLE, &folders, &damages, false);
         same_as_without(&files, cache.path());

@@ -15,7 +15,6 @@ use crate::{
     error::{Error, Problem, Result},
     id::ChunkId,
     name::Name,
-    pack::pack_file,
     tree::{Above, parse_item, read_node},
 };
 
@@ -153,7 +152,7 @@ impl Trees<'_> {
     /// The problem of the pack that holds a chunk that came out right when it was read again.
     fn read_differently(&self, id: &ChunkId) -> Result<Option<Problem>> {
         let place = self.chunks.places(id)?.first().copied();
-        Ok(place.map(|place| Problem::new(pack_file(&place.pack.name), READ_DIFFERENTLY)))
+        Ok(place.map(|place| Problem::new(place.pack.file(), READ_DIFFERENTLY)))
     }
 }
 

@@ -148,12 +148,13 @@ impl PackUse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pack::PackKind;
 
     const LEN: u64 = 1000;
 
     /// A pack of which so many bytes are needed.
     fn pack_of(number: u8, needed_bytes: u64) -> PackUse {
-        let pack = SegmentPack { name: FileHash([number; 32]), len: LEN };
+        let pack = SegmentPack { name: FileHash([number; 32]), kind: PackKind::Data, len: LEN };
         PackUse { pack, is_marked: false, needed_chunks: needed_bytes / 100, needed_bytes, has_unknown: false }
     }
 

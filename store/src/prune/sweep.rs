@@ -10,7 +10,7 @@ use crate::{
     error::Result,
     id::{FileHash, SnapshotId},
     mark::{self, Mark},
-    pack::pack_file,
+    pack::{PackKind, pack_file},
     parity,
     progress::{OnEvent, Tally},
     repository::{Core, index_cache},
@@ -71,7 +71,8 @@ impl Sweep<'_> {
     ) -> Result<()> {
         let tally = Tally::new(self.packs.len() as u64, 0, on_event);
         for pack in self.packs {
-            self.core.storage.delete_file(&pack_file(pack))?;
+            // A mark tells no kinds.
+            PackKind::ALL.iter().try_for_each(|kind| self.core.storage.delete_file(&pack_file(*kind, pack)))?;
             outcome.deleted_packs += u64::from(there.contains_key(pack));
             outcome.deleted_bytes += there.get(pack).unwrap_or(&0);
             tally.pass(0)?;

@@ -12,19 +12,12 @@ use crate::{
     chunks::ChunkReader,
     error::Result,
     id::{ChunkId, FileHash},
-    index::{INDEX_FOLDER, SegmentBuilder, list_packs},
+    index::{INDEX_FOLDER, PackId, SegmentBuilder, SegmentPack, list_packs},
     ingest::{Ingest, NewChunk},
-    pack::{Pack, chunk_id, pack_file},
+    pack::{Pack, chunk_id},
     parity,
     progress::Tally,
 };
-
-/// A pack that is not what its name says, or not there.
-struct Broken {
-    name: FileHash,
-    /// As a segment says, or else as it lies there.
-    len: u64,
-}
 
 impl Repair<'_> {
     /// Segments that are damaged: from a clone, or aside. What they named is read from the packs.
@@ -58,7 +51,7 @@ impl Repair<'_> {
         self.storage.sync_all()?;
         self.salvage(&lost)?;
         for pack in &lost {
-            let file = pack_file(&pack.name);
+            let file = pack.file();
             let was_there = self.set_aside(&file)?;
             self.set_aside(&parity::parity_file(&pack.name))?;
             let what = if was_there { "moved to quarantine" } else { "it is lost" };
@@ -67,30 +60,30 @@ impl Repair<'_> {
         self.storage.sync_all()
     }
 
-    /// Reads every pack, and gives those that do not have their names, and those that only a segment names.
-    fn broken_packs(&self, named: &HashMap<FileHash, u64>) -> Result<Vec<Broken>> {
-        let listed: Vec<(FileHash, u64)> = list_packs(self.storage)?.into_iter().collect();
-        let tally = Tally::new(listed.len() as u64, listed.iter().map(|(_, len)| len).sum(), self.on_event);
-        let is_whole = |(name, len): &(FileHash, u64)| {
-            let is_whole = aside::has_name(self.storage, &pack_file(name), *len, name)?;
-            tally.pass(*len).map(|()| is_whole)
+    /// Reads every pack, and gives those that do not have their names, and those that only a segment names: each with the length that a segment says, or
+    /// else that which it has.
+    fn broken_packs(&self, named: &HashMap<PackId, u64>) -> Result<Vec<SegmentPack>> {
+        let pack_of = |(&(kind, name), &len): (&PackId, &u64)| SegmentPack { name, kind, len };
+        let listed = list_packs(self.storage)?;
+        let packs: Vec<SegmentPack> = listed.iter().map(pack_of).collect();
+        let tally = Tally::new(packs.len() as u64, packs.iter().map(|pack| pack.len).sum(), self.on_event);
+        let is_whole = |pack: &SegmentPack| {
+            let is_whole = aside::has_name(self.storage, &pack.file(), pack.len, &pack.name)?;
+            tally.pass(pack.len).map(|()| is_whole)
         };
-        let verdicts: Vec<bool> = listed.par_iter().map(is_whole).collect::<Result<_>>()?;
-        let is_listed: HashSet<FileHash> = listed.iter().map(|(name, _)| *name).collect();
-        let missing =
-            named.iter().filter(|(name, _)| !is_listed.contains(name)).map(|(&name, &len)| Broken { name, len });
-        let damaged = listed.into_iter().zip(verdicts).filter(|(_, is_whole)| !is_whole);
-        let damaged = damaged.map(|((name, len), _)| Broken { name, len: named.get(&name).copied().unwrap_or(len) });
-        let mut broken: Vec<Broken> = damaged.chain(missing).collect();
-        broken.sort_by_key(|pack| pack.name);
+        let verdicts: Vec<bool> = packs.par_iter().map(is_whole).collect::<Result<_>>()?;
+        let missing = named.iter().filter(|(pack, _)| !listed.contains_key(*pack)).map(pack_of);
+        let damaged = packs.into_iter().zip(verdicts).filter(|(_, is_whole)| !is_whole);
+        let damaged = damaged.map(|(pack, _)| SegmentPack { len: *named.get(&pack.id()).unwrap_or(&pack.len), ..pack });
+        let mut broken: Vec<SegmentPack> = damaged.chain(missing).collect();
+        broken.sort_unstable();
         Ok(broken)
     }
 
     /// Puts a pack back, if its bytes are to be had.
-    fn restore_pack(&mut self, pack: &Broken) -> Result<bool> {
-        let Broken { name, len } = pack;
-        let file = pack_file(name);
-        let Some((bytes, what)) = self.bytes_of(&file, name, *len) else { return Ok(false) };
+    fn restore_pack(&mut self, pack: &SegmentPack) -> Result<bool> {
+        let file = pack.file();
+        let Some((bytes, what)) = self.bytes_of(&file, &pack.name, pack.len) else { return Ok(false) };
         self.replace(&file, &bytes)?;
         self.say(RepairStep::Packs, file, what);
         Ok(true)
@@ -112,7 +105,7 @@ impl Repair<'_> {
     }
 
     /// Writes what can be read of packs that are lost, and nowhere else, into new packs, and a segment that names what is there and nothing else.
-    fn salvage(&mut self, lost: &[Broken]) -> Result<()> {
+    fn salvage(&mut self, lost: &[SegmentPack]) -> Result<()> {
         let (index, _) = self.core.load_index(self.repository.cache_dir())?;
         let chunks = Arc::new(ChunkReader::new(self.core.clone(), index));
         let mut salvage = Salvage {
@@ -128,10 +121,10 @@ impl Repair<'_> {
         self.write_index(&chunks, &gone, written)
     }
 
-    fn save_from(&mut self, pack: &Broken, salvage: &mut Salvage) -> Result<()> {
-        let (file, before) = (pack_file(&pack.name), salvage.saved.len());
+    fn save_from(&mut self, pack: &SegmentPack, salvage: &mut Salvage) -> Result<()> {
+        let (file, before) = (pack.file(), salvage.saved.len());
         for remains in self.remains(&file) {
-            salvage.save(remains, pack)?;
+            salvage.save(&remains, pack)?;
         }
         let count = salvage.saved.len() - before;
         if count > 0 {
@@ -169,9 +162,9 @@ struct Salvage {
 
 impl Salvage {
     /// Saves the chunks of a pack that can be read from `file`.
-    fn save(&mut self, file: String, Broken { name, len }: &Broken) -> Result<()> {
+    fn save(&mut self, file: &str, pack: &SegmentPack) -> Result<()> {
         let core = self.chunks.core.clone();
-        let Ok(pack) = Pack::open_at(&*core.storage, &core.sealer, file, name, *len) else { return Ok(()) };
+        let Ok(pack) = Pack::open_remains(&*core.storage, &core.sealer, pack, file) else { return Ok(()) };
         for (number, inside) in (0u32..).zip(pack.directory.chunks.chunk_by(|a, b| a.frame == b.frame)) {
             let mut wanted = Vec::new();
             for chunk in inside {

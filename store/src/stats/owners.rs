@@ -10,7 +10,7 @@ use crate::{
     id::ChunkId,
     index::{Index, segment::class_len},
     numbered::{BATCH_IDS, Bits, NumberedIndex},
-    pack::ChunkKind,
+    pack::{ChunkKind, PackKind},
     reach::walk,
 };
 
@@ -159,10 +159,8 @@ impl<'a> Owners<'a> {
     pub(crate) fn sum(&self) -> Result<Owned> {
         let packs = self.index.packs();
         let mut pack_sums = vec![0; packs.len()];
-        let mut are_trees = vec![false; packs.len()];
         self.index.for_each(&|_| true, &mut |_, pack, entry| {
             pack_sums[pack] += class_len(entry.size_class);
-            are_trees[pack] = matches!(entry.kind(), Some(ChunkKind::Node | ChunkKind::List));
         })?;
         let (mut of_owner, mut shared) = (vec![0.0; self.owning.series.len()], 0.0);
         self.index.for_each(&|_| true, &mut |number, pack, entry| {
@@ -170,7 +168,7 @@ impl<'a> Owners<'a> {
             let owner = self.owners[number as usize].0 as usize;
             *of_owner.get_mut(owner).unwrap_or(&mut shared) += part * packs[pack].pack.len as f64;
         })?;
-        let tree_lens = packs.iter().zip(&are_trees).filter(|(_, are)| **are).map(|(of, _)| of.pack.len);
+        let tree_lens = packs.iter().filter(|of| of.pack.kind == PackKind::Tree).map(|of| of.pack.len);
         let (of_snapshot, of_several) = of_owner[1..].split_at(self.owning.snapshots);
         let mut of_series = of_several.to_vec();
         for (bytes, series) in of_snapshot.iter().zip(&self.owning.series[1..]) {
