@@ -181,7 +181,7 @@ pub struct Pair {
 ///
 /// The phone sends what has changed since its newest snapshot, and only what the repository does not have yet takes room. There is no
 /// copy of the backup anywhere else. Without --udid every phone in reach is backed up, one after another. A backup that is cut off leaves
-/// no snapshot and harms none; what has arrived is not stored again by the next.
+/// no snapshot and harms none; what has arrived is not stored again by the next. A phone that has nothing new gets no new snapshot.
 ///
 /// What the phone encrypts looks new each time. With its backup password (HEIRLOOM_BACKUP_PASSWORD, HEIRLOOM_BACKUP_PASSWORD_FILE, or as it is asked
 /// for) it is kept as plaintext, which deduplicates, under the repository's own encryption.
@@ -200,6 +200,9 @@ pub struct Backup {
     /// Have the phone send everything, as if there were no earlier snapshot
     #[arg(long)]
     pub full: bool,
+    /// Make a snapshot even if the phone has nothing new
+    #[arg(long)]
+    pub force: bool,
     /// Keep what the phone encrypts as plaintext even in a repository that everybody can read
     #[arg(long)]
     pub plain_is_fine: bool,

@@ -11,7 +11,7 @@ use heirloom_device::{
     mobilebackup2::{BackupRequest, BackupSession, Meaning, Summary as Transferred},
     mux::{DeviceEntry, Mux},
 };
-use heirloom_store::{Details, Outcome, Problem, Repository, Snapshot, Source, WriteStats};
+use heirloom_store::{Details, Name, Outcome, Problem, Repository, Snapshot, Source, TreePath, WriteStats};
 use serde::Serialize;
 
 use crate::{
@@ -23,8 +23,8 @@ use crate::{
     naming::OpenedManifest,
     operation::Operation,
     phone::{self, Phone},
-    report::{Report, count, files, of_many, size},
-    snapshots::{Row as SnapshotRow, kept_line},
+    report::{Report, count, files, local_time, of_many, printable, size},
+    snapshots::{Row as SnapshotRow, device_name, kept_line},
     unlocking::{self, Unlocked, Wanted},
     warnings::Warnings,
 };
@@ -35,7 +35,7 @@ pub fn run(args: &Backup, global: &Global, report: &Report) -> Result<Exit> {
     let repository = access::open(global, report)?;
     interrupt::catch();
     let passwords = unlocking::Options { plain_is_fine: args.plain_is_fine, remember: args.remember_password };
-    let options = Options { full: args.full, passwords };
+    let options = Options { full: args.full, force: args.force, passwords };
     let mut summary = Summary::default();
     for found in phones {
         let title = found.title();
@@ -65,6 +65,8 @@ pub struct Taken {
 pub struct Options {
     /// Have the phone send everything.
     pub full: bool,
+    /// Make a snapshot even of a phone that has nothing new.
+    pub force: bool,
     /// What becomes of the password of a phone that encrypts.
     pub passwords: unlocking::Options,
 }
@@ -74,7 +76,7 @@ pub fn back_up(
     repository: &Repository,
     mux: &dyn Mux,
     device: &DeviceEntry,
-    Options { full, passwords }: Options,
+    Options { full, force, passwords }: Options,
     report: &Report,
 ) -> Result<Taken> {
     let mut phone = Phone::connect(mux, device)?;
@@ -87,7 +89,7 @@ pub fn back_up(
     };
     let info_plist = info_plist::make(&mut phone, report)?;
     let base = base_of(repository, &phone.series(), report)?;
-    let run = Run { repository, base, password, passwords, info_plist: &info_plist, report };
+    let run = Run { repository, base, force, password, passwords, info_plist: &info_plist, report };
     match run.attempt(&mut phone, if full { Begin::WithAll } else { Begin::WithChanges }) {
         // A phone that makes nothing of what it left here can always begin anew.
         Err(Cut { is_disorder: true, failure }) if !full || run.base.is_some() => {
@@ -134,6 +136,7 @@ enum Begin {
 struct Run<'r> {
     repository: &'r Repository,
     base: Option<Snapshot>,
+    force: bool,
     /// Opens what the phone encrypts.
     password: Option<String>,
     passwords: unlocking::Options,
@@ -176,7 +179,11 @@ impl<'r> Run<'r> {
         let warnings = Warnings::new(self.report);
         let mut folder = self.folder(phone, begin)?;
         match self.transfer(phone, &mut folder, begin != Begin::WithChanges, &warnings) {
-            Ok((transferred, lost)) => Ok(self.commit(phone, folder, transferred, &lost, warnings)?),
+            Ok((transferred, lost)) => {
+                // A phone that could not go on from its newest snapshot needs another.
+                let base = self.base.as_ref().filter(|_| begin != Begin::Anew);
+                Ok(self.commit(phone, folder, base, transferred, &lost, warnings)?)
+            }
             Err(cut) => {
                 // After a failure of the store it cannot keep more, and after disorder the same folder is of no use.
                 if folder.can_be_parked() && !cut.is_disorder && cut.failure.exit != Exit::Damage {
@@ -255,6 +262,7 @@ impl<'r> Run<'r> {
         &self,
         phone: &Phone,
         mut folder: HostFolder,
+        base: Option<&Snapshot>,
         transferred: Transferred,
         lost: &BTreeSet<String>,
         warnings: Warnings,
@@ -286,8 +294,33 @@ impl<'r> Run<'r> {
             warning_count,
             ..Details::new(identity::seconds(date), Source::Device)
         };
-        let (snapshot, stats) = naming.commit(details)?;
+        let (snapshot, stats) = match base.filter(|_| !self.force) {
+            Some(base) if self.may_stand_for(base, &details, &about)? => {
+                naming.commit_if_new(details, base, &is_of_the_backup_itself)?
+            }
+            _ => naming.commit(details)?,
+        };
         Ok(Taken { snapshot, stats, transferred, warnings: warning_count, damage })
+    }
+
+    /// Whether `base` could stand for a backup with these details, if its files are the same: it is whole, of the same device, and opens
+    /// with the same password.
+    fn may_stand_for(&self, base: &Snapshot, details: &Details, about: &ManifestPlist) -> Result<bool> {
+        let record = &base.record;
+        if record.warning_count > 0 || details.warning_count > 0 {
+            return Ok(false);
+        }
+        if (record.encrypted, &record.device) != (details.encrypted, &details.device) {
+            return Ok(false);
+        }
+        let reader = self.repository.read(base)?;
+        let mut plist = Vec::new();
+        let content = reader.get(&Name::of_place(&TreePath::new("Manifest.plist")?)).ok().flatten();
+        match content.and_then(|entry| entry.content).map(|content| reader.read_file(&content, &mut plist)) {
+            Some(Ok(())) => Ok(ManifestPlist::parse(&plist).is_ok_and(|of_base| of_base.keybag == about.keybag)),
+            // What the base has lost is kept once more.
+            _ => Ok(false),
+        }
     }
 
     /// Opens the keybag of what has arrived. A password that does not fit is no reason to lose a backup.
@@ -310,6 +343,11 @@ impl<'r> Run<'r> {
     }
 }
 
+/// Whether a phone writes it for each backup, whatever is new.
+fn is_of_the_backup_itself(name: &Name) -> bool {
+    name.domain().is_empty() && ["Info.plist", "Manifest.db", "Manifest.plist", "Status.plist"].contains(&name.path())
+}
+
 /// What came of all phones of a run.
 #[derive(Default)]
 struct Summary {
@@ -322,7 +360,7 @@ struct Summary {
 #[derive(Serialize)]
 struct ResultRow {
     udid: String,
-    /// `kept` or `failed`.
+    /// `kept`, `known` (nothing is new since this snapshot) or `failed`.
     outcome: &'static str,
     snapshot: Option<SnapshotRow>,
     received_files: u64,
@@ -340,7 +378,7 @@ impl Summary {
                 return Ok(());
             }
         };
-        debug_assert_eq!(stats.outcome, Outcome::New);
+        let is_known = stats.outcome == Outcome::Unchanged;
         for problem in damage {
             if self.damage.insert(problem.clone()) {
                 report.warn(format_args!("the repository is damaged: {problem}"));
@@ -351,7 +389,7 @@ impl Summary {
         }
         self.rows.push(ResultRow {
             udid,
-            outcome: "kept",
+            outcome: if is_known { "known" } else { "kept" },
             snapshot: Some(SnapshotRow::of(&snapshot, false)),
             received_files: transferred.received.files,
             received_bytes: transferred.received.bytes,
@@ -363,7 +401,7 @@ impl Summary {
         }
         let received = transferred.received;
         report.detail(format_args!("{} and {} came from the phone", files(received.files), size(received.bytes)));
-        report.line(kept_line(&snapshot))
+        report.line(if is_known { known_line(&snapshot) } else { kept_line(&snapshot) })
     }
 
     fn fail(&mut self, udid: String, failure: Failure, report: &Report) {
@@ -391,4 +429,10 @@ impl Summary {
         }
         Ok(self.exit)
     }
+}
+
+/// `nothing new on Maria's iPhone since 2021-01-15 02:38 (1f3a9c2e); --force makes a snapshot all the same`
+fn known_line(snapshot: &Snapshot) -> String {
+    let (name, time) = (printable(device_name(snapshot)), local_time(snapshot.record.time));
+    format!("nothing new on {name} since {time} ({}); --force makes a snapshot all the same", snapshot.id.short())
 }

@@ -203,14 +203,14 @@ fn a_password_is_remembered_by_the_keybag_that_it_opens() {
     ok(run(&[], &["pair"]));
     ok(run(&[("HEIRLOOM_NEW_BACKUP_PASSWORD", "first")], &["encryption", "on"]));
     ok(run(&[("HEIRLOOM_BACKUP_PASSWORD", "first")], &["backup", "--remember-password"]));
-    ok(run(&[], &["backup"]));
+    ok(run(&[], &["backup", "--force"]));
     let change = [("HEIRLOOM_BACKUP_PASSWORD", "first"), ("HEIRLOOM_NEW_BACKUP_PASSWORD", "second")];
     ok(run(&change, &["encryption", "change-password"]));
     // The one that is remembered does not fit any more: the backup is not lost.
     let said = run(&[], &["backup"]);
     assert!(said.exit == 3 && said.stderr.contains("kept as the phone encrypted it"), "{said:?}");
     ok(run(&[("HEIRLOOM_BACKUP_PASSWORD", "second")], &["unseal", "--remember-password"]));
-    ok(run(&[], &["backup"]));
+    ok(run(&[], &["backup", "--force"]));
     let listed: Vec<serde_json::Value> = serde_json::from_str(&ok(run(&[], &["--json", "snapshots"])).stdout).unwrap();
     assert!(listed.len() == 4 && listed.iter().all(|row| row["sealed"] == true), "{listed:?}");
     for snapshot in ["latest", "latest~3"] {

@@ -25,6 +25,25 @@ pub struct Change {
     pub after: Option<Entry>,
 }
 
+impl Change {
+    /// Whether the phone's own thing differs, and not merely the time of its copy, or the ciphertext of the same plaintext.
+    pub fn is_news(&self) -> bool {
+        match (&self.before, &self.after) {
+            (Some(before), Some(after)) => !is_same(before, after),
+            _ => true,
+        }
+    }
+}
+
+fn is_same(before: &Entry, after: &Entry) -> bool {
+    let content = |entry: &Entry| entry.content.as_ref().map(|content| (content.is_sealed(), content.plaintext_len()));
+    let chunks = |entry: &Entry| entry.content.as_ref().map(|content| content.chunks.clone());
+    let Entry { kind, place, target, phone, .. } = before;
+    (kind, place, target, phone) == (&after.kind, &after.place, &after.target, &after.phone)
+        && content(before) == content(after)
+        && chunks(before) == chunks(after)
+}
+
 /// The differences between two snapshots by domain and path. What cannot be read of either is an error in its place; what the other holds
 /// there is left out.
 pub struct Diff(TreeDiff<Arc<ChunkReader>>);

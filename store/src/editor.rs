@@ -12,6 +12,7 @@ use std::{
 use crate::{
     bytes::{Blocks, Span},
     chunks::ChunkReader,
+    diff::Diff,
     entry::{Content, Entry, Kind},
     error::{Error, Problem, Result},
     folder::{Folder, Node},
@@ -391,6 +392,31 @@ impl Naming {
     pub fn commit(mut self, details: Details) -> Result<(Snapshot, WriteStats)> {
         self.put_nameless()?;
         self.editor.writer.commit(details)
+    }
+
+    /// As [`commit`](Naming::commit), but makes no snapshot if all that the phone holds is as in `base`. The names that `passes_over` may differ.
+    ///
+    /// # Errors
+    /// As [`SnapshotWriter::commit`].
+    pub fn commit_if_new(
+        mut self,
+        details: Details,
+        base: &Snapshot,
+        passes_over: &dyn Fn(&Name) -> bool,
+    ) -> Result<(Snapshot, WriteStats)> {
+        self.put_nameless()?;
+        self.editor.writer.commit_unless(details, &mut |chunks, root| {
+            for change in Diff::new(chunks.clone(), base.record.root, *root) {
+                match change {
+                    Ok(change) if change.is_news() && !passes_over(&change.name) => return Ok(None),
+                    Ok(_) => {}
+                    // What the base has lost is kept once more.
+                    Err(error) if error.is_damage() => return Ok(None),
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(Some(base.clone()))
+        })
     }
 
     /// Puts the file at `place` into the snapshot, and takes it out of the folder.

@@ -337,7 +337,16 @@ impl SnapshotWriter {
     ///
     /// # Errors
     /// Whatever failed, here or behind; there is no snapshot then.
-    pub fn commit(mut self, details: Details) -> Result<(Snapshot, WriteStats)> {
+    pub fn commit(self, details: Details) -> Result<(Snapshot, WriteStats)> {
+        self.commit_unless(details, &mut |_, _| Ok(None))
+    }
+
+    /// As [`commit`](SnapshotWriter::commit), unless `find_same` gives a snapshot that stands for the tree of this one.
+    pub(crate) fn commit_unless(
+        mut self,
+        details: Details,
+        find_same: &mut dyn FnMut(&Arc<ChunkReader>, &ChunkId) -> Result<Option<Snapshot>>,
+    ) -> Result<(Snapshot, WriteStats)> {
         let time = details.time;
         let known = if details.skip_if_same { self.known.clone() } else { Vec::new() };
         let newest_created = self.known.iter().map(|known| known.record.created).max();
@@ -346,6 +355,12 @@ impl SnapshotWriter {
         if let Some(known) = known.into_iter().find(same) {
             self.stats.outcome = Outcome::Unchanged;
             return Ok((known, self.stats));
+        }
+        if let Some(same) = find_same(&self.chunks, &record.root)? {
+            self.stats.outcome = Outcome::Unchanged;
+            // What was parked on the way here has been taken up.
+            let _ = delete_parked(&self.chunks.core, &self.series, None);
+            return Ok((same, self.stats));
         }
         self.hold(&record.root)?;
         let core = self.chunks.core.clone();

@@ -11,7 +11,7 @@ use crate::support::{
     phone::{
         Attached, FILES_OF_EACH_BACKUP, assert_restored, assert_whole, bytes_at, files_of, phone_on_day, place_of,
     },
-    program::{SmallBackup, assert_same, write_at},
+    program::{PASSWORD, SmallBackup, assert_same, write_at},
 };
 
 #[test]
@@ -78,6 +78,69 @@ fn devices_are_listed_with_what_they_tell() {
     assert!(!without_repository.stdout.contains("LAST BACKUP"), "{without_repository:?}");
     attached.phone.set_locked(true);
     assert_eq!(attached.json(&["devices"])[0]["trusted"], true);
+}
+
+#[test]
+fn devices_are_listed_without_a_password() {
+    let attached = Attached::stranger(Options::default());
+    let in_locked = |password: &[(&str, &str)], args: &[&str]| {
+        attached.run_with(&[&[("HEIRLOOM_REPOSITORY", "locked")], password].concat(), args)
+    };
+    let password = [("HEIRLOOM_PASSWORD", PASSWORD)];
+    assert_eq!(in_locked(&password, &["init"]).exit, 0);
+    attached.ok(&["pair"]);
+    assert_eq!(in_locked(&password, &["backup"]).exit, 0);
+
+    let without = in_locked(&[], &["devices"]);
+    assert!(without.exit == 0 && without.stdout.contains(attached.phone.udid()), "{without:?}");
+    assert!(without.stderr.contains("needs its password") && !without.stdout.contains("LAST BACKUP"), "{without:?}");
+    assert!(in_locked(&password, &["devices"]).stdout.contains("LAST BACKUP"));
+    // Neither a wrong one nor a repository that is not there keeps a phone from being listed.
+    let wrong = in_locked(&[("HEIRLOOM_PASSWORD", "wrong")], &["devices"]);
+    assert!(
+        wrong.exit == 0 && wrong.stderr.contains("warning: ") && wrong.stderr.contains("wrong password"),
+        "{wrong:?}"
+    );
+    let nowhere = attached.run_with(&[("HEIRLOOM_REPOSITORY", "nowhere")], &["devices"]);
+    assert!(nowhere.exit == 0 && nowhere.stderr.contains("no repository here"), "{nowhere:?}");
+    attached.assert_left_well();
+}
+
+#[test]
+fn a_phone_with_nothing_new_gets_no_snapshot() {
+    for options in [Options::default(), Options { password: Some(PASSWORD.into()), ..Options::default() }] {
+        let attached = Attached::paired_with(options.clone());
+        let variables = [("HEIRLOOM_BACKUP_PASSWORD", PASSWORD)];
+        let variables = if options.password.is_some() { &variables[..] } else { &[] };
+        let back_up = |args: &[&str]| {
+            let said = attached.run_with(variables, &[&["backup", "--plain-is-fine"], args].concat());
+            assert_eq!(said.exit, 0, "{said:?}");
+            (said.stdout, attached.snapshots())
+        };
+        let (_, first) = back_up(&[]);
+        // Also when it sends everything, encrypted anew.
+        for args in [&[][..], &[], &["--full"]] {
+            let (said, snapshots) = back_up(args);
+            assert!(said.starts_with("nothing new on ") && said.contains(&first[0][..8]), "{args:?}: {said}");
+            assert_eq!(snapshots, first, "{args:?}");
+        }
+        let (said, _) = back_up(&["--json"]);
+        let rows: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!((&rows[0]["outcome"], &rows[0]["snapshot"]["id"]), (&json!("known"), &json!(first[0])), "{rows}");
+        assert_eq!(back_up(&["--force"]).1.len(), 2);
+        attached.phone.live_one_day().unwrap();
+        let (said, snapshots) = back_up(&[]);
+        assert!(said.starts_with("kept ") && snapshots.len() == 3, "{said}");
+        let exported = attached.home.exported("latest");
+        assert!(
+            options.password.is_some() || {
+                assert_whole(&exported, &attached.phone.phone());
+                true
+            }
+        );
+        attached.ok(&["check", "--read-data"]);
+        attached.assert_left_well();
+    }
 }
 
 #[test]

@@ -95,11 +95,11 @@ impl Attached {
         serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {said:?}"))
     }
 
-    /// A backup that must succeed; its snapshot must hold what is on the phone now. Gives its row and what was sent for it.
+    /// A backup that must make a snapshot of what is on the phone now, though it may be the same. Gives its row and what was sent for it.
     #[track_caller]
     pub fn back_up(&self, args: &[&str]) -> (Value, Traffic) {
         let before = self.phone.traffic();
-        let rows = self.json(&[&["backup"], args].concat());
+        let rows = self.json(&[&["backup", "--force"], args].concat());
         assert_eq!((&rows[0]["outcome"], &rows[0]["warnings"]), (&"kept".into(), &0.into()), "{rows}");
         assert_whole(&self.home.exported("latest"), &self.phone.phone());
         (rows[0].clone(), since(before, self.phone.traffic()))
