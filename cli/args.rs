@@ -407,7 +407,7 @@ pub struct Export {
     /// The folder in which the backup folder is made
     #[arg(long, value_name = "DIR", value_parser = typed(), value_hint = clap::ValueHint::DirPath)]
     pub to: PathBuf,
-    /// Write into a folder that exists; files of the same name are replaced
+    /// Write into a folder that exists; files of the same name are replaced. One that holds files of another backup is refused
     #[arg(long)]
     pub force: bool,
 }

@@ -155,6 +155,9 @@ impl Failure {
             StoreError::Overtaken => Some("run it again: what is still there is not stored twice"),
             StoreError::NoSuchSlot { .. } => Some("`heirloom key list` lists them"),
             StoreError::Pinned { .. } => Some("`heirloom unpin` lets go of it"),
+            StoreError::OtherBackup { .. } => {
+                Some("give another folder, or delete that one: --force replaces files, and removes none")
+            }
             StoreError::TargetExists { .. } => Some("give another folder, or --force to write into this one"),
             StoreError::TargetInTheWay { .. } => Some("move it away, or give another folder"),
             error if error.is_too_large() => Some(

@@ -126,6 +126,44 @@ fn what_is_there_is_only_replaced_by_force_and_links_are_never_followed() {
     assert_eq!(written, kept.folder);
 }
 
+#[test]
+fn two_snapshots_are_never_mixed_in_a_folder() {
+    let (kept, dir) = (kept(), tempfile::tempdir().unwrap());
+    let target = dir.path().join("phone");
+    kept.export(&target, false).unwrap();
+    let (gone, changed) = (format!("05/{:040x}", 5), format!("06/{:040x}", 6));
+    let mut editor = kept.repository.edit("phone", Some(&kept.snapshot)).unwrap();
+    editor.remove(&place(&gone));
+    editor.write_file(&place(&changed), None, 1, &mut &b"another"[..]).unwrap();
+    let (later, _) = editor.commit(Details::new(2, Source::Import)).unwrap();
+    let later = Kept { snapshot: later, ..kept };
+    let before = folder_at(&target);
+    match later.export(&target, true) {
+        Err(Error::OtherBackup { files: 1, file, .. }) => assert_eq!(file, gone),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(folder_at(&target), before, "nothing was written");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no marker is left");
+
+    // Without what would be mixed in, what is left is replaced, also if that is broken off.
+    fs::remove_file(target.join(&gone)).unwrap();
+    let reader = later.repository.read(&later.snapshot).unwrap();
+    let stop = |_: Progress| ControlFlow::Break(());
+    let broken = export(&reader, &target, &ExportOptions { force: true }, &stop);
+    assert!(matches!(broken, Err(Error::Interrupted)));
+    assert!(
+        matches!(later.export(&target, false), Err(Error::TargetExists { .. })),
+        "old files do not count as written"
+    );
+    let stats = later.export(&target, true).unwrap();
+    assert_eq!(stats.skipped_files, 0);
+    let mut expected = later.folder.clone();
+    expected.remove(&gone);
+    let written = folder_at(&target);
+    assert_eq!(written.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    assert!(matches!(&written[&changed], Thing::File(file) if file.bytes.as_slice() == b"another"));
+}
+
 #[cfg(unix)]
 #[test]
 fn a_folder_that_leads_elsewhere_is_refused() {

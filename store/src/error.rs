@@ -129,6 +129,16 @@ pub enum Error {
         /// `a file` or `a folder`.
         wanted: &'static str,
     },
+    /// The folder to export to holds files of another backup, which would be mixed with those of the snapshot.
+    #[error("{} holds {number} of another backup, such as {file}", target.display(), number = number_of_files(*files))]
+    OtherBackup {
+        /// The folder.
+        target: std::path::PathBuf,
+        /// How many there are that the snapshot has not.
+        files: u64,
+        /// The first of them, by its place.
+        file: String,
+    },
     /// Writing an exported file failed.
     #[error("cannot write {}: {source}", path.display())]
     Target {
@@ -159,6 +169,10 @@ pub enum Error {
     /// An earlier failure of this writer, which cannot be used any more.
     #[error("the backup failed earlier: {0}")]
     Failed(String),
+}
+
+fn number_of_files(files: u64) -> String {
+    if files == 1 { "a file".to_owned() } else { format!("{files} files") }
 }
 
 impl Error {

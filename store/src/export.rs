@@ -4,7 +4,7 @@
 //! read, and decoded on all cores; while one window is written, the next is read.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs::{self, File},
     io::{self, Write},
     path::{Component, Path, PathBuf},
@@ -38,7 +38,8 @@ const READ_MAX: u64 = 4 << 20;
 /// How to export.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ExportOptions {
-    /// Write into a folder that exists, replacing files of the same names. Others stay.
+    /// Write into a folder that exists, replacing files of the same names. Others stay, but those of another backup, which no force
+    /// mixes with a snapshot: with them in it the folder is refused.
     pub force: bool,
 }
 
@@ -64,7 +65,7 @@ pub struct ExportStats {
 /// Writes every file of a snapshot to the folder `target`.
 ///
 /// # Errors
-/// [`Error::TargetExists`] if there is something else, [`Error::Target`] if the folder cannot be written, [`Error::SnapshotGone`] if the snapshot was forgotten and
+/// [`Error::TargetExists`] if there is something else, [`Error::OtherBackup`] if files of another backup would be left in it, [`Error::Target`] if the folder cannot be written, [`Error::SnapshotGone`] if the snapshot was forgotten and
 /// pruned meanwhile. What is damaged in the repository is in [`ExportStats::problems`].
 pub fn export(
     reader: &SnapshotReader,
@@ -86,7 +87,7 @@ fn write_all(
     options: &ExportOptions,
     on_event: OnEvent,
 ) -> Result<ExportStats> {
-    let target = Target::begin(&reader.chunks, target, &reader.snapshot().id, options)?;
+    let target = Target::begin(reader, target, options)?;
     write_to(target, reader, on_event)
 }
 
@@ -492,7 +493,8 @@ struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    fn begin(chunks: &'a ChunkReader, root: &Path, snapshot: &FileHash, options: &ExportOptions) -> Result<Target<'a>> {
+    fn begin(reader: &'a SnapshotReader, root: &Path, options: &ExportOptions) -> Result<Target<'a>> {
+        let snapshot = reader.snapshot().id.to_string();
         let exists = || Error::TargetExists { target: root.to_owned() };
         let name = root.file_name().and_then(|name| name.to_str()).ok_or_else(exists)?;
         let marker = root.with_file_name(format!(".{name}.heirloom-export"));
@@ -501,15 +503,27 @@ impl<'a> Target<'a> {
             Ok(_) => fs::read_dir(root).map_err(|error| target_error(root, error))?.next().is_some(),
             Err(_) => false,
         };
-        let resumed = existed && fs::read_to_string(&marker).is_ok_and(|text| text == snapshot.to_string());
-        if existed && !resumed && !options.force {
-            return Err(exists());
+        let resumed = existed && fs::read_to_string(&marker).is_ok_and(|text| text == snapshot);
+        if existed && !resumed {
+            if !options.force {
+                return Err(exists());
+            }
+            refuse_mixture(reader, root)?;
         }
+        // What was there before does not count as written by this export, should that be broken off.
+        let said = if existed && !resumed { format!("{snapshot} over what was there") } else { snapshot };
         let folders = Mutex::new(HashSet::from([root.to_owned()]));
-        let target =
-            Target { chunks, root: root.to_owned(), marker, existed, resumed, set_time: File::set_modified, folders };
+        let target = Target {
+            chunks: &reader.chunks,
+            root: root.to_owned(),
+            marker,
+            existed,
+            resumed,
+            set_time: File::set_modified,
+            folders,
+        };
         fs::create_dir_all(root).map_err(|error| target_error(root, error))?;
-        fs::write(&target.marker, snapshot.to_string()).map_err(|error| target_error(&target.marker, error))?;
+        fs::write(&target.marker, said).map_err(|error| target_error(&target.marker, error))?;
         Ok(target)
     }
 
@@ -568,6 +582,53 @@ impl<'a> Target<'a> {
         }
         fs::remove_file(&self.marker).map_err(|error| target_error(&self.marker, error))
     }
+}
+
+/// Fails if the folder `root` holds files that are named like those of a backup, but that the snapshot has not.
+fn refuse_mixture(reader: &SnapshotReader, root: &Path) -> Result<()> {
+    let mut others = files_of_a_backup(root).map_err(|error| target_error(root, error))?;
+    for item in reader.entries(&Prefix::all()) {
+        match item {
+            Ok((name, entry)) => {
+                if let Some(place) = entry.place_for(&name) {
+                    others.remove(place.as_str());
+                }
+            }
+            // What belongs to the snapshot cannot be told then.
+            Err(error) if error.is_damage() => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        if others.is_empty() {
+            return Ok(());
+        }
+    }
+    match others.first() {
+        None => Ok(()),
+        Some(file) => {
+            Err(Error::OtherBackup { target: root.to_owned(), files: others.len() as u64, file: file.clone() })
+        }
+    }
+}
+
+/// The places of files in `root` that every backup has, or that are named by a hash as the phone's files are.
+fn files_of_a_backup(root: &Path) -> io::Result<BTreeSet<String>> {
+    const OWN: [&str; 6] =
+        ["Info.plist", "Manifest.db", "Manifest.mbdb", "Manifest.mbdx", "Manifest.plist", "Status.plist"];
+    let is_hex = |name: &str, len: usize| name.len() == len && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut places = BTreeSet::new();
+    for child in fs::read_dir(root)? {
+        let child = child?;
+        let Ok(name) = child.file_name().into_string() else { continue };
+        if child.file_type()?.is_dir() && is_hex(&name, 2) {
+            for below in fs::read_dir(child.path())? {
+                let below = below?.file_name().into_string();
+                places.extend(below.ok().filter(|below| is_hex(below, 40)).map(|below| format!("{name}/{below}")));
+            }
+        } else if OWN.contains(&&*name) || is_hex(&name, 40) {
+            places.insert(name);
+        }
+    }
+    Ok(places)
 }
 
 /// Whether an earlier run of this export wrote the file to its end.
