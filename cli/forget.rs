@@ -28,6 +28,8 @@ struct ResultRow {
     dry_run: bool,
     /// What a prune would free with these forgotten, if that is known.
     would_free_bytes: Option<u64>,
+    /// What --prune did; null without it, and of a dry run.
+    pruned: Option<prune::Row>,
 }
 
 #[derive(Serialize)]
@@ -69,16 +71,24 @@ pub fn run(args: &Forget, global: &Global, report: &Report) -> Result<Exit> {
     if !args.dry_run {
         repository.forget(&removed)?;
     }
-    if report.json {
-        report.json(&plan.result(args.dry_run, would_free_bytes))?;
-    } else {
+    if !report.json {
         tell(args, &removed, would_free_bytes, report)?;
     }
     if prunes {
         repository.prunes();
     }
-    let pruned = if prunes { prune::prune(&repository, &PruneOptions::default(), false, report)? } else { Exit::Ok };
-    Ok(if list.problems.is_empty() { pruned } else { Exit::Damage })
+    let pruned = match prunes {
+        true => Some(prune::prune(&repository, &PruneOptions::default(), false, report)),
+        false => None,
+    };
+    // What was forgotten is told even where the prune failed.
+    if report.json {
+        let done = pruned.as_ref().and_then(|pruned| pruned.as_ref().ok());
+        let row = done.map(|(outcome, _)| prune::Row::of(outcome));
+        report.json(&ResultRow { pruned: row, ..plan.result(args.dry_run, would_free_bytes) })?;
+    }
+    let exit = pruned.transpose()?.map_or(Exit::Ok, |(_, exit)| exit);
+    Ok(if list.problems.is_empty() { exit } else { Exit::Damage })
 }
 
 /// What a prune would free if these were forgotten too; `None` if nobody can tell, because something is damaged.
@@ -202,6 +212,7 @@ impl Plan {
             removed: removed.iter().map(row).collect(),
             dry_run,
             would_free_bytes,
+            pruned: None,
         }
     }
 }

@@ -27,7 +27,11 @@ pub fn run(args: &Prune, global: &Global, report: &Report) -> Result<Exit> {
         refuse_if_busy(&repository)?;
     }
     repository.prunes();
-    prune(&repository, &options, args.now, report)
+    let (outcome, exit) = prune(&repository, &options, args.now, report)?;
+    if report.json {
+        report.json(&Row::of(&outcome))?;
+    }
+    Ok(exit)
 }
 
 /// What a prune would do if the snapshots `without` were forgotten, too.
@@ -42,16 +46,19 @@ pub fn plan(
     Ok(repository.plan_prune(options, without, &|now| progress.step(now))?)
 }
 
-/// Prunes, and says what came of it. If it must be done `now`, nothing may be left to the next prune.
-pub fn prune(repository: &Repository, options: &PruneOptions, now: bool, report: &Report) -> Result<Exit> {
+/// Prunes, and says what came of it, but not in JSON. If it must be done `now`, nothing may be left to the next prune.
+pub fn prune(
+    repository: &Repository,
+    options: &PruneOptions,
+    now: bool,
+    report: &Report,
+) -> Result<(PruneOutcome, Exit)> {
     let started = Instant::now();
     interrupt::catch();
     let progress = report.progress("freeing room");
     let outcome = repository.prune(options, &|now| progress.step(now))?;
     drop(progress);
-    if report.json {
-        report.json(&OutcomeRow::of(&outcome))?;
-    } else {
+    if !report.json {
         report.line(format_args!("{} in {}", what_was_done(&outcome), duration(started.elapsed())))?;
         tell_waiting(&outcome, report);
     }
@@ -60,9 +67,10 @@ pub fn prune(repository: &Repository, options: &PruneOptions, now: bool, report:
         report.warn(format_args!(
             "{packs}: something that is needed in them cannot be read. `heirloom check --read-data`"
         ));
-        return Ok(Exit::Damage);
+        return Ok((outcome, Exit::Damage));
     }
-    Ok(if now && outcome.waiting_packs > 0 { Exit::Busy } else { Exit::Ok })
+    let exit = if now && outcome.waiting_packs > 0 { Exit::Busy } else { Exit::Ok };
+    Ok((outcome, exit))
 }
 
 fn refuse_if_busy(repository: &Repository) -> Result<()> {
@@ -76,7 +84,7 @@ fn refuse_if_busy(repository: &Repository) -> Result<()> {
 
 fn tell_plan(plan: &PrunePlan, report: &Report) -> Result<Exit> {
     if report.json {
-        report.json(&PlanRow::of(plan))?;
+        report.json(&Row::of_plan(plan))?;
         return Ok(Exit::Ok);
     }
     let PrunePlan { packs, bytes, needed_bytes, dead_packs, rewritten_packs, rewritten_bytes, freed_bytes, .. } = *plan;
@@ -116,41 +124,58 @@ fn tell_waiting(outcome: &PruneOutcome, report: &Report) {
     report.note(format_args!("{packs} left to the next prune: {who} may rely on what is in them"));
 }
 
-/// The plan in JSON.
+/// A prune in JSON, planned or done.
 #[derive(Serialize)]
-struct PlanRow {
-    packs: u64,
-    bytes: u64,
-    needed_bytes: u64,
-    deleted_packs: u64,
-    rewritten_packs: u64,
-    rewritten_bytes: u64,
-    freed_bytes: u64,
-}
-
-impl PlanRow {
-    fn of(plan: &PrunePlan) -> PlanRow {
-        let PrunePlan { packs, bytes, needed_bytes, dead_packs, rewritten_packs, rewritten_bytes, freed_bytes, .. } =
-            *plan;
-        PlanRow { packs, bytes, needed_bytes, deleted_packs: dead_packs, rewritten_packs, rewritten_bytes, freed_bytes }
-    }
-}
-
-/// The outcome in JSON.
-#[derive(Serialize)]
-struct OutcomeRow {
+pub struct Row {
+    dry_run: bool,
+    /// Packs that there were, what they took, and what of it is needed; null of one that was done.
+    packs: Option<u64>,
+    bytes: Option<u64>,
+    needed_bytes: Option<u64>,
     deleted_packs: u64,
     deleted_bytes: u64,
+    /// Of packs that are deleted, too, what is needed is written anew.
+    rewritten_packs: Option<u64>,
     written_bytes: u64,
+    freed_bytes: u64,
     waiting_packs: u64,
     waits_for: Vec<String>,
     damaged_packs: u64,
 }
 
-impl OutcomeRow {
-    fn of(outcome: &PruneOutcome) -> OutcomeRow {
+impl Row {
+    fn of_plan(plan: &PrunePlan) -> Row {
+        Row {
+            dry_run: true,
+            packs: Some(plan.packs),
+            bytes: Some(plan.bytes),
+            needed_bytes: Some(plan.needed_bytes),
+            deleted_packs: plan.dead_packs + plan.rewritten_packs,
+            deleted_bytes: plan.freed_bytes + plan.rewritten_bytes,
+            rewritten_packs: Some(plan.rewritten_packs),
+            written_bytes: plan.rewritten_bytes,
+            freed_bytes: plan.freed_bytes,
+            waiting_packs: 0,
+            waits_for: Vec::new(),
+            damaged_packs: 0,
+        }
+    }
+
+    pub fn of(outcome: &PruneOutcome) -> Row {
         let PruneOutcome { deleted_packs, deleted_bytes, written_bytes, waiting_packs, damaged_packs, .. } = *outcome;
-        let waits_for = outcome.waits_for.iter().map(|session| session.id.clone()).collect();
-        OutcomeRow { deleted_packs, deleted_bytes, written_bytes, waiting_packs, waits_for, damaged_packs }
+        Row {
+            dry_run: false,
+            packs: None,
+            bytes: None,
+            needed_bytes: None,
+            deleted_packs,
+            deleted_bytes,
+            rewritten_packs: None,
+            written_bytes,
+            freed_bytes: deleted_bytes.saturating_sub(written_bytes),
+            waiting_packs,
+            waits_for: outcome.waits_for.iter().map(|session| session.id.clone()).collect(),
+            damaged_packs,
+        }
     }
 }

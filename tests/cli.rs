@@ -960,7 +960,7 @@ exit 0
 "#]]
     );
     let planned = home.json(&dry_run);
-    assert_eq!(keys(&planned), ["dry_run", "kept", "removed", "would_free_bytes"]);
+    assert_eq!(keys(&planned), ["dry_run", "kept", "pruned", "removed", "would_free_bytes"]);
     assert_eq!(planned["removed"], json!([before[0], before[2]]));
     assert_eq!(planned["kept"][1]["reasons"], json!(["daily 2025-01-01", "within 6h"]));
     assert_eq!(planned["kept"][1]["id"], before[3]["id"]);
@@ -987,6 +987,34 @@ exit 0
     assert_eq!(home.json(&["undelete", "Maria's iPhone", "latest"]), json!([before[2]]), "each once");
     assert_eq!(home.json(&["snapshots"]), before);
     home.ok(&["check", "--read-data"]);
+}
+
+#[test]
+fn dry_runs_and_runs_have_the_same_keys_in_json() {
+    let home = two_histories();
+    home.ok(&["--repo", "second", "init", "--no-password"]);
+    for args in [
+        &["copy", "--to", "second", "latest"][..],
+        &["prune"],
+        &["forget", "latest"],
+        &["forget", "--keep-last", "1", "--prune"],
+        &["prune", "--max-unused", "0"],
+        &["repair"],
+    ] {
+        let planned = home.json(&[args, &["--dry-run"]].concat());
+        let done = home.json(args);
+        let row = |value: &Value| if value.is_array() { value[0].clone() } else { value.clone() };
+        let (planned, done) = (row(&planned), row(&done));
+        assert_eq!(keys(&planned), keys(&done), "{args:?}");
+        if args.contains(&"--prune") {
+            let pruned = &done["pruned"];
+            assert!(planned["pruned"].is_null() && pruned["deleted_packs"].as_u64() > Some(0), "{done}");
+            assert_eq!(keys(pruned), keys(&home.json(&["prune"])));
+        }
+        if planned["dry_run"].is_boolean() {
+            assert_eq!((&planned["dry_run"], &done["dry_run"]), (&json!(true), &json!(false)), "{args:?}");
+        }
+    }
 }
 
 #[test]

@@ -677,7 +677,7 @@ mod tests {
         let reader = repository.read(&repository.snapshots().unwrap().snapshots[0]).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("A phone");
-        let begin = || Target::begin(&reader.chunks, &root, &reader.snapshot().id, &ExportOptions::default()).unwrap();
+        let begin = || Target::begin(&reader, &root, &ExportOptions::default()).unwrap();
         let target = Target { set_time: |_, _| Err(io::ErrorKind::PermissionDenied.into()), ..begin() };
         let stats = write_to(target, &reader, &|_| ControlFlow::Continue(())).unwrap();
         assert_eq!((stats.files, stats.without_time, stats.problems.len()), (3, 3, 0));
