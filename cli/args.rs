@@ -56,7 +56,7 @@ SNAP names a snapshot:
 /// Keeps the whole history of a family's iPhones and iPads
 #[derive(Debug, Parser)]
 #[command(name = "heirloom", version, after_help = FIRST_STEPS, after_long_help = format!("{FIRST_STEPS}\n\n{EXIT_CODES}"))]
-#[command(disable_help_subcommand = true, max_term_width = 110)]
+#[command(max_term_width = 110)]
 pub struct Arguments {
     #[command(flatten)]
     pub global: Global,
@@ -627,7 +627,7 @@ pub struct Repair {
     #[arg(long)]
     pub mark_lost: bool,
     /// Change nothing, and say what would be done
-    #[arg(long)]
+    #[arg(long, short = 'n')]
     pub dry_run: bool,
 }
 

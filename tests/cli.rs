@@ -305,6 +305,32 @@ fn the_help_of_every_verb_has_examples_that_are_understood() {
 }
 
 #[test]
+fn help_is_a_verb_too() {
+    let home = Home::empty();
+    assert_eq!(home.ok(&["help"]).stdout, home.ok(&["--help"]).stdout);
+    for verb in VERBS {
+        assert_eq!(home.ok(&["help", verb]).stdout, home.ok(&[verb, "--help"]).stdout, "{verb}");
+    }
+    assert!(home.ok(&["help", "key", "add"]).stdout.contains("--file"));
+    home.run(&["help", "frobnicate"]).assert_failed(2, &["frobnicate"]);
+}
+
+#[test]
+fn a_dry_run_has_a_short_option_everywhere() {
+    let home = Home::empty();
+    let mut found = 0;
+    for verb in VERBS {
+        let help = home.ok(&[verb, "--help"]).stdout;
+        let mut options = help.lines().filter(|line| line.contains("--dry-run") && line.trim().starts_with('-'));
+        if let Some(option) = options.next() {
+            assert!(option.contains("-n, --dry-run"), "{verb}: {option}");
+            found += 1;
+        }
+    }
+    assert!(found >= 4);
+}
+
+#[test]
 fn shells_complete_every_verb() {
     let home = Home::empty();
     for shell in ["bash", "zsh", "fish", "powershell"] {
