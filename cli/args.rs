@@ -11,13 +11,20 @@ use crate::{
 
 const EXIT_CODES: &str = "\
 Exit codes:
-    0  ok                            20  no phone in reach
-    1  failed                        21  the phone does not trust this computer
-    2  usage                         22  the phone refused: passcode, space, an error of its own
-    3  finished, but incomplete      23  wrong or missing password of the phone's backups
-   10  no repository                 30  damage found
-   11  the repository is busy       130  interrupted
-   12  wrong or missing password    13  not the repository that this computer knows: `heirloom trust`
+    0  ok
+    1  failed
+    2  usage
+    3  finished, but incomplete
+   10  no repository
+   11  the repository is busy
+   12  wrong or missing password
+   13  not the repository that this computer knows: `heirloom trust`
+   20  no phone in reach
+   21  the phone does not trust this computer
+   22  the phone refused: passcode, space, an error of its own
+   23  wrong or missing password of the phone's backups
+   30  damage found
+  130  interrupted
 
 Password of the repository, the first that is set:
   HEIRLOOM_PASSWORD            the password itself
