@@ -35,20 +35,55 @@ pub fn man(args: &Man, report: &Report) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// `heirloom.1`, and `heirloom-VERB.1` for each verb, with their text.
+/// `heirloom.1`, `heirloom-VERB.1` for each verb, and `heirloom-key-add.1` and its like, with their text.
 fn pages() -> Vec<(String, String)> {
-    let mut program = Arguments::command();
+    let mut program = Arguments::command().disable_help_subcommand(true);
     program.build();
-    let verbs: Vec<_> = program.get_subcommands().cloned().collect();
-    std::iter::once(program).chain(verbs).map(page).collect()
+    let mut pages = Vec::new();
+    add_pages(program, &mut pages);
+    pages
+}
+
+fn add_pages(command: clap::Command, pages: &mut Vec<(String, String)>) {
+    pages.push(page(command.clone()));
+    command.get_subcommands().cloned().for_each(|verb| add_pages(verb, pages));
 }
 
 fn page(command: clap::Command) -> (String, String) {
     let title = command.get_display_name().unwrap_or(command.get_name()).to_owned();
+    let notes = command.get_after_long_help().or(command.get_after_help()).map(ToString::to_string);
+    let command = command.name(title.clone()).after_help(None::<&str>).after_long_help(None::<&str>);
     let mut text = Vec::new();
     // Writing to memory does not fail.
-    let _ = Page::new(command.name(title.clone())).render(&mut text);
-    (format!("{title}.1"), String::from_utf8_lossy(&text).into_owned())
+    let _ = Page::new(command).render(&mut text);
+    let mut text = String::from_utf8_lossy(&text).into_owned();
+    if let Some(notes) = notes {
+        text += ".SH EXAMPLES\n";
+        text += &with_its_lines(&notes);
+    }
+    (format!("{title}.1"), text)
+}
+
+/// Help for man(1), in which lines that are indented, examples and tables, stay lines. What is not indented is filled.
+fn with_its_lines(help: &str) -> String {
+    let mut roff = String::new();
+    let mut is_table = false;
+    for line in help.lines() {
+        let is_indented = line.starts_with(' ');
+        if is_indented != is_table && !line.is_empty() {
+            roff += if is_indented { ".nf\n" } else { ".fi\n" };
+            is_table = is_indented;
+        }
+        match line.trim_end() {
+            "" => roff += ".PP\n",
+            line => {
+                // At the beginning of a line these are commands.
+                let guard = if line.starts_with(['.', '\'']) { "\\&" } else { "" };
+                roff += &format!("{guard}{}\n", line.replace('\\', "\\e").replace('-', "\\-"));
+            }
+        }
+    }
+    if is_table { roff + ".fi\n" } else { roff }
 }
 
 #[cfg(test)]
@@ -59,9 +94,17 @@ mod tests {
     fn there_is_a_page_for_each_verb() {
         let pages = pages();
         let files: Vec<&str> = pages.iter().map(|(file, _)| file.as_str()).collect();
-        for file in ["heirloom.1", "heirloom-init.1", "heirloom-import.1", "heirloom-man.1"] {
+        for file in ["heirloom.1", "heirloom-init.1", "heirloom-man.1", "heirloom-key.1", "heirloom-key-add.1"] {
             assert!(files.contains(&file), "{file} in {files:?}");
         }
         assert!(pages.iter().all(|(_, page)| page.contains(".SH SYNOPSIS")));
+        let of = |name: &str| &pages.iter().find(|(file, _)| file == name).unwrap().1;
+        assert!(of("heirloom-encryption.1").contains("change\\-password: Change the password"));
+    }
+
+    #[test]
+    fn tables_stay_tables_on_pages() {
+        let roff = with_its_lines("Exit codes:\n    0  ok\n   30  damage\n\nAll else:\n'x' is .nf \\n");
+        assert_eq!(roff, "Exit codes:\n.nf\n    0  ok\n   30  damage\n.PP\n.fi\nAll else:\n\\&'x' is .nf \\en\n");
     }
 }

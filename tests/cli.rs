@@ -351,8 +351,15 @@ fn there_is_a_manual_page_for_every_verb() {
         let page = fs::read_to_string(home.path(page)).unwrap();
         assert!(page.contains(".SH SYNOPSIS"), "{page}");
     }
+    for action in ["list", "add", "remove", "change", "recovery"] {
+        assert!(home.path(&format!("man1/heirloom-key-{action}.1")).exists(), "{action}");
+    }
+    let written = fs::read_dir(home.path("man1")).unwrap().count();
     let all = home.ok(&["man"]).stdout;
-    assert_eq!(all.matches(".SH SYNOPSIS").count(), VERBS.len() + 1);
+    assert_eq!(all.matches(".SH SYNOPSIS").count(), written);
+    for line in ["   30  damage found", "  heirloom snapshots"] {
+        assert!(all.lines().any(|of_page| of_page == line), "{line} is no line of a page");
+    }
 }
 
 #[test]
