@@ -81,6 +81,17 @@ pub fn open(global: &Global, report: &Report) -> Result<Opened> {
     open_at(repository_path(global)?, Password::REPOSITORY, false, report)
 }
 
+/// The same, but asks nobody: `None` if it needs a password that the environment does not name.
+pub fn open_unasked(global: &Global, report: &Report) -> Result<Option<Repository>> {
+    let path = repository_path(global)?;
+    let storage = storage(path);
+    let probe = Repository::probe(&*storage).map_err(|error| failure_at(path, &*storage, error))?;
+    if probe.needs_password && !Password::REPOSITORY.is_named() {
+        return Ok(None);
+    }
+    open(global, report).map(Some)
+}
+
 /// The same of a repository that may have lost even its config.
 pub fn open_damaged(global: &Global, report: &Report) -> Result<Opened> {
     open_at(repository_path(global)?, Password::REPOSITORY, true, report)

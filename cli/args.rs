@@ -160,7 +160,7 @@ pub enum CipherName {
 
 /// List the phones in reach
 ///
-/// With a repository, also when each was last backed up into it.
+/// With a repository, also when each was last backed up into it, if that opens without asking for its password.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   heirloom devices

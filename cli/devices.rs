@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     access,
     args::Global,
-    failure::{Exit, Result},
+    failure::{Exit, Failure, Result},
     identity::usual_case,
     phone::{self, InReach, Phone},
     report::{Align, Report, Table, local_time, rfc3339},
@@ -25,6 +25,7 @@ struct Row {
     trusted: bool,
     /// Whether it encrypts its backups.
     encrypted: Option<bool>,
+    /// Null also if the repository was not given, or needs a password that was not.
     last_backup: Option<String>,
     #[serde(skip)]
     last_backup_time: Option<i64>,
@@ -35,10 +36,7 @@ struct Row {
 pub fn run(global: &Global, report: &Report) -> Result<Exit> {
     let mux = phone::muxer()?;
     let found = phone::in_reach(&mux)?;
-    let snapshots = match &global.repo {
-        Some(_) if !found.is_empty() => Some(access::open(global, report)?.snapshots()?),
-        _ => None,
-    };
+    let snapshots = if found.is_empty() { None } else { snapshots(global, report) };
     let rows: Vec<Row> = found.into_iter().map(|found| row(&mux, found, snapshots.as_ref())).collect();
     let exit = if rows.is_empty() { Exit::NoDevice } else { Exit::Ok };
     if report.json {
@@ -49,6 +47,20 @@ pub fn run(global: &Global, report: &Report) -> Result<Exit> {
         print_table(rows, snapshots.is_some(), report)?;
     }
     Ok(exit)
+}
+
+/// What the repository knows of phones, if it opens without a question. That it does not keeps no phone from being listed.
+fn snapshots(global: &Global, report: &Report) -> Option<SnapshotList> {
+    global.repo.as_ref().filter(|path| !path.as_os_str().is_empty())?;
+    let opened = match access::open_unasked(global, report) {
+        Ok(Some(repository)) => repository.snapshots().map_err(Failure::from),
+        Ok(None) => {
+            report.note("when each was last backed up is not shown: the repository needs its password for that");
+            return None;
+        }
+        Err(failure) => Err(failure),
+    };
+    opened.inspect_err(|failure| report.warn(format_args!("the repository tells nothing: {}", failure.message))).ok()
 }
 
 fn row(mux: &dyn Mux, InReach { device, name }: InReach, snapshots: Option<&SnapshotList>) -> Row {

@@ -72,6 +72,12 @@ impl Password {
         }
     }
 
+    /// Whether the environment names a password, without looking whether it can be had.
+    pub fn is_named(self) -> bool {
+        let named = |suffix: &str| value(&format!("{}{suffix}", self.variable)).is_some();
+        named("") || named("_FILE") || self.takes_command && named("_COMMAND")
+    }
+
     /// Asks on the terminal, without showing what is typed.
     pub fn ask(self, prompt: &str) -> Result<String> {
         rpassword::prompt_password(printable(prompt)).map_err(|error| match error.kind() {
