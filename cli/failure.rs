@@ -92,7 +92,20 @@ impl Failure {
         Failure::new(Exit::Interrupted, "interrupted")
     }
 
-    /// Stdout could not be written. A reader that has seen enough (`heirloom ls latest | head`) is no failure: the program
+    /// What was typed cannot be understood.
+    pub fn of_usage(error: &clap::Error) -> Failure {
+        if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            return Failure::new(Exit::Usage, "it was not said what to do").hint("`heirloom help` lists the commands");
+        }
+        let text = error.render().to_string();
+        let joined = |lines: &mut dyn Iterator<Item = &str>| lines.map(str::trim).collect::<Vec<_>>().join(" ");
+        let message = joined(&mut text.lines().take_while(|line| !line.trim().is_empty()));
+        let tips: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
+        let hint = if tips.is_empty() { "`heirloom help COMMAND` has examples".to_owned() } else { tips.join("; ") };
+        Failure::new(Exit::Usage, message.strip_prefix("error: ").unwrap_or(&message)).hint(hint)
+    }
+
+    /// Stdout could not be written. A reader that has seen enough (`heirloom ls latest | head`) is no failure: a listing
     /// ends, silently and well.
     pub fn of_stdout(error: &io::Error) -> Failure {
         match error.kind() {

@@ -7,7 +7,7 @@ use crate::{
     args::{CipherName, Global, Init},
     failure::{Exit, Failure, Result},
     recovery_key,
-    report::Report,
+    report::{Report, for_shell},
     trust,
 };
 
@@ -36,6 +36,10 @@ pub fn run(args: &Init, global: &Global, report: &Report) -> Result<Exit> {
         Some(key) => recovery_key::hand_over(&key, args.no_verify, report)?,
         None => report.line("It has no password: whoever has the folder can read it.")?,
     }
-    report.note(format_args!("\nNext: heirloom --repo {} backup     (or import PATH)", path.display()));
+    let repository = for_shell(path);
+    report.note("\nNext, with a phone on its cable, or with backups that there are:");
+    for command in ["pair", "backup", "import PATH"] {
+        report.note(format_args!("  heirloom --repo {repository} {command}"));
+    }
     Ok(Exit::Ok)
 }

@@ -57,15 +57,18 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::{
-    args::{Arguments, Command},
+    args::{Arguments, Command, Global, KeyAction},
     failure::{Exit, Failure, Result},
     report::Report,
 };
 
 fn main() -> ExitCode {
     interrupt::outlive_file_size_limit();
-    let arguments = Arguments::parse();
-    let report = Report::new(&arguments.global);
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return not_understood(&error),
+    };
+    let report = Report::new(&arguments.global).ending_with_its_reader(is_listing(&arguments.command));
     let result = run(&arguments, &report);
     let said = report.flush();
     let exit = result.and_then(|exit| said.map(|()| exit)).unwrap_or_else(|failure| {
@@ -75,6 +78,17 @@ fn main() -> ExitCode {
         failure.exit
     });
     ExitCode::from(exit.code())
+}
+
+/// Ends with help or a version, or with what is wrong with the words that were typed: in JSON if that is among them.
+fn not_understood(error: &clap::Error) -> ExitCode {
+    let mut typed = std::env::args_os().skip(1).take_while(|word| word != "--");
+    if !error.use_stderr() || !typed.any(|word| word == "--json") {
+        error.exit();
+    }
+    let failure = Failure::of_usage(error);
+    Report::new(&Global { json: true, ..Global::default() }).error(&failure);
+    ExitCode::from(failure.exit.code())
 }
 
 fn run(Arguments { global, command }: &Arguments, report: &Report) -> Result<Exit> {
@@ -111,6 +125,16 @@ fn run(Arguments { global, command }: &Arguments, report: &Report) -> Result<Exi
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => shell::completions(args, report),
         Command::Man(args) => shell::man(args, report),
+    }
+}
+
+/// Whether the command does nothing but list, so that it may end when nobody reads on. All others do what they are for.
+fn is_listing(command: &Command) -> bool {
+    match command {
+        Command::Devices(_) | Command::Snapshots(_) | Command::Stats(_) | Command::Ls(_) => true,
+        Command::Completions(_) | Command::Man(_) => true,
+        Command::Key(key) => matches!(key.action, KeyAction::List),
+        _ => false,
     }
 }
 

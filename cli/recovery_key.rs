@@ -19,9 +19,10 @@ pub fn hand_over(key: &RecoveryKey, no_verify: bool, report: &Report) -> Result<
     let text = key.to_string();
     let words: Vec<&str> = text.split_whitespace().collect();
     report.line("\nRecovery key. It opens the repository if the password is lost, and is shown this once:\n")?;
-    for (row, five) in words.chunks(5).enumerate() {
+    let in_row = words_in_row(report.columns());
+    for (row, some) in words.chunks(in_row).enumerate() {
         let numbered: Vec<String> =
-            five.iter().enumerate().map(|(at, word)| format!("{:>2} {word:<8}", row * 5 + at + 1)).collect();
+            some.iter().enumerate().map(|(at, word)| format!("{:>2} {word:<8}", row * in_row + at + 1)).collect();
         report.line(format_args!("    {}", numbered.join("  ").trim_end()))?;
     }
     report.line("\nWrite the words on paper, in this order, and keep the paper away from the disk.")?;
@@ -31,6 +32,13 @@ pub fn hand_over(key: &RecoveryKey, no_verify: bool, report: &Report) -> Result<
     }
     test_back(&words, &mut io::stdin().lock(), &mut io::stderr())
         .map_err(|error| Failure::failed(format!("cannot ask for the words: {error}")))
+}
+
+/// Five words, each with its number, or as many as a narrow terminal has room for.
+fn words_in_row(columns: Option<usize>) -> usize {
+    const MARGIN: usize = 4;
+    const WORD_WITH_GAP: usize = 13;
+    columns.map_or(5, |columns| (columns.saturating_sub(MARGIN - 2) / WORD_WITH_GAP).clamp(1, 5))
 }
 
 /// Asks for a few of the words, until they are right or the person skips it.
@@ -83,6 +91,11 @@ mod tests {
         let positions = some_of(15);
         assert_eq!(positions.len(), 3);
         assert!(positions.windows(2).all(|pair| pair[0] < pair[1]) && positions[2] < 15);
+    }
+
+    #[test]
+    fn words_have_room_on_narrow_terminals() {
+        assert_eq!([None, Some(80), Some(66), Some(40), Some(10)].map(words_in_row), [5, 5, 4, 2, 1]);
     }
 
     #[test]

@@ -9,14 +9,19 @@
 use std::{
     fmt::Display,
     io::{self, BufWriter, IsTerminal, Write},
-    ops::ControlFlow,
-    sync::{Mutex, PoisonError},
+    ops::{ControlFlow, Range},
+    path::Path,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::{
     args::Global,
@@ -32,6 +37,12 @@ pub struct Report {
     progress: bool,
     terminal: bool,
     color: bool,
+    /// Columns of the terminal that shows the results, if one does.
+    columns: Option<usize>,
+    /// Whether nothing is left to be done when nobody reads the results any more.
+    ends_with_its_reader: bool,
+    /// Whether nobody reads them any more.
+    is_unread: AtomicBool,
     stdout: Mutex<BufWriter<io::Stdout>>,
     bar: Mutex<Option<ProgressBar>>,
 }
@@ -46,9 +57,23 @@ impl Report {
             progress: !(global.json || global.quiet || global.no_progress),
             terminal,
             color: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            columns: columns(),
+            ends_with_its_reader: false,
+            is_unread: AtomicBool::new(false),
             stdout: Mutex::new(BufWriter::new(io::stdout())),
             bar: Mutex::new(None),
         }
+    }
+
+    /// The same, which fails with [`Exit::Ok`](crate::failure::Exit::Ok) once nobody reads on, if `ends`; else it goes on unheard.
+    #[must_use]
+    pub fn ending_with_its_reader(self, ends: bool) -> Report {
+        Report { ends_with_its_reader: ends, ..self }
+    }
+
+    /// Columns of the terminal that shows the results; `None` if they go elsewhere.
+    pub fn columns(&self) -> Option<usize> {
+        self.columns
     }
 
     /// A line of the result, or several.
@@ -58,8 +83,7 @@ impl Report {
 
     /// A part of the result, as it is.
     pub fn write(&self, text: impl Display) -> Result<()> {
-        let mut stdout = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
-        write!(stdout, "{text}").map_err(|error| Failure::of_stdout(&error))
+        self.to_stdout(|stdout| write!(stdout, "{text}"))
     }
 
     /// The result as JSON, on one line.
@@ -69,8 +93,20 @@ impl Report {
 
     /// Sends what was said to stdout on its way.
     pub fn flush(&self) -> Result<()> {
-        let mut stdout = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
-        stdout.flush().map_err(|error| Failure::of_stdout(&error))
+        self.to_stdout(BufWriter::flush)
+    }
+
+    fn to_stdout(&self, write: impl FnOnce(&mut BufWriter<io::Stdout>) -> io::Result<()>) -> Result<()> {
+        if self.is_unread.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match write(&mut self.stdout.lock().unwrap_or_else(PoisonError::into_inner)) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe && !self.ends_with_its_reader => {
+                self.is_unread.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            written => written.map_err(|error| Failure::of_stdout(&error)),
+        }
     }
 
     /// Something good to know.
@@ -170,6 +206,16 @@ impl<'r> JsonArray<'r> {
     pub fn finish(self) -> Result<()> {
         self.report.write(if self.items == 0 { "[]\n" } else { "\n]\n" })
     }
+}
+
+/// Columns of the terminal on stdout: of COLUMNS, or as the system says.
+fn columns() -> Option<usize> {
+    if !io::stdout().is_terminal() {
+        return None;
+    }
+    let wished = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let columns = wished.or_else(|| terminal_size::terminal_size().map(|(width, _)| width.0.into()));
+    columns.filter(|columns| *columns > 0)
 }
 
 /// Whether somebody can be asked.
@@ -383,6 +429,16 @@ pub fn printable(text: &str) -> String {
     escape(text, |_| false)
 }
 
+/// A path as it is typed: in quotes where a shell would take it for something else.
+pub fn for_shell(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:,@%=".contains(c) || (cfg!(windows) && c == '\\');
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text;
+    }
+    if cfg!(windows) { format!("\"{text}\"") } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
 /// The same for text of several lines.
 fn printable_lines(text: &str) -> String {
     escape(text, |c| c == '\n')
@@ -418,7 +474,8 @@ fn is_joined(c: char) -> bool {
     c as u32 > 0x2ff && !is_harmful(c)
 }
 
-/// Rows under a head, each column as wide as its widest cell.
+/// Rows under a head, each column as wide as its widest cell. Nothing is cut off: where the terminal is too narrow for all columns, those that
+/// have no room stand below, indented, and text that is too long goes on below itself.
 pub struct Table {
     columns: Vec<(&'static str, Align)>,
     rows: Vec<Vec<String>>,
@@ -431,6 +488,14 @@ pub enum Align {
     Right,
 }
 
+/// Columns that stand on one line.
+struct Band {
+    indent: usize,
+    columns: Range<usize>,
+}
+
+const GAP: &str = "  ";
+
 impl Table {
     pub fn new(columns: &[(&'static str, Align)]) -> Table {
         Table { columns: columns.to_vec(), rows: Vec::new() }
@@ -442,24 +507,81 @@ impl Table {
     }
 
     pub fn print(&self, report: &Report) -> Result<()> {
-        self.lines().into_iter().try_for_each(|line| report.line(line))
+        self.lines(report.columns()).into_iter().try_for_each(|line| report.line(line))
     }
 
-    fn lines(&self) -> Vec<String> {
+    /// Lines that are no wider than `room`, if that is known.
+    fn lines(&self, room: Option<usize>) -> Vec<String> {
+        let room = room.unwrap_or(usize::MAX);
         let head: Vec<String> = self.columns.iter().map(|(title, _)| (*title).to_owned()).collect();
         let all = || std::iter::once(&head).chain(&self.rows);
-        let widths: Vec<usize> =
-            (0..head.len()).map(|column| all().map(|row| width(&row[column])).max().unwrap_or(0)).collect();
-        let cell = |(column, text): (usize, &String)| {
-            let gap = " ".repeat(widths[column].saturating_sub(width(text)));
-            if self.columns[column].1 == Align::Left { format!("{text}{gap}") } else { format!("{gap}{text}") }
+        let widest = |column: usize| all().map(|row| row[column].width()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..head.len()).map(|column| widest(column).min(room)).collect();
+        let bands = bands(&widths, room);
+        all().flat_map(|row| bands.iter().flat_map(|band| self.band(band, &widths, row))).collect()
+    }
+
+    /// The lines that a band of a row takes: one, unless a cell is too long; none below the first if it is empty.
+    fn band(&self, band: &Band, widths: &[usize], row: &[String]) -> Vec<String> {
+        let cells: Vec<(usize, Vec<String>)> =
+            band.columns.clone().map(|column| (column, folded(&row[column], widths[column]))).collect();
+        let height = cells.iter().map(|(_, lines)| lines.len()).max().unwrap_or(0);
+        let least = usize::from(band.columns.start == 0);
+        let line = |at: usize| {
+            let cell = |(column, lines): &(usize, Vec<String>)| {
+                let text = lines.get(at).map_or("", String::as_str);
+                let gap = " ".repeat(widths[*column].saturating_sub(text.width()));
+                if self.columns[*column].1 == Align::Left { format!("{text}{gap}") } else { format!("{gap}{text}") }
+            };
+            let line = cells.iter().map(cell).collect::<Vec<_>>().join(GAP);
+            format!("{}{}", " ".repeat(band.indent), line.trim_end())
         };
-        all().map(|row| row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ").trim_end().to_owned()).collect()
+        (0..height.max(least)).map(line).collect()
     }
 }
 
-fn width(text: &str) -> usize {
-    text.chars().count()
+/// How columns share lines of so much room: as many on each as fit.
+fn bands(widths: &[usize], room: usize) -> Vec<Band> {
+    let mut bands: Vec<Band> = Vec::new();
+    let mut end = 0;
+    for (column, width) in widths.iter().enumerate() {
+        match bands.last_mut() {
+            Some(band) if end + GAP.len() + width <= room => {
+                band.columns.end = column + 1;
+                end += GAP.len() + width;
+            }
+            last => {
+                // What has just room enough for itself is not indented.
+                let indent = if last.is_some() && GAP.len() + width <= room { GAP.len() } else { 0 };
+                bands.push(Band { indent, columns: column..column + 1 });
+                end = indent + width;
+            }
+        }
+    }
+    bands
+}
+
+/// Text on lines of `room` columns, broken between words where that can be; none of no text.
+fn folded(text: &str, room: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_inclusive(' ') {
+        match lines.last_mut() {
+            Some(line) if line.width() + word.trim_end().width() <= room => line.push_str(word),
+            _ => {
+                lines.push(String::new());
+                for c in word.chars() {
+                    let is_full = lines
+                        .last()
+                        .is_some_and(|line| !line.is_empty() && line.width() + c.width().unwrap_or(0) > room);
+                    if is_full && c != ' ' {
+                        lines.push(String::new());
+                    }
+                    lines.last_mut().expect("one was pushed").push(c);
+                }
+            }
+        }
+    }
+    lines.iter().map(|line| line.trim_end().to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -512,11 +634,64 @@ mod tests {
     }
 
     #[test]
+    fn paths_can_be_typed_as_they_are_shown() {
+        for (path, typed) in [
+            ("/mnt/disk/phones", "/mnt/disk/phones"),
+            ("/Volumes/My Disk/phones", "'/Volumes/My Disk/phones'"),
+            ("maria's", r"'maria'\''s'"),
+            ("$HOME", "'$HOME'"),
+        ] {
+            assert!(cfg!(windows) || for_shell(Path::new(path)) == typed, "{path}");
+        }
+    }
+
+    #[test]
     fn a_table_lines_up() {
         let mut table = Table::new(&[("NAME", Align::Left), ("SIZE", Align::Right), ("", Align::Left)]);
         table.row(["Maria’s".into(), "3.5 MB".into(), String::new()]);
         table.row(["x".into(), "812 KB!".into(), "odd".into()]);
-        assert_eq!(table.lines(), ["NAME        SIZE", "Maria’s   3.5 MB", "x        812 KB!  odd"]);
+        assert_eq!(table.lines(None), ["NAME        SIZE", "Maria’s   3.5 MB", "x        812 KB!  odd"]);
+    }
+
+    #[test]
+    fn a_narrow_table_folds_and_loses_nothing() {
+        let mut table = Table::new(&[("ID", Align::Left), ("DEVICE", Align::Left), ("SIZE", Align::Right)]);
+        table.row(["1f3a9c2e".into(), "Maria’s iPhone".into(), "3.5 MB".into()]);
+        table.row(["77aa0011".into(), "まりあの電話 はとても長い".into(), "812 KB".into()]);
+        assert_eq!(
+            table.lines(Some(43)),
+            [
+                "ID        DEVICE                       SIZE",
+                "1f3a9c2e  Maria’s iPhone             3.5 MB",
+                "77aa0011  まりあの電話 はとても長い  812 KB",
+            ]
+        );
+        assert_eq!(
+            table.lines(Some(40)),
+            [
+                "ID        DEVICE",
+                "    SIZE",
+                "1f3a9c2e  Maria’s iPhone",
+                "  3.5 MB",
+                "77aa0011  まりあの電話 はとても長い",
+                "  812 KB",
+            ]
+        );
+        let narrow = table.lines(Some(14));
+        assert!(narrow.iter().all(|line| line.width() <= 14), "{narrow:#?}");
+        let told: String = narrow.concat().split_whitespace().collect();
+        for word in ["1f3a9c2e", "Maria’siPhone", "3.5MB", "77aa0011", "まりあの電話はとても長い", "812KB"]
+        {
+            assert!(told.contains(word), "{word}: {narrow:#?}");
+        }
+    }
+
+    #[test]
+    fn an_id_that_just_fits_is_not_indented() {
+        let udid = "7".repeat(40);
+        let mut table = Table::new(&[("NAME", Align::Left), ("UDID", Align::Left), ("", Align::Left)]);
+        table.row(["x".into(), udid.clone(), String::new()]);
+        assert_eq!(table.lines(Some(40)), ["NAME", "UDID", "x", &udid]);
     }
 
     #[test]

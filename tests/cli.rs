@@ -86,7 +86,10 @@ Recovery key. It opens the repository if the password is lost, and is shown this
 
 Write the words on paper, in this order, and keep the paper away from the disk.
 
-Next: heirloom --repo repo backup     (or import PATH)
+Next, with a phone on its cable, or with backups that there are:
+  heirloom --repo repo pair
+  heirloom --repo repo backup
+  heirloom --repo repo import PATH
 exit 0
 
 "#]]
@@ -464,6 +467,30 @@ fn what_cannot_be_understood_ends_with_2() {
 }
 
 #[test]
+fn what_cannot_be_understood_is_told_in_json_too() {
+    let home = Home::empty();
+    for (args, words) in [
+        (&["--json", "frobnicate"][..], "frobnicate"),
+        (&["snapshots", "--json", "--nonsense"], "--nonsense"),
+        (&["--json", "import"], "PATH"),
+        (&["--json"], "subcommand"),
+        (&["key", "--json"], "subcommand"),
+        (&["--json", "demo", "--size", "much"], "much"),
+        (&["--json", "man"], "JSON"),
+        (&["--json", "forget"], "which snapshots"),
+    ] {
+        let said = home.run(args);
+        assert_eq!((said.exit, &*said.stdout), (2, ""), "{args:?}: {said:?}");
+        let error: Value = serde_json::from_str(&said.stderr).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+        assert_eq!(keys(&error), ["code", "hint", "message", "message_type"]);
+        assert_eq!((&error["message_type"], &error["code"]), (&json!("error"), &json!(2)));
+        assert!(error["message"].as_str().unwrap().contains(words) && error["hint"].is_string(), "{error}");
+    }
+    assert!(home.ok(&["--json", "--version"]).stdout.starts_with("heirloom "));
+    assert!(home.run(&["import", "--", "--json"]).stderr.contains("error: "), "a path is no option");
+}
+
+#[test]
 fn without_a_repository_it_ends_with_10() {
     let home = Home::empty();
     fs::create_dir(home.path("folder")).unwrap();
@@ -769,6 +796,34 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
         stderr.read_to_string(&mut said).unwrap();
         assert_eq!(said, "", "{args:?}");
     }
+}
+
+#[test]
+fn a_check_that_nobody_reads_still_ends_as_it_must() {
+    let home = Home::new();
+    SmallBackup::default().write(&home.path(UDID));
+    home.ok(&["import", UDID]);
+    let pack = &files_below(&home.path("repo/packs"))[0];
+    let mut bytes = fs::read(pack).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(pack, bytes).unwrap();
+    let unread = |args: &[&str]| {
+        let mut child = home.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let mut stderr = child.stderr.take().unwrap();
+        let exit = exit_of(child);
+        let mut said = String::new();
+        stderr.read_to_string(&mut said).unwrap();
+        (exit, said)
+    };
+    for args in [&["check", "--packs"][..], &["check", "--read-data"], &["--json", "check", "--packs"]] {
+        assert_eq!(unread(args), (30, String::new()), "{args:?}");
+    }
+    // What changes something does so to its end.
+    SmallBackup { date: "2024-06-03T12:00:00Z", ..SmallBackup::default() }.write(&home.path("later"));
+    assert_eq!(unread(&["-q", "import", "later"]).0, 0);
+    assert_eq!(home.json(&["snapshots"]).as_array().unwrap().len(), 2);
 }
 
 // ---- JSON --------------------------------------------------------------------------------------------------------------------
