@@ -13,10 +13,10 @@ use heirloom_store::{Error as StoreError, LocalStorage, Opening, Options, Recove
 use crate::{
     args::Global,
     failure::{Exit, Failure, Result},
-    location,
+    location, mounts,
     password::Password,
     private,
-    report::{Report, can_ask},
+    report::{Report, can_ask, for_shell},
     trust::{self, Memory, Watched},
 };
 
@@ -113,10 +113,13 @@ pub fn create_demo(path: &Path) -> Result<Opened> {
 
 /// What failed with the repository at `path`. What to do where there is none depends on whether something is left of one.
 pub fn failure_at(path: &Path, storage: &dyn Storage, error: StoreError) -> Failure {
-    let program = format!("heirloom --repo {}", path.display());
+    let program = format!("heirloom --repo {}", for_shell(path));
     let hint = match error {
         StoreError::NoRepository if Repository::probe_damaged(storage).is_ok() => {
             format!("if a copy was cut off, finish it; else put what is left in order with `{program} repair`")
+        }
+        StoreError::NoRepository if mounts::is_missing_disk(path) => {
+            format!("connect and mount the disk; only if it is a new one: `{program} init`")
         }
         StoreError::NoRepository => format!("create one with `{program} init`"),
         error => return Failure::from(error).about(path.display()),

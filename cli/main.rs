@@ -28,6 +28,7 @@ mod key;
 mod location;
 mod ls;
 mod manifest;
+mod mounts;
 mod naming;
 mod operation;
 mod pair;
