@@ -4,6 +4,7 @@
 //! restored to the phone. Both are compared with a second phone of the same seed that has not gone on.
 
 use std::{
+    env,
     fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
@@ -24,13 +25,15 @@ use crate::{
     interrupt, location,
     pair::pair,
     phone::{self, Phone},
-    report::{Report, duration, files, size},
+    report::{Report, duration, files, for_shell, size},
     restore,
     warnings::Warnings,
 };
 
 const SEED: u64 = 7;
 const DAYS: u32 = 3;
+/// Where the demo proposes to export to.
+const RESTORED: &str = "heirloom-demo-restored";
 
 pub fn run(args: &Demo) -> Result<Exit> {
     // It is over in seconds, and says itself what it does.
@@ -180,17 +183,34 @@ fn invite(dir: &Path, started: Instant, report: &Report) -> Result<Exit> {
         "That took {}. The repository has no password; to look around:\n",
         duration(started.elapsed())
     ))?;
-    let repository = dir.display();
+    let (program, repository) = (as_typed(), for_shell(dir));
+    let restored = for_shell(&dir.with_file_name(RESTORED));
     for command in [
-        "snapshots",
-        "ls latest",
-        "ls latest HomeDomain:Library/SMS",
-        "export latest~1 --to restored",
-        "check --read-data",
+        "snapshots".to_owned(),
+        "ls latest".to_owned(),
+        "ls latest HomeDomain:Library/SMS".to_owned(),
+        format!("export latest~1 --to {restored}"),
+        "check --read-data".to_owned(),
     ] {
-        report.line(format_args!("  heirloom --repo {repository} {command}"))?;
+        report.line(format_args!("  {program} --repo {repository} {command}"))?;
     }
     Ok(Exit::Ok)
+}
+
+/// How this program is started from where the person is: by its name if the system finds that, else by its path.
+fn as_typed() -> String {
+    const NAME: &str = "heirloom";
+    let Ok(program) = env::current_exe().and_then(fs::canonicalize) else { return NAME.to_owned() };
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).map(|folder| folder.join(program.file_name().unwrap_or(NAME.as_ref())));
+    let first = found.into_iter().find(|found| found.is_file());
+    if first.and_then(|found| fs::canonicalize(found).ok()).as_ref() == Some(&program) {
+        return NAME.to_owned();
+    }
+    let here = env::current_dir().and_then(fs::canonicalize).ok();
+    let below = here.and_then(|here| program.strip_prefix(here).map(Path::to_owned).ok());
+    // Without a folder in front, a shell would not look here.
+    for_shell(&below.map_or(program, |below| Path::new(".").join(below)))
 }
 
 fn failed(error: io::Error) -> Failure {

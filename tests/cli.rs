@@ -262,11 +262,11 @@ Exported day 1 as a folder for Finder: 132 files, every byte as it was on the ph
 Restored the phone to day 1: 132 files, every byte and time as it was.
 That took [..] s. The repository has no password; to look around:
 
-  heirloom --repo heirloom-demo snapshots
-  heirloom --repo heirloom-demo ls latest
-  heirloom --repo heirloom-demo ls latest HomeDomain:Library/SMS
-  heirloom --repo heirloom-demo export latest~1 --to restored
-  heirloom --repo heirloom-demo check --read-data
+  [..] --repo heirloom-demo snapshots
+  [..] --repo heirloom-demo ls latest
+  [..] --repo heirloom-demo ls latest HomeDomain:Library/SMS
+  [..] --repo heirloom-demo export latest~1 --to heirloom-demo-restored
+  [..] --repo heirloom-demo check --read-data
 exit 0
 
 "#]]
