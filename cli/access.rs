@@ -82,7 +82,7 @@ pub fn open(global: &Global, report: &Report) -> Result<Opened> {
 }
 
 /// The same, but asks nobody: `None` if it needs a password that the environment does not name.
-pub fn open_unasked(global: &Global, report: &Report) -> Result<Option<Repository>> {
+pub fn open_unasked(global: &Global, report: &Report) -> Result<Option<Opened>> {
     let path = repository_path(global)?;
     let storage = storage(path);
     let probe = Repository::probe(&*storage).map_err(|error| failure_at(path, &*storage, error))?;

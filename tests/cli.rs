@@ -271,6 +271,11 @@ exit 0
 
 "#]]
     );
+    #[cfg(unix)]
+    for command in said.stdout.lines().filter(|line| line.starts_with("  ")) {
+        let typed = home.said(home.program("sh").args(["-c", command.trim()]));
+        assert!(typed.exit == 0 && !typed.stdout.is_empty(), "{command}: {typed:?}");
+    }
     assert_eq!(fs::read_dir(home.path("tmp")).unwrap().count(), 0, "it tidies up");
     let snapshots = home.json(&["--repo", "heirloom-demo", "snapshots"]);
     assert_eq!(snapshots.as_array().unwrap().len(), 3);
@@ -376,58 +381,6 @@ fn quiet_says_results_and_what_is_wrong_and_no_more() {
     fs::remove_file(home.path("phone").join(UDID).join("Info.plist")).unwrap();
     let said = home.run(&["--quiet", "import", "phone"]);
     assert_eq!((said.exit, &*said.stderr), (3, "warning: Info.plist is missing\n"));
-}
-
-#[test]
-fn colours_are_for_terminals_without_no_color() {
-    let home = Home::empty();
-    assert!(!home.run(&["snapshots"]).stderr.contains('\x1b'), "a file is no terminal");
-    for words in ["--repo none snapshots", "--nonsense"] {
-        let Some((coloured, _)) = on_a_terminal(&home, &[], words, "") else { return };
-        assert!(coloured.contains("\x1b[1;31m") || coloured.contains("\x1b[1m\x1b[31m"), "{coloured:?}");
-        let (plain, _) = on_a_terminal(&home, &[("NO_COLOR", "1")], words, "").unwrap();
-        assert!(plain.contains("error:") && !plain.contains('\x1b'), "{plain:?}");
-    }
-}
-
-#[test]
-fn on_a_terminal_passwords_are_asked_for() {
-    let home = Home::empty();
-    let ask = |words: &str, answers: &str| on_a_terminal(&home, &[("NO_COLOR", "1")], words, answers);
-    let Some((said, exit)) = ask("init", "one\nother\n") else { return };
-    assert!(said.contains("error: the two passwords are not the same"), "{said:?}");
-    assert_eq!((exit, home.path("repo").exists()), (FAILED, false));
-
-    let (said, exit) = ask("init", "one\none\nwrong\nskip\n").unwrap();
-    assert_eq!(exit, 0, "{said:?}");
-    for words in ["Recovery key.", "Look at the list again.", "skipped"] {
-        assert!(said.contains(words), "{words}: {said:?}");
-    }
-    let (said, exit) = ask("snapshots", "two\none\n").unwrap();
-    assert!(exit == 0 && said.contains("Password of repo: ") && said.contains("that is not the password"), "{said:?}");
-    let (said, exit) = ask("snapshots", "two\ntwo\ntwo\n").unwrap();
-    assert!(exit == 12 && said.contains("error: repo: wrong password"), "{said:?}");
-}
-
-/// What a person sees and how it ends, having typed `answers`; `None` where no terminal can be made.
-fn on_a_terminal(home: &Home, variables: &[(&str, &str)], words: &str, answers: &str) -> Option<(String, i32)> {
-    let program = home.command(&[]).get_program().to_str().unwrap().to_owned();
-    fs::write(home.path("answers"), answers).unwrap();
-    let mut script = Command::new("script");
-    script.args(["-qec", &format!("'{program}' {words}"), "/dev/null"]).current_dir(home.path(""));
-    script.env_clear().envs(["PATH", "SHELL"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-    script.envs([("TERM", "xterm"), ("HEIRLOOM_REPOSITORY", "repo"), ("TZ", "UTC")]);
-    script.envs(variables.iter().copied()).stdin(File::open(home.path("answers")).unwrap());
-    match script.output() {
-        // That of util-linux; others take other words.
-        Ok(output) if cfg!(target_os = "linux") => {
-            Some((String::from_utf8(output.stdout).unwrap(), output.status.code().unwrap_or(-1)))
-        }
-        _ => {
-            println!("skipped: there is no script(1) that makes a terminal");
-            None
-        }
-    }
 }
 
 // ---- how it ends -------------------------------------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
 //! What becomes of a repository on file systems that are not a computer's own: sticks with exFAT or FAT, shares.
 //!
-//! The program runs on images of such file systems where this machine can mount them. And the store lives through backups, a run that is
+//! The store lives through backups, a run that is
 //! cut off and a snapshot that is forgotten on disks that allow no more than FAT does, and on a share that answers wrongly and that
 //! loses what was written last.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use heirloom_store::{
     Depth, Details, Error, Options, PruneOptions, Repository, Result, Snapshot, SnapshotEditor, Source, Storage, Unlock,
@@ -13,12 +13,8 @@ use heirloom_store::{
 use crate::support::{
     Files, check_all,
     disks::{FatLike, SmbLike},
-    folder::{Folder, Thing, folder_at, folder_of, read_whole},
-    go_on,
-    images::{FileSystem, Image},
-    noise, place,
-    program::{Home, SmallBackup, assert_same, only_child},
-    storage_of,
+    folder::{Folder, Thing, folder_of, read_whole},
+    go_on, noise, place, storage_of,
 };
 
 const SERIES: &str = "00008101-001A2B3C4D5E6F78";
@@ -155,50 +151,4 @@ fn what_a_share_lost_is_noticed_and_stored_again_by_the_next_backup() {
         assert!(read_whole(&repository, &snapshot).unwrap() == generation(kept), "{context}");
         verify(&healed, 0..=kept, &context);
     }
-}
-
-/// Backs up twice, checks and exports with the program, in the repository at `repo`.
-fn live_with_the_program_in(repo: &Path) {
-    let home = Home::empty();
-    let repo = repo.to_str().unwrap();
-    let ok = |args: &[&str]| home.ok(&[&["--repo", repo], args].concat());
-    ok(&["init", "--no-password"]);
-    let (first, second) = (home.path("first"), home.path("second"));
-    SmallBackup::default().write(&first);
-    let changed = [("HomeDomain", "Library/SMS/sms.db", b"more messages".as_slice())];
-    SmallBackup { files: &changed, date: "2024-05-04T12:00:00Z", ..SmallBackup::default() }.write(&second);
-    for folder in [&first, &second, &second] {
-        ok(&["import", folder.to_str().unwrap()]);
-    }
-    ok(&["check", "--read-data"]);
-    for (snapshot, folder) in [("latest~1", &first), ("latest", &second)] {
-        let to = home.path(snapshot);
-        ok(&["export", snapshot, "--to", to.to_str().unwrap()]);
-        let exported = folder_at(&only_child(&to));
-        assert_same(&exported, &folder_at(folder));
-    }
-    ok(&["forget", "latest~1"]);
-    ok(&["prune", "--max-unused", "0"]);
-    ok(&["check", "--read-data"]);
-    let to = home.path("after the prune");
-    ok(&["export", "latest", "--to", to.to_str().unwrap()]);
-    assert_same(&folder_at(&only_child(&to)), &folder_at(&second));
-}
-
-fn live_on(file_system: FileSystem) {
-    let dir = tempfile::tempdir().unwrap();
-    match Image::mount(file_system, dir.path()) {
-        Ok(image) => live_with_the_program_in(&image.mounted_at.join("repo")),
-        Err(missing) => println!("not asked, because this machine cannot mount {file_system:?}: {missing}"),
-    }
-}
-
-#[test]
-fn the_program_keeps_a_repository_on_exfat() {
-    live_on(FileSystem::ExFat);
-}
-
-#[test]
-fn the_program_keeps_a_repository_on_vfat() {
-    live_on(FileSystem::Vfat);
 }

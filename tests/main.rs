@@ -23,7 +23,7 @@ mod model;
 // Whether real processes, at once in one folder and killed at any moment, can be trusted with it.
 mod thrash;
 
-// What becomes of a repository on a stick or a share: on images that are mounted here, and on disks that behave as those do.
+// What becomes of a repository on a stick or a share: on disks that behave as those do.
 mod filesystems;
 
 // What every kind of damage to every kind of file does: a table.
@@ -34,9 +34,6 @@ mod repair;
 
 // Whether what earlier programs wrote is read, gone on with and pruned, and what only a later one can read is refused.
 mod repositories;
-
-// Whether a disk that is full to the last byte can be freed by what is on it.
-mod full_disk;
 
 // What is said of a drive, fit or not.
 mod doctor;

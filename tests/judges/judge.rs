@@ -1,4 +1,6 @@
 //! What a test needs beyond this project, and how it is found.
+//!
+//! The harness of `cargo test` cannot ignore a test once it runs; that of this binary can. So whatever a computer may lack is asked for here.
 
 use std::{
     env,
@@ -8,7 +10,9 @@ use std::{
 
 use libtest_mimic::{Completion, Trial};
 
-/// A program or package that was not written here.
+use crate::images::{FileSystem, Image};
+
+/// A program, package, file system or folder that was not made here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judge {
     /// The programs of libimobiledevice-utils.
@@ -17,12 +21,27 @@ pub enum Judge {
     SecondReader,
     Pymobiledevice3,
     IphoneBackupDecrypt,
+    /// A file system that this computer can mount from an image.
+    Mounts(FileSystem),
+    /// `script` of util-linux, which runs a program on a terminal.
+    Terminal,
+    /// What is left of a real phone's backup.
+    RealBackup,
 }
 
 impl Judge {
     /// Why it cannot be asked; none if it can.
     fn missing(self) -> Option<String> {
         let (is_there, cure) = match self {
+            Judge::Mounts(file_system) => {
+                let dir = tempfile::tempdir().unwrap();
+                let mounted = Image::mount(file_system, dir.path());
+                return mounted.err().map(|why| format!("this computer cannot mount {file_system:?}: {why}"));
+            }
+            Judge::Terminal => (cfg!(target_os = "linux") && is_in_path("script"), "apt install bsdutils"),
+            Judge::RealBackup => {
+                return (!real_backup().is_dir()).then(|| format!("{} is not there", real_backup().display()));
+            }
             Judge::Libimobiledevice => (is_in_path("idevicebackup2"), "apt install libimobiledevice-utils"),
             Judge::SecondReader => (has_module("blake3"), "pip install -r tests/vectors/requirements.txt"),
             Judge::Pymobiledevice3 => (has_module("pymobiledevice3"), "pip install -r tests/judges/requirements.txt"),
@@ -54,6 +73,11 @@ pub fn trial(path: &str, judges: &'static [Judge], test: fn()) -> Trial {
         test();
         Ok(Completion::Completed)
     })
+}
+
+/// Where what is left of a real phone's backup lies, beside this project.
+pub fn real_backup() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/ios_backup")
 }
 
 /// The Python in `target/python`, or the one that `HEIRLOOM_TEST_PYTHON` names.

@@ -1,9 +1,13 @@
-//! Judges: programs that were not written here, run against what was. What they make and take is compared file by file.
+//! Judges: programs, file systems and backups that were not made here, and what becomes of them and of this program together. What they make
+//! and take is compared file by file.
 //!
 //! A test whose judge is not on this computer is counted as ignored, with the reason, and never as passed. `.ci/run` installs all judges.
 
 // What a test needs beyond this project, and how it is found.
 mod judge;
+
+// File systems in images, mounted for as long as a test takes.
+mod images;
 
 // Other programs on the computer that a phone is attached to, and their backup folders.
 mod programs;
@@ -26,6 +30,18 @@ mod second_reader;
 // heirloom and idevicebackup2 on the same phone, and each with what the other made.
 mod heirloom;
 
+// What becomes of a repository on a stick: on images of exFAT and FAT that are mounted here.
+mod sticks;
+
+// Whether a disk that is full to the last byte can be freed by what is on it.
+mod full_disk;
+
+// What a person sees on a terminal: colours, questions, tables that fit.
+mod terminal;
+
+// What is left of a real phone's backup, read and imported.
+mod real_backup;
+
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod support;
@@ -44,6 +60,10 @@ fn main() {
         iphone_backup_decrypt::trials(),
         second_reader::trials(),
         heirloom::trials(),
+        sticks::trials(),
+        full_disk::trials(),
+        terminal::trials(),
+        real_backup::trials(),
     ];
     run(&arguments, trials.into_iter().flatten().collect()).exit();
 }

@@ -5,7 +5,6 @@ pub mod disks;
 pub mod faulty_storage;
 pub mod folder;
 pub mod history;
-pub mod images;
 pub mod phone;
 pub mod program;
 pub mod repositories;

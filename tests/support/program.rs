@@ -127,6 +127,32 @@ impl Home {
         Some(said)
     }
 
+    /// Runs the program as somebody who may not read and write everything: as `nobody` where the tests run as root, who gets the home then.
+    #[cfg(unix)]
+    pub fn run_as_nobody(&self, variables: &[(&str, &str)], args: &[&str]) -> Said {
+        use std::os::unix::{fs::MetadataExt, process::CommandExt};
+
+        const NOBODY: u32 = 65534;
+        let mut command = self.command(args);
+        command.envs(variables.iter().copied());
+        if fs::metadata(self.path("")).unwrap().uid() != 0 {
+            return self.said(&mut command);
+        }
+        // The tests may have been built where only root gets to.
+        let program = self.path("tmp/program");
+        if !program.exists() {
+            fs::copy(command.get_program(), &program).unwrap();
+        }
+        let owned = Command::new("chown").args(["-R", &format!("{NOBODY}:{NOBODY}")]).arg(self.path("")).status();
+        assert!(owned.unwrap().success());
+        let mut as_nobody = self.program(&program);
+        as_nobody.args(args).envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let said = self.said(as_nobody.uid(NOBODY).gid(NOBODY));
+        let owned = Command::new("chown").args(["-R", "0:0"]).arg(self.path("")).status();
+        assert!(owned.unwrap().success());
+        said
+    }
+
     /// Runs the program, which must succeed.
     #[track_caller]
     pub fn ok(&self, args: &[&str]) -> Said {

@@ -8,12 +8,19 @@ use std::{
     time::Instant,
 };
 
-use crate::support::{
-    folder::folder_at,
+use crate::{
     images::{FileSystem, Image},
-    noise,
-    program::{Home, Said, SmallBackup, assert_same, only_child},
+    judge::{Judge, trials},
+    support::{
+        folder::folder_at,
+        noise,
+        program::{Home, Said, SmallBackup, assert_same, only_child},
+    },
 };
+
+trials! {
+    forget_and_prune_free_it_to_the_last_byte: &[Judge::Mounts(FileSystem::Ext4)],
+}
 
 /// A photo as it is cut into chunks of 4 MiB, none of which compresses or is another.
 fn photo(seed: u64, chunks: u64) -> Vec<u8> {
@@ -85,13 +92,9 @@ impl Disk<'_> {
     }
 }
 
-#[test]
-fn a_disk_that_is_full_to_the_last_byte_is_freed_by_forget_and_prune() {
+fn forget_and_prune_free_it_to_the_last_byte() {
     let (dir, home) = (tempfile::tempdir().unwrap(), Home::empty());
-    let image = match Image::mount(FileSystem::Ext4, dir.path()) {
-        Ok(image) => image,
-        Err(missing) => return println!("not asked, because this machine cannot mount ext4: {missing}"),
-    };
+    let image = Image::mount(FileSystem::Ext4, dir.path()).unwrap();
     let repository = image.mounted_at.join("repo").to_str().unwrap().to_owned();
     let [first, second, too_large, last] = [
         backup(&home, 1, &[(1, 10), (2, 3)]),
