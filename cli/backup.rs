@@ -244,7 +244,10 @@ impl<'r> Run<'r> {
             let session = BackupSession::begin(&mut notifications, &mut files, || phone.mobilebackup2(), control)?;
             session.back_up(folder, &request, control)
         });
-        let transferred = transferred.map_err(|error| {
+        let transferred = transferred.map_err(|mut error| {
+            if let DeviceError::MobileBackup(refusal) = &mut error {
+                refusal.needed_bytes = refusal.needed_bytes.map(|told| folder.room_for(told));
+            }
             let cut = Cut::from(error);
             // What failed here is why the phone gave up.
             match folder.unread() {

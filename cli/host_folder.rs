@@ -59,6 +59,15 @@ impl<'r> HostFolder<'r> {
         self.unread.take()
     }
 
+    /// How many bytes must be free on the disk for the phone to be told `told`.
+    pub fn room_for(&self, told: u64) -> u64 {
+        told.saturating_sub(self.known_bytes).saturating_add(self.reserve())
+    }
+
+    fn reserve(&self) -> u64 {
+        if self.holds_back { RESERVE } else { 0 }
+    }
+
     /// The editor, once the phone is done.
     pub fn into_editor(self) -> SnapshotEditor {
         self.editor
@@ -175,7 +184,7 @@ impl HostDir for HostFolder<'_> {
         let free = free_bytes(self.repository).saturating_add(self.known_bytes);
         // What is held back is there twice while it is being kept. But a phone that is told half of the room refuses a
         // disk that could take everything, and a full disk ends the run in any case.
-        Ok(if self.holds_back { free.saturating_sub(RESERVE) } else { free })
+        Ok(free.saturating_sub(self.reserve()))
     }
 }
 
@@ -365,7 +374,10 @@ mod tests {
         let repository = repository();
         let told = |known, holds_back| {
             let editor = repository.edit("U", None).unwrap();
-            HostFolder::new(&repository, editor, known, holds_back).free_bytes().unwrap()
+            let mut folder = HostFolder::new(&repository, editor, known, holds_back);
+            let told = folder.free_bytes().unwrap();
+            assert_eq!(folder.room_for(told), FREE);
+            told
         };
         assert_eq!(told(0, false), FREE);
         assert_eq!(told(5, false), FREE + 5);
