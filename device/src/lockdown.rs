@@ -164,8 +164,8 @@ impl<'m> Lockdown<'m> {
         })
     }
 
-    /// Asks, over a new connection if the phone has closed this one. It does so when nothing is asked for ten seconds,
-    /// and a small computer takes longer to make its keys.
+    /// Asks, over a new connection if the phone has closed this one, as it may when nothing is asked: a small computer
+    /// takes more than ten seconds to make its keys.
     fn ask_again(&mut self, request: &'static str, fields: &Dictionary) -> Result<Dictionary> {
         match self.ask(request, fields.clone()) {
             Err(Error::Disconnected) => {

@@ -34,12 +34,12 @@ struct Session {
     host_id: String,
 }
 
-/// Answers requests until the computer closes, or is idle.
+/// Answers requests until the computer closes, or is idle in a session.
 pub(crate) fn serve(shared: &Arc<Shared>, mut connection: Connection) -> io::Result<()> {
     let mut session: Option<Session> = None;
     loop {
-        // A computer that has nothing to ask is not waited for.
-        if connection.wait(shared.options.idle)? != Arrival::Data {
+        // A computer that has nothing to ask is not waited for. Before a session it may be making its keys.
+        if session.is_some() && connection.wait(shared.options.idle)? != Arrival::Data {
             return Ok(());
         }
         let Some(request) = connection.read_plist()?.into_dictionary() else {

@@ -54,7 +54,7 @@ pub struct Options {
     pub find_my: bool,
     /// How long the phone waits for the computer within an operation.
     pub patience: Duration,
-    /// How long lockdownd waits for the next request before it closes the connection.
+    /// How long lockdownd waits for the next request of a session before it closes the connection.
     pub idle: Duration,
     /// Bytes of a block of an uploaded file.
     pub block: usize,
