@@ -231,7 +231,7 @@ fn what_another_computer_pruned_is_told() {
         assert_eq!(said.exit, 0, "{said:?}");
     };
     there(&["forget", "latest"]);
-    assert_eq!(ok(&home, &["snapshots"]).stderr, "", "it is in the trash");
+    assert!(!ok(&home, &["snapshots"]).stderr.contains("warning"), "it is in the trash");
     there(&["prune"]);
     assert!(ok(&home, &["snapshots"]).stderr.contains("pruned by another computer"));
 }

@@ -90,6 +90,8 @@ mod spool;
 mod storage;
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod vectors;
 
 #[cfg(fuzzing)]
