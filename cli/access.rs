@@ -159,7 +159,7 @@ fn open_at(path: &Path, password: Password, is_damaged: bool, report: &Report) -
         return Err(password.wanted(&format!("{} needs its password", path.display())));
     };
     let repository = opened.map_err(failed)?;
-    memory.compare_keys(path, &repository)?;
+    memory.compare_keys(path, &probe, &repository)?;
     report.detail(format_args!("opened repository {} in {}", repository.id(), path.display()));
     let watched = Watched::begin(memory, &repository, probe.needs_password, report);
     Ok(Opened { repository, watched: Some(watched), prunes: Cell::new(false) })

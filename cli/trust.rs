@@ -5,7 +5,6 @@
 //! is gone is told of, once. A file that cannot be read or written is as good as none: it costs a warning, and no backup.
 
 use std::{
-    cell::RefCell,
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
@@ -112,9 +111,12 @@ impl Memory {
         }
     }
 
-    /// Fails if the repository has other keys than it had.
-    pub fn compare_keys(&self, path: &Path, repository: &Repository) -> Result<()> {
-        match self.find(&repository.id().to_string()) {
+    /// Fails if the repository has other keys than it had, or is not the one that was looked at before it was opened.
+    pub fn compare_keys(&self, path: &Path, probe: &Probe, repository: &Repository) -> Result<()> {
+        if repository.id() != probe.id {
+            return Err(changed(path, "the repository was replaced while it was opened"));
+        }
+        match self.find(&probe.id.to_string()) {
             // Not known yet of one that was added unopened.
             Some(known) if !known.keys.is_empty() && known.keys != repository.fingerprint() => {
                 Err(changed(path, "the repository has other keys than the ones that this computer knows"))
@@ -145,6 +147,17 @@ impl Memory {
                 ..known
             })
         })
+    }
+
+    /// What is remembered of the repository `id` at this very place.
+    fn here(&self, id: &str) -> Option<Remembered> {
+        self.place.repositories.iter().find(|known| known.id == id).cloned()
+    }
+
+    /// The same place as it is remembered now.
+    fn again(&self) -> Memory {
+        let now = self.file.as_deref().and_then(|file| read(file).ok().flatten());
+        Memory { file: self.file.clone(), place: now.unwrap_or_else(|| self.place.clone()) }
     }
 
     /// Puts what is known of a repository first.
@@ -246,9 +259,9 @@ fn tell_if_unwritten(saved: std::io::Result<()>, report: &Report) {
 
 /// An open repository that is compared and remembered; what has come and gone meanwhile is remembered at the end.
 pub struct Watched {
-    known: RefCell<Remembered>,
-    memory: RefCell<Memory>,
-    /// Series whose newest snapshot was among the snapshots when it was opened.
+    memory: Memory,
+    known: Remembered,
+    /// The newest snapshots that were among the snapshots when it was opened.
     was_listed: Vec<String>,
 }
 
@@ -258,9 +271,9 @@ impl Watched {
         let id = repository.id().to_string();
         let (mut newest, mut listed) = memory.find(&id).map(|known| (known.newest, known.listed)).unwrap_or_default();
         let (mut was_listed, mut gone) = (Vec::new(), Vec::new());
-        newest.retain(|series, snapshot| {
+        newest.retain(|_, snapshot| {
             match place_of(repository, snapshot) {
-                Some(RecordPlace::Snapshots) => was_listed.push(series.clone()),
+                Some(RecordPlace::Snapshots) => was_listed.push(snapshot.id.clone()),
                 Some(RecordPlace::Trash) => {}
                 None => {
                     gone.push(snapshot.clone());
@@ -277,34 +290,32 @@ impl Watched {
         let known = Remembered { id, needs_password, keys, slot, newest, listed };
         memory.put(known.clone());
         tell_if_unwritten(memory.save(), report);
-        Watched { known: RefCell::new(known), memory: RefCell::new(memory), was_listed }
+        Watched { memory, known, was_listed }
     }
 
     /// Remembers what is newest at the end of a run, which may have deleted snapshots for good if it `prunes`.
     pub fn end(&self, repository: &Repository, prunes: bool) {
         let Ok(ids) = repository.snapshot_ids() else { return };
         let listed = hash_of(&ids);
-        let mut known = self.known.borrow_mut();
-        if known.listed == listed {
+        // Another run may have remembered something meanwhile.
+        let mut memory = self.memory.again();
+        let mut known = memory.here(&self.known.id).unwrap_or_else(|| self.known.clone());
+        if known.listed == listed && !prunes {
             return;
         }
         let Ok(list) = repository.snapshots() else { return };
-        let current = newest_of(&list);
-        let own_doing = |series: &String, snapshot: &Newest| match place_of(repository, snapshot) {
+        let is_own_doing = |snapshot: &Newest| match place_of(repository, snapshot) {
             Some(RecordPlace::Snapshots) => true,
-            Some(RecordPlace::Trash) => self.was_listed.contains(series),
+            Some(RecordPlace::Trash) => self.was_listed.contains(&snapshot.id),
             None => prunes,
         };
-        let mut newest = known.newest.clone();
         // The others are kept, so that the next run tells of them.
-        newest.retain(|series, snapshot| !own_doing(series, snapshot));
-        for (series, snapshot) in current {
-            newest.entry(series).or_insert(snapshot);
+        known.newest.retain(|_, snapshot| !is_own_doing(snapshot));
+        for (series, snapshot) in newest_of(&list) {
+            known.newest.entry(series).or_insert(snapshot);
         }
-        known.newest = newest;
         known.listed = listed;
-        let mut memory = self.memory.borrow_mut();
-        memory.put(known.clone());
+        memory.put(known);
         // The next run is told if it fails there, too.
         let _ = memory.save();
     }

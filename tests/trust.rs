@@ -234,6 +234,13 @@ fn what_another_computer_pruned_is_told() {
     assert!(!ok(&home, &["snapshots"]).stderr.contains("warning"), "it is in the trash");
     there(&["prune"]);
     assert!(ok(&home, &["snapshots"]).stderr.contains("pruned by another computer"));
+    // What this one prunes is no news to it, whoever has forgotten it.
+    ok(&home, &["import", UDID]);
+    there(&["forget", "latest"]);
+    for args in [&["snapshots"][..], &["prune"], &["snapshots"]] {
+        let said = ok(&home, args);
+        assert!(!said.stderr.contains("warning"), "{args:?}: {said:?}");
+    }
 }
 
 #[test]
