@@ -18,6 +18,10 @@ use crate::{
 };
 
 const FILE: &str = "snapshots";
+/// Of a record that is longer, no copy is kept: it is read each time. What heirloom writes is a few kilobytes long.
+const COPY_MAX_LEN: u64 = 64 << 10;
+/// All copies together, which are in memory at once.
+const COPIES_MAX_LEN: usize = 128 << 20;
 
 /// The copies as they were, and as they will be: of what was asked for.
 #[derive(Default)]
@@ -59,16 +63,17 @@ impl Copies {
         len: u64,
         read: impl FnOnce() -> Result<Vec<u8>>,
     ) -> Result<Vec<u8>> {
+        let is_kept = len <= COPY_MAX_LEN && self.new.len() < COPIES_MAX_LEN;
         let copy = self.known.get(id).map(|range| &self.old[range.clone()]);
         let bytes = match copy.filter(|copy| copy.len() as u64 == len && FileHash::of(copy) == *id) {
             Some(copy) => copy.to_vec(),
             None => {
                 let bytes = read()?;
-                self.is_changed = true;
+                self.is_changed |= is_kept;
                 bytes
             }
         };
-        if self.path.is_some() {
+        if self.path.is_some() && is_kept {
             self.new.extend_from_slice(id.as_bytes());
             self.new.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
             self.new.extend_from_slice(&bytes);
@@ -121,6 +126,20 @@ mod tests {
             assert!(found(&mut copies) < 8);
             fs::write(cache.join(FILE), &whole[..at]).unwrap();
             assert!(found(&mut Copies::open(Some(&cache))) < 8);
+        }
+    }
+
+    #[test]
+    fn long_records_are_not_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        for (len, is_kept) in [(COPY_MAX_LEN, true), (COPY_MAX_LEN + 1, false)] {
+            let file = vec![7; len as usize];
+            let mut copies = Copies::open(Some(dir.path()));
+            copies.get_or(&FileHash::of(&file), len, || Ok(file.clone())).unwrap();
+            assert_eq!(copies.is_changed, is_kept);
+            copies.save();
+            let mut copies = Copies::open(Some(dir.path()));
+            assert_eq!(copies.get_or(&FileHash::of(&file), len, lost).is_ok(), is_kept);
         }
     }
 
