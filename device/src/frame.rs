@@ -1,5 +1,5 @@
 //! Property lists on a stream, as lockdownd, DeviceLink and most services frame them: a big-endian u32 of the length,
-//! then the list. Binary is written; binary and XML are read.
+//! then the list. Each service is spoken to in the encoding that programs proven on phones write to it; both are read.
 
 use std::io::{Read, Write};
 
@@ -26,15 +26,26 @@ pub fn read_dictionary(stream: &mut dyn Read, limit: usize) -> Result<Dictionary
     read_plist(stream, limit)?.into_dictionary().ok_or(Error::Plist(crate::PlistError::NotADictionary))
 }
 
-/// Writes one message with a single call of `write_all`, so that it makes one TLS record where it fits.
+/// Writes one message in binary, as DeviceLink, springboard and the heartbeat have it. A single call of `write_all`
+/// makes one TLS record of it where it fits.
 ///
 /// # Errors
 /// What the stream says.
 pub fn write_plist(stream: &mut dyn Write, value: &Value) -> Result<()> {
+    write_frame(stream, |message| value.to_writer_binary(message))
+}
+
+/// As [`write_plist`] in XML, as lockdownd, notification_proxy and installation_proxy have it.
+///
+/// # Errors
+/// Text that XML cannot hold, and what the stream says.
+pub fn write_xml_plist(stream: &mut dyn Write, value: &Value) -> Result<()> {
+    write_frame(stream, |message| value.to_writer_xml(message))
+}
+
+fn write_frame(stream: &mut dyn Write, encode: impl FnOnce(&mut Vec<u8>) -> Result<(), plist::Error>) -> Result<()> {
     let mut message = vec![0; 4];
-    value
-        .to_writer_binary(&mut message)
-        .map_err(|error| Error::protocol(format!("a message that cannot be written: {error}")))?;
+    encode(&mut message).map_err(|error| Error::protocol(format!("a message that cannot be written: {error}")))?;
     let length = u32::try_from(message.len() - 4).map_err(|_| Error::protocol("a message of over 4 GiB"))?;
     message[..4].copy_from_slice(&length.to_be_bytes());
     stream.write_all(&message)?;
@@ -117,12 +128,12 @@ mod tests {
     }
 
     #[test]
-    fn xml_is_read_too() {
-        let mut bytes = vec![0; 4];
-        message().to_writer_xml(&mut bytes).unwrap();
-        let length = (bytes.len() - 4) as u32;
-        bytes[..4].copy_from_slice(&length.to_be_bytes());
-        assert_eq!(read_plist(&mut Cursor::new(bytes), 1000).unwrap(), message());
+    fn xml_is_written_and_read_too() {
+        let mut out = Calls(Vec::new(), Vec::new());
+        write_xml_plist(&mut out, &message()).unwrap();
+        assert_eq!(out.0.len(), 1);
+        assert!(out.1[4..].starts_with(b"<?xml"));
+        assert_eq!(read_plist(&mut Cursor::new(out.1), 1000).unwrap(), message());
     }
 
     #[test]

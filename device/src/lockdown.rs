@@ -9,7 +9,7 @@ use plist::{Dictionary, Value};
 
 use crate::{
     DEFAULT_TIMEOUT, Error, Result, Stream,
-    frame::{SMALL_MESSAGE_BYTES, read_dictionary, write_plist},
+    frame::{SMALL_MESSAGE_BYTES, read_dictionary, write_xml_plist},
     mux::{Connection, DeviceEntry, Mux},
     pair_record::PairRecord,
     pairing::{self, Candidate},
@@ -182,7 +182,7 @@ impl<'m> Lockdown<'m> {
         for (key, value) in [("Label", self.label.as_str()), ("ProtocolVersion", "2"), ("Request", request)] {
             fields.insert(key.into(), value.into());
         }
-        write_plist(&mut *self.stream, &Value::Dictionary(fields))?;
+        write_xml_plist(&mut *self.stream, &Value::Dictionary(fields))?;
         let answer = read_dictionary(&mut *self.stream, SMALL_MESSAGE_BYTES)?;
         match answer.get("Request").and_then(Value::as_string) {
             Some(answered) if answered == request => {}
@@ -391,7 +391,7 @@ mod tests {
         if !answer.contains_key("Request") {
             answer.insert("Request".into(), request.get("Request").unwrap().clone());
         }
-        write_plist(stream, &Value::Dictionary(answer)).unwrap();
+        write_xml_plist(stream, &Value::Dictionary(answer)).unwrap();
         request
     }
 

@@ -4,7 +4,7 @@ use plist::{Dictionary, Value};
 
 use crate::{
     Error, Result, Stream,
-    frame::{read_dictionary, write_plist},
+    frame::{read_dictionary, write_xml_plist},
     property_list,
 };
 
@@ -46,7 +46,7 @@ impl InstallationProxy {
     pub fn for_each_user_app(&mut self, attributes: &[&str], each: &mut dyn FnMut(Dictionary)) -> Result<()> {
         let attributes = attributes.iter().map(|&name| Value::from(name)).collect();
         let options = request([("ApplicationType", "User".into()), ("ReturnAttributes", Value::Array(attributes))]);
-        write_plist(&mut *self.0, &request([("Command", "Browse".into()), ("ClientOptions", options)]))?;
+        write_xml_plist(&mut *self.0, &request([("Command", "Browse".into()), ("ClientOptions", options)]))?;
         let mut count = 0;
         for _ in 0..MAX_MESSAGES {
             let mut answer = read_dictionary(&mut *self.0, MAX_MESSAGE_BYTES)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::{
     Error, Result, Stream,
-    frame::{Partial, SMALL_MESSAGE_BYTES, write_plist},
+    frame::{Partial, SMALL_MESSAGE_BYTES, write_xml_plist},
     mobilebackup2::Notifications,
     property_list,
 };
@@ -65,7 +65,7 @@ impl NotificationProxy {
     }
 
     fn command(&mut self, command: &str, name: &str) -> Result<()> {
-        write_plist(&mut *self.stream, &request([("Command", command.into()), ("Name", name.into())]))
+        write_xml_plist(&mut *self.stream, &request([("Command", command.into()), ("Name", name.into())]))
     }
 }
 

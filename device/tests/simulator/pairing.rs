@@ -95,10 +95,12 @@ fn no_private_key_is_among_the_bytes_that_leave() {
     let record = pair(&mux, &device, &mut || false).unwrap();
     Lockdown::connect(&mux, &device, LABEL).unwrap().unpair(&record).unwrap();
     let sent = mux.sent.lock().unwrap().clone();
-    // What was sent, and all that is in PEM within it.
-    let mut shown = vec![sent.clone()];
-    shown.extend(pem_contents(&sent));
-    assert!(shown.len() > 6, "three certificates were to be sent, twice");
+    // What was sent, what its property lists hold as data, and all that is in PEM within that.
+    let data = data_contents(&sent);
+    let mut shown: Vec<_> = data.iter().flat_map(|data| pem_contents(data)).collect();
+    assert_eq!(shown.len(), 6, "three certificates were to be sent, twice");
+    shown.extend(data);
+    shown.push(sent);
     let is_shown = |secret: &[u8]| shown.iter().any(|bytes| bytes.windows(secret.len()).any(|part| part == secret));
     for pem in [&record.host_private_key, record.root_private_key.as_ref().unwrap()] {
         let der = pem_contents(pem).remove(0);
@@ -137,9 +139,19 @@ fn pem_contents(bytes: &[u8]) -> Vec<Vec<u8>> {
     let parts = text.split("-----BEGIN ").skip(1).filter_map(|part| {
         let (_, rest) = part.split_once("-----")?;
         let (body, _) = rest.split_once("-----END")?;
-        BASE64.decode(body.split_ascii_whitespace().collect::<String>()).ok()
+        base64(body)
     });
     parts.collect()
+}
+
+/// What the property lists in `bytes`, which are XML, hold as data.
+fn data_contents(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let text = String::from_utf8_lossy(bytes);
+    text.split("<data>").skip(1).filter_map(|part| base64(part.split_once("</data>")?.0)).collect()
+}
+
+fn base64(text: &str) -> Option<Vec<u8>> {
+    BASE64.decode(text.split_ascii_whitespace().collect::<String>()).ok()
 }
 
 /// Of an RSA key in PKCS#8: the modulus, which is public, then the private exponent and both primes, which are not.

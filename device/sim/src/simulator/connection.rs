@@ -134,6 +134,11 @@ impl Connection {
 
     /// Reads a property list in either format behind its length as four bytes, big endian.
     pub(crate) fn read_plist(&mut self) -> io::Result<Value> {
+        parse_plist(self.read_message()?)
+    }
+
+    /// Reads the bytes of a message behind their length.
+    pub(crate) fn read_message(&mut self) -> io::Result<Vec<u8>> {
         let mut length = [0; 4];
         self.read_exact(&mut length)?;
         let length = u32::from_be_bytes(length);
@@ -145,15 +150,26 @@ impl Connection {
         if bytes.len() < length as usize {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Value::from_reader(Cursor::new(bytes)).map_err(io::Error::other)
+        Ok(bytes)
     }
 
     /// Sends `value` as a binary property list behind its length.
     pub(crate) fn write_plist(&mut self, value: &Value) -> io::Result<()> {
         let mut bytes = Vec::new();
         value.to_writer_binary(&mut bytes).map_err(io::Error::other)?;
+        self.write_message(&bytes)
+    }
+
+    /// As [`Connection::write_plist`] in XML.
+    pub(crate) fn write_xml_plist(&mut self, value: &Value) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        value.to_writer_xml(&mut bytes).map_err(io::Error::other)?;
+        self.write_message(&bytes)
+    }
+
+    fn write_message(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write_all(&(bytes.len() as u32).to_be_bytes())?;
-        self.write_all(&bytes)?;
+        self.write_all(bytes)?;
         self.flush()
     }
 
@@ -212,6 +228,11 @@ impl Write for Connection {
         self.outgoing.clear();
         outcome
     }
+}
+
+/// The property list in these bytes, in either format.
+pub(crate) fn parse_plist(bytes: Vec<u8>) -> io::Result<Value> {
+    Value::from_reader(Cursor::new(bytes)).map_err(io::Error::other)
 }
 
 /// Reads without writing, as the stream itself would if it could not write before: what came from one who has closed is

@@ -1,4 +1,5 @@
-//! lockdownd: what the phone tells of itself, pairing, sessions, and the way to the services.
+//! lockdownd: what the phone tells of itself, pairing, sessions, and the way to the services. It answers in XML, and finds
+//! fault with requests in anything else: no program that is proven on phones asks it otherwise.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::time::SystemTime;
 
 use plist::{Dictionary, Value};
 
-use super::connection::{Arrival, Connection};
+use super::connection::{Arrival, Connection, parse_plist};
 use super::{Fault, Shared, StartedService, pairing, services};
 use crate::manifest::dictionary;
 
@@ -42,7 +43,11 @@ pub(crate) fn serve(shared: &Arc<Shared>, mut connection: Connection) -> io::Res
         if session.is_some() && connection.wait(shared.options.idle)? != Arrival::Data {
             return Ok(());
         }
-        let Some(request) = connection.read_plist()?.into_dictionary() else {
+        let message = connection.read_message()?;
+        if message.starts_with(b"bplist") {
+            shared.complain("a request to lockdownd is not in XML");
+        }
+        let Some(request) = parse_plist(message)?.into_dictionary() else {
             return Err(io::Error::other("a request is not a dictionary"));
         };
         let name = request.get("Request").and_then(Value::as_string).unwrap_or_default().to_owned();
@@ -67,7 +72,7 @@ pub(crate) fn serve(shared: &Arc<Shared>, mut connection: Connection) -> io::Res
         let mut reply = reply.unwrap_or_else(|error| dictionary([("Error", error.into())]));
         reply.insert("Request".into(), name.as_str().into());
         let session_id = reply.get("SessionID").and_then(Value::as_string).map(str::to_owned);
-        connection.write_plist(&Value::Dictionary(reply))?;
+        connection.write_xml_plist(&Value::Dictionary(reply))?;
         match name.as_str() {
             "StartSession" if is_ok => {
                 let host_id = request.get("HostID").and_then(Value::as_string).unwrap_or_default().to_owned();

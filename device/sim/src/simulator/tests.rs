@@ -361,7 +361,7 @@ fn ask<const N: usize>(stream: &mut dyn Duplex, request: [(&str, Value); N]) -> 
 
 fn send(stream: &mut dyn Duplex, value: &Value) -> io::Result<()> {
     let mut bytes = Vec::new();
-    value.to_writer_binary(&mut bytes).unwrap();
+    value.to_writer_xml(&mut bytes).unwrap();
     stream.write_all(&(bytes.len() as u32).to_be_bytes())?;
     stream.write_all(&bytes)?;
     stream.flush()
