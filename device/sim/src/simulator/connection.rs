@@ -30,6 +30,8 @@ pub(crate) struct Connection {
     /// What of `incoming` came and is not read yet.
     unread: Range<usize>,
     outgoing: Vec<u8>,
+    /// Whether it goes over Wi-Fi.
+    pub(crate) is_by_network: bool,
 }
 
 enum Transport {
@@ -52,6 +54,7 @@ impl Connection {
             incoming: vec![0; GATHERED],
             unread: 0..0,
             outgoing: Vec::new(),
+            is_by_network: false,
         }
     }
 

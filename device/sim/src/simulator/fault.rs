@@ -55,12 +55,18 @@ pub enum Fault {
     MissingFile(u64),
     /// Every so manieth file grows while it is sent: there is more than its metadata tells.
     ChangedFile(u64),
+    /// Every so manieth encrypted file is some bytes longer than whole blocks of the cipher.
+    OddLength(u64),
     /// The operation ends with this error and text.
     FinalError(u32, String),
     /// The operation ends without an error, but the backup's Status.plist never says `finished`.
     NeverFinished,
     /// TLS with a certificate that is not the pair record's.
     Impostor,
+    /// TLS with another certificate for the phone's own key.
+    OtherCertificate,
+    /// The phone has forgotten the computer, which it finds when TLS begins: it closes the connection.
+    ForgottenInTls,
     /// Services cannot be started: `ServiceLimit`, this often.
     ServiceLimit(u32),
     /// After so many requests for a service, the session of the next one is ended instead of answered, once.

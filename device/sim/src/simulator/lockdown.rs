@@ -58,6 +58,7 @@ pub(crate) fn serve(shared: &Arc<Shared>, mut connection: Connection) -> io::Res
             "QueryType" => Ok(dictionary([("Type", "com.apple.mobile.lockdown".into())])),
             "GetValue" => get_value(shared, &request, session.is_some()),
             "SetValue" => set_value(shared, &request, session.is_some()),
+            "Pair" if connection.is_by_network => Err("PairingProhibitedOverThisConnection"),
             "Pair" => pairing::pair(shared, &request),
             "ValidatePair" => pairing::validate(shared, &request).map(|()| Dictionary::new()),
             "Unpair" => unpair(shared, &request),
@@ -70,13 +71,23 @@ pub(crate) fn serve(shared: &Arc<Shared>, mut connection: Connection) -> io::Res
         };
         let is_ok = reply.is_ok();
         let mut reply = reply.unwrap_or_else(|error| dictionary([("Error", error.into())]));
-        reply.insert("Request".into(), name.as_str().into());
+        // Phones answer Unpair in this name: github.com/libimobiledevice/libimobiledevice, src/lockdown.c.
+        let answers = if name == "Unpair" { "ValidatePair" } else { name.as_str() };
+        reply.insert("Request".into(), answers.into());
         let session_id = reply.get("SessionID").and_then(Value::as_string).map(str::to_owned);
         connection.write_xml_plist(&Value::Dictionary(reply))?;
         match name.as_str() {
             "StartSession" if is_ok => {
                 let host_id = request.get("HostID").and_then(Value::as_string).unwrap_or_default().to_owned();
                 let Some(host) = shared.state().paired.get(&host_id).cloned() else { return Ok(()) };
+                if is_old(shared) {
+                    shared.complain("a session with a phone that knows no TLS of today");
+                    return Ok(());
+                }
+                if shared.fault() == Some(Fault::ForgottenInTls) {
+                    connection.wait(shared.options.patience)?;
+                    return Ok(());
+                }
                 if let Err(error) = connection.start_tls(pairing::tls(shared, &host)?) {
                     shared.complain(format!("no TLS with lockdownd: {error}"));
                     return Err(error);
@@ -108,6 +119,12 @@ fn loses_connection(shared: &Shared, request: &str) -> bool {
         state.fault = None;
     }
     strikes
+}
+
+/// Whether the phone is of iOS 9 or earlier.
+fn is_old(shared: &Shared) -> bool {
+    let version = shared.options.version.and_then(|version| version.split('.').next()?.parse().ok());
+    version.is_some_and(|version: u32| version < 10)
 }
 
 fn start_session(shared: &Shared, request: &Dictionary) -> Result<Dictionary, &'static str> {

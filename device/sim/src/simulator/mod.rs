@@ -10,6 +10,7 @@ mod fault;
 mod lockdown;
 mod pairing;
 mod services;
+mod short_key;
 #[cfg(test)]
 mod tests;
 mod usbmuxd;
@@ -44,6 +45,12 @@ pub struct Options {
     pub listen: Listen,
     /// What the owner does about "Trust this computer?".
     pub trust: Trust,
+    /// Whether it is in reach by Wi-Fi too.
+    pub network: bool,
+    /// Its `ProductVersion`, if not the usual one. Before 10 there is no TLS that can be agreed on.
+    pub version: Option<&'static str>,
+    /// Whether its key has 1024 bits, as in old phones.
+    pub short_key: bool,
     /// How long the owner takes to enter the passcode for a backup; none if it is never entered.
     pub passcode: Option<Duration>,
     /// The backup password, if backups are encrypted.
@@ -72,6 +79,9 @@ pub enum Listen {
     Unix(PathBuf),
 }
 
+/// From the number of a phone's cable to that of its Wi-Fi.
+const NETWORK: u32 = 500;
+
 /// What the owner does about "Trust this computer?".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
@@ -79,6 +89,8 @@ pub enum Trust {
     Accept,
     /// Accepts after so many answers that the dialogue is open.
     Pending(u32),
+    /// Accepts, whereupon the muxer pairs by itself, as usbmuxd does. Another request raises a second dialogue.
+    ByMuxer,
     /// Refuses.
     Deny,
     /// Has locked the phone, so that there is no dialogue.
@@ -105,6 +117,9 @@ impl Default for Options {
         Options {
             listen: Listen::Tcp,
             trust: Trust::Accept,
+            network: false,
+            version: None,
+            short_key: false,
             passcode: Some(Duration::ZERO),
             password: None,
             rounds: 10,
@@ -160,7 +175,10 @@ pub(crate) struct Shared {
 /// What changes.
 #[derive(Default)]
 pub(crate) struct State {
+    /// The muxer's number for the cable, while it is plugged in.
     device_id: Option<u32>,
+    /// The muxer's number for the way by Wi-Fi, while there is one.
+    network_id: Option<u32>,
     devices: u32,
     trust_polls: u32,
     trust: Option<Trust>,
@@ -266,12 +284,17 @@ impl Simulator {
         self.shared.state().paired.clear();
     }
 
-    /// Pulls the cable.
+    /// Pulls the cable; what is in reach by Wi-Fi stays so.
+    pub fn unplug(&self) {
+        self.shared.unplug();
+    }
+
+    /// Takes it out of reach.
     pub fn detach(&self) {
         self.shared.detach();
     }
 
-    /// Plugs the cable in.
+    /// Plugs the cable in again, within reach of its Wi-Fi if it has any.
     pub fn attach(&self) {
         self.shared.attach();
     }
@@ -383,21 +406,34 @@ fn accept(hub: &Arc<Hub>, next: impl Fn() -> io::Result<Socket>) {
     }
 }
 
+impl State {
+    /// Ends what goes over these ways to the phone, and tells that they are gone. A way that is left is begun anew.
+    fn lose(&mut self, ways: impl IntoIterator<Item = Option<u32>>) {
+        for id in ways.into_iter().flatten() {
+            self.services.clear();
+            self.listeners.retain(|listener| listener.send(usbmuxd::Event::Detached(id)).is_ok());
+            self.connections.values().for_each(Socket::close);
+        }
+    }
+}
+
 impl Shared {
     /// `number` is that of the phone's first connection to the muxer, less one.
     fn new(phone: Phone, number: u32, options: Options) -> io::Result<Shared> {
         let keybag = options.password.as_deref().map(|password| Keybag::new(password, options.rounds));
-        let (udid, values, name) = (phone.udid(), phone.lockdown_values(), phone.udid());
+        let (udid, mut values, name) = (phone.udid(), phone.lockdown_values(), phone.udid());
+        values.extend(options.version.map(|version| ("ProductVersion".to_owned(), version.into())));
         Ok(Shared {
             afc: Mutex::new(afc::Tree::of(&phone)?),
             phone: RwLock::new(phone),
             values,
             system_buid: crate::text::uuid(&mut crate::text::rng(7, &name, 0)),
             udid,
-            key: DeviceKey::generate()?,
+            key: if options.short_key { DeviceKey::short() } else { DeviceKey::generate()? },
             impostor: DeviceKey::generate()?,
             state: Mutex::new(State {
                 device_id: Some(number + 1),
+                network_id: options.network.then_some(number + 1 + NETWORK),
                 devices: number + 1,
                 keybag: keybag.transpose()?,
                 ..State::default()
@@ -472,17 +508,21 @@ impl Shared {
 
     pub(crate) fn detach(&self) {
         let mut state = self.state();
-        let Some(id) = state.device_id.take() else { return };
-        state.services.clear();
-        state.listeners.retain(|listener| listener.send(usbmuxd::Event::Detached(id)).is_ok());
-        state.connections.values().for_each(Socket::close);
+        let gone = [state.device_id.take(), state.network_id.take()];
+        state.lose(gone);
+    }
+
+    pub(crate) fn unplug(&self) {
+        let mut state = self.state();
+        let gone = [state.device_id.take()];
+        state.lose(gone);
     }
 
     /// What becomes of the phone from now on, beginning with that it is there.
     pub(crate) fn listen(&self) -> Receiver<usbmuxd::Event> {
         let (sender, events) = channel();
         let mut state = self.state();
-        if let Some(id) = state.device_id {
+        for id in state.network_id.into_iter().chain(state.device_id) {
             // The other end is here.
             let _ = sender.send(usbmuxd::Event::Attached(id));
         }
@@ -496,7 +536,11 @@ impl Shared {
             state.devices += 1;
             let id = state.devices;
             state.device_id = Some(id);
-            state.listeners.retain(|listener| listener.send(usbmuxd::Event::Attached(id)).is_ok());
+            let network = (self.options.network && state.network_id.is_none()).then_some(id + NETWORK);
+            state.network_id = state.network_id.or(network);
+            for id in network.into_iter().chain([id]) {
+                state.listeners.retain(|listener| listener.send(usbmuxd::Event::Attached(id)).is_ok());
+            }
         }
     }
 }

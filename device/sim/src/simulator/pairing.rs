@@ -4,21 +4,25 @@ use std::io;
 use std::sync::Arc;
 
 use plist::{Dictionary, Value};
-use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_RSA_SHA256, PublicKeyData, RsaKeySize};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 
 use super::certificate::Certificate;
-use super::{Fault, Shared, Trust};
+use super::short_key::{self, ShortKey};
+use super::{Fault, Shared, State, Trust, usbmuxd};
 use crate::manifest::dictionary;
 
-/// An RSA key of 2048 bits.
+/// An RSA key.
 pub(crate) struct DeviceKey {
-    pub(super) pair: KeyPair,
+    /// The RSAPublicKey of PKCS #1.
+    public: Vec<u8>,
+    signing: Arc<dyn SigningKey>,
 }
 
 /// What the phone keeps of a computer that it trusts.
@@ -32,22 +36,47 @@ pub(crate) struct PairedHost {
 }
 
 impl DeviceKey {
+    /// A new one of 2048 bits.
     pub(crate) fn generate() -> io::Result<DeviceKey> {
-        let pair = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).map_err(io::Error::other)?;
-        Ok(DeviceKey { pair })
+        let pair = new_key()?;
+        let private = PrivatePkcs8KeyDer::from(pair.serialize_der()).into();
+        let signing = aws_lc_rs::sign::any_supported_type(&private).map_err(io::Error::other)?;
+        Ok(DeviceKey { public: pair.public_key_raw().to_vec(), signing })
+    }
+
+    /// The one of 1024 bits, as old phones have them.
+    pub(crate) fn short() -> DeviceKey {
+        DeviceKey { public: short_key::public_der(), signing: Arc::new(ShortKey) }
     }
 
     /// The public key as lockdownd gives it: PEM around PKCS #1.
     pub(crate) fn public_pem(&self) -> Vec<u8> {
-        let mut encoded = base64_lines(self.pair.public_key_raw());
+        let mut encoded = base64_lines(&self.public);
         encoded.insert_str(0, "-----BEGIN RSA PUBLIC KEY-----\n");
         encoded.push_str("-----END RSA PUBLIC KEY-----\n");
         encoded.into_bytes()
     }
 
-    fn private(&self) -> PrivateKeyDer<'static> {
-        PrivatePkcs8KeyDer::from(self.pair.serialize_der()).into()
+    /// A certificate for it that nobody else knows.
+    fn unknown_certificate(&self) -> io::Result<CertificateDer<'static>> {
+        let issuer = Issuer::new(CertificateParams::default(), KeyPair::generate().map_err(io::Error::other)?);
+        let certificate = CertificateParams::default().signed_by(self, &issuer).map_err(io::Error::other)?;
+        Ok(certificate.der().clone())
     }
+}
+
+impl PublicKeyData for DeviceKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.public
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &PKCS_RSA_SHA256
+    }
+}
+
+fn new_key() -> io::Result<KeyPair> {
+    KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).map_err(io::Error::other)
 }
 
 impl PairedHost {
@@ -85,11 +114,50 @@ pub(crate) fn pair(shared: &Shared, request: &Dictionary) -> Result<Dictionary, 
             state.trust_polls += 1;
             return Err(if is_extended { "PairingDialogResponsePending" } else { "PasswordProtected" });
         }
+        Trust::ByMuxer => {
+            if state.pair_records.contains_key(&shared.udid) {
+                state.complaints.push("a second dialogue about trust was raised".to_owned());
+            } else {
+                pair_by_muxer(shared, &mut state).map_err(|_| "InternalError")?;
+            }
+            return Err("PairingDialogResponsePending");
+        }
         Trust::Pending(_) | Trust::Accept => {}
     }
     let escrow_bag = Value::Data(host.escrow_bag.clone());
     state.paired.insert(id.to_owned(), host);
     Ok(dictionary([("EscrowBag", escrow_bag)]))
+}
+
+/// Pairs as usbmuxd does by itself when it hears that the owner has accepted.
+fn pair_by_muxer(shared: &Shared, state: &mut State) -> io::Result<()> {
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let (root_key, host_key) = (new_key()?, new_key()?);
+    let root = authority.self_signed(&root_key).map_err(io::Error::other)?;
+    let issuer = Issuer::new(authority, &root_key);
+    let host = CertificateParams::default().signed_by(&host_key, &issuer).map_err(io::Error::other)?;
+    let device = CertificateParams::default().signed_by(&shared.key, &issuer).map_err(io::Error::other)?;
+    let data = |pem: String| Value::Data(pem.into_bytes());
+    let mut record = dictionary([
+        ("HostID", "HOST-OF-THE-MUXER".into()),
+        ("SystemBUID", shared.system_buid.as_str().into()),
+        ("RootCertificate", data(root.pem())),
+        ("HostCertificate", data(host.pem())),
+        ("DeviceCertificate", data(device.pem())),
+    ]);
+    let paired = paired_host(shared, &record).ok_or_else(|| io::Error::other("a record that makes no sense"))?;
+    record.insert("EscrowBag".into(), Value::Data(paired.escrow_bag.clone()));
+    record.insert("HostPrivateKey".into(), data(host_key.serialize_pem()));
+    record.insert("RootPrivateKey".into(), data(root_key.serialize_pem()));
+    state.paired.insert("HOST-OF-THE-MUXER".to_owned(), paired);
+    let mut bytes = Vec::new();
+    Value::Dictionary(record).to_writer_xml(&mut bytes).map_err(io::Error::other)?;
+    state.pair_records.insert(shared.udid.clone(), bytes);
+    if let Some(id) = state.device_id {
+        state.listeners.retain(|listener| listener.send(usbmuxd::Event::Paired(id)).is_ok());
+    }
+    Ok(())
 }
 
 /// Whether the record of a ValidatePair request is one that was paired.
@@ -107,7 +175,7 @@ fn paired_host(shared: &Shared, record: &Dictionary) -> Option<PairedHost> {
     let is_sound = root.is_signed_by(&root)
         && host.is_signed_by(&root)
         && device.is_signed_by(&root)
-        && device.key == shared.key.pair.public_key_raw();
+        && device.key == shared.key.public;
     let system_buid = record.get("SystemBUID").and_then(Value::as_string)?.to_owned();
     let mut escrow_bag = vec![0; 32];
     ::aws_lc_rs::rand::fill(&mut escrow_bag).ok()?;
@@ -117,21 +185,18 @@ fn paired_host(shared: &Shared, record: &Dictionary) -> Option<PairedHost> {
 /// TLS as the phone speaks it with this computer.
 pub(crate) fn tls(shared: &Shared, host: &PairedHost) -> io::Result<Arc<ServerConfig>> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let (chain, key) = if shared.fault() == Some(Fault::Impostor) {
-        let pair = &shared.impostor.pair;
-        let parameters = rcgen::CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
-        let certificate = parameters.self_signed(pair).map_err(io::Error::other)?;
-        (certificate.der().clone(), shared.impostor.private())
-    } else {
-        (host.device.clone(), shared.key.private())
+    let (certificate, key) = match shared.fault() {
+        Some(Fault::Impostor) => (shared.impostor.unknown_certificate()?, &shared.impostor),
+        Some(Fault::OtherCertificate) => (shared.key.unknown_certificate()?, &shared.key),
+        _ => (host.device.clone(), &shared.key),
     };
+    let certified = CertifiedKey::new(vec![certificate], Arc::clone(&key.signing));
     let verifier = OnlyPaired { clients: host.clients.clone(), provider: Arc::clone(&provider) };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS12])
         .map_err(io::Error::other)?
         .with_client_cert_verifier(Arc::new(verifier))
-        .with_single_cert(vec![chain], key)
-        .map_err(io::Error::other)?;
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))

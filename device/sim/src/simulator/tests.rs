@@ -58,7 +58,7 @@ impl<'a> Host<'a> {
         let issuer = Issuer::new(of_root, &root_key);
         let leaf = || CertificateParams::new(Vec::new()).unwrap();
         let host = leaf().signed_by(&host_key, &issuer).unwrap();
-        let device = leaf().signed_by(&simulator.shared.key.pair, &issuer).unwrap();
+        let device = leaf().signed_by(&simulator.shared.key, &issuer).unwrap();
         let pem = |certificate: &rcgen::Certificate| Value::Data(certificate.pem().into_bytes());
         let record = dictionary([
             ("HostID", "HOST".into()),

@@ -89,7 +89,7 @@ pub(crate) fn serve(hub: &Hub, socket: Socket) -> io::Result<()> {
                 let port = message.get("PortNumber").and_then(Value::as_unsigned_integer).unwrap_or(0);
                 let port = u16::try_from(port).unwrap_or(0).swap_bytes();
                 let id = message.get("DeviceID").and_then(Value::as_unsigned_integer);
-                let Some((shared, _)) = hub.attached().find(|(_, attached)| id == Some(u64::from(*attached))) else {
+                let Some((shared, way)) = hub.attached().find(|(_, attached)| id == Some(u64::from(*attached))) else {
                     result(&mut connection, tag, BAD_DEVICE)?;
                     continue;
                 };
@@ -98,6 +98,7 @@ pub(crate) fn serve(hub: &Hub, socket: Socket) -> io::Result<()> {
                     result(&mut connection, tag, REFUSED)?;
                     continue;
                 }
+                connection.is_by_network = shared.state().network_id == Some(way);
                 return shared.connected(own, || {
                     result(&mut connection, tag, OK)?;
                     match service {
@@ -116,9 +117,12 @@ impl Hub {
         self.phones.iter().any(|phone| phone.fault() == Some(Fault::OddMuxer))
     }
 
-    /// The phones whose cable is plugged in, and their numbers.
+    /// The ways to phones, and their numbers: Wi-Fi before the cable.
     fn attached(&self) -> impl Iterator<Item = (&Arc<Shared>, u32)> {
-        self.phones.iter().filter_map(|phone| Some((phone, phone.state().device_id?)))
+        self.phones.iter().flat_map(|phone| {
+            let state = phone.state();
+            [state.network_id, state.device_id].into_iter().flatten().map(move |id| (phone, id))
+        })
     }
 }
 
@@ -171,14 +175,24 @@ fn odd_message() -> Dictionary {
 }
 
 fn attached(shared: &Shared, id: u32) -> Dictionary {
-    let properties = dictionary([
-        ("ConnectionSpeed", 480_000_000.into()),
-        ("ConnectionType", "USB".into()),
-        ("DeviceID", id.into()),
-        ("LocationID", 0x14_10_00_00.into()),
-        ("ProductID", 0x12a8.into()),
-        ("SerialNumber", shared.udid.as_str().into()),
-    ]);
+    let mut properties = dictionary([("DeviceID", id.into()), ("SerialNumber", shared.udid.as_str().into())]);
+    if shared.state().network_id == Some(id) {
+        // An address as the system has it: AF_INET, a port, 192.0.2.7.
+        let address = [&[16, 2, 0, 0, 192, 0, 2, 7][..], &[0; 120]].concat();
+        properties.extend(dictionary([
+            ("ConnectionType", "Network".into()),
+            ("EscapedFullServiceName", "a4:5e:60:00:00:01@fe80::1._apple-mobdev2._tcp.local.".into()),
+            ("InterfaceIndex", 2.into()),
+            ("NetworkAddress", Value::Data(address)),
+        ]));
+    } else {
+        properties.extend(dictionary([
+            ("ConnectionSpeed", 480_000_000.into()),
+            ("ConnectionType", "USB".into()),
+            ("LocationID", 0x14_10_00_00.into()),
+            ("ProductID", 0x12a8.into()),
+        ]));
+    }
     dictionary([
         ("MessageType", "Attached".into()),
         ("DeviceID", id.into()),
