@@ -14,6 +14,7 @@
 //! and recursion. Everything blocks, with a time-out.
 
 pub mod backup;
+mod der;
 mod error;
 pub mod frame;
 pub mod lockdown;

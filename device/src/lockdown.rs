@@ -536,14 +536,12 @@ mod tests {
     #[test]
     fn a_session_with_an_impostor_does_not_begin() {
         let record = paired();
-        let other = pairing::new_record(&candidate(), "B").unwrap();
         let phone = |socket: &mut TcpStream| {
             answer(socket, &[("SessionID", "S".into()), ("EnableSessionSSL", true.into())]);
             let socket = socket.try_clone().unwrap();
-            let key = device_key_pem();
+            let (certificate, key) = (&record.host_certificate, &record.host_private_key);
             let version = &rustls::version::TLS13;
-            let certificate = &other.device_certificate;
-            let _ = phone_side(socket, certificate, key.as_bytes(), &record.root_certificate, version).read(&mut [0]);
+            let _ = phone_side(socket, certificate, key, &record.root_certificate, version).read(&mut [0]);
         };
         let refused = with_phone(phone, |lockdown| lockdown.start_session(&record).map(drop));
         assert!(matches!(refused, Err(Error::WrongCertificate)), "{refused:?}");

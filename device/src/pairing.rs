@@ -12,7 +12,7 @@ use rcgen::{
     PublicKeyData, SerialNumber, SignatureAlgorithm,
 };
 
-use crate::{Error, Result, pair_record::PairRecord};
+use crate::{Error, Result, der, pair_record::PairRecord};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const VALIDITY_DAYS: u32 = 3650;
@@ -128,27 +128,15 @@ fn pkcs1_from_pem(pem: &[u8]) -> Result<Vec<u8>> {
     let base64: String = base64.split_ascii_whitespace().collect();
     let der = BASE64.decode(base64).map_err(|_| refused())?;
     let integers = || {
-        let (sequence, nothing) = der_value(&der, 0x30)?;
-        let (modulus, rest) = der_value(sequence, 0x02)?;
-        let (exponent, nothing_either) = der_value(rest, 0x02)?;
+        let (sequence, nothing) = der::value(&der, 0x30)?;
+        let (modulus, rest) = der::value(sequence, 0x02)?;
+        let (exponent, nothing_either) = der::value(rest, 0x02)?;
         let positive = |integer: &[u8]| integer.first().is_some_and(|&byte| byte < 0x80);
         let complete = nothing.is_empty() && nothing_either.is_empty();
         (complete && modulus.len() >= 128 && positive(modulus) && positive(exponent)).then_some(())
     };
     integers().ok_or_else(refused)?;
     Ok(der)
-}
-
-/// The content of the DER value of this tag at the front, and what follows it.
-fn der_value(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let rest = bytes.strip_prefix(&[tag])?;
-    let (length, rest) = match rest {
-        [length, rest @ ..] if *length < 0x80 => (usize::from(*length), rest),
-        [0x81, length, rest @ ..] => (usize::from(*length), rest),
-        [0x82, high, low, rest @ ..] => (usize::from(u16::from_be_bytes([*high, *low])), rest),
-        _ => return None,
-    };
-    rest.split_at_checked(length)
 }
 
 #[cfg(test)]
@@ -190,11 +178,11 @@ pub(crate) mod tests {
 
     /// The certificate's fields: version, serial, algorithm, issuer, validity, subject, key, extensions.
     fn fields(certificate: &[u8]) -> Vec<Vec<u8>> {
-        let (certificate, _) = der_value(certificate, 0x30).unwrap();
-        let (mut rest, _) = der_value(certificate, 0x30).unwrap();
+        let (certificate, _) = der::value(certificate, 0x30).unwrap();
+        let (mut rest, _) = der::value(certificate, 0x30).unwrap();
         let mut fields = Vec::new();
         while let Some((&tag, _)) = rest.split_first() {
-            let (field, after) = der_value(rest, tag).unwrap();
+            let (field, after) = der::value(rest, tag).unwrap();
             fields.push(field.to_vec());
             rest = after;
         }

@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use heirloom_device::{
     Error, Result, Stream,
     lockdown::Lockdown,
-    mux::{DeviceEntry, HotPlug, Mux, Usbmuxd},
+    mux::{Connection, DeviceEntry, HotPlug, Mux, Usbmuxd},
     pair_record::{PairRecord, PairRecords, SavedIn},
 };
 use heirloom_sim::{Fault, Options, Simulator, Trust};
@@ -18,7 +18,11 @@ use heirloom_sim::{Fault, Options, Simulator, Trust};
 use crate::connected::{Connected, LABEL, muxer, phone};
 
 fn start(trust: Trust) -> (Simulator, Usbmuxd, DeviceEntry) {
-    let simulator = Simulator::start(phone(3), Options { trust, ..Options::default() }).unwrap();
+    start_with(Options { trust, ..Options::default() })
+}
+
+fn start_with(options: Options) -> (Simulator, Usbmuxd, DeviceEntry) {
+    let simulator = Simulator::start(phone(3), options).unwrap();
     let mux = muxer(&simulator);
     let device = mux.devices().unwrap().remove(0);
     (simulator, mux, device)
@@ -89,6 +93,30 @@ fn a_pairing_is_kept_by_the_muxer_used_and_forgotten() {
 }
 
 #[test]
+fn a_short_key_of_an_old_phone_verifies() {
+    let (simulator, mux, device) = start_with(Options { short_key: true, ..Options::default() });
+    let record = pair(&mux, &device, &mut || false).unwrap();
+    let door = || Lockdown::connect(&mux, &device, LABEL).unwrap();
+    let mut session = door().start_session(&record).unwrap();
+    assert_eq!(session.text(None, "UniqueDeviceID").unwrap().unwrap(), device.udid);
+    drop(session.start_service("com.apple.afc", true).unwrap());
+    assert_eq!(simulator.complaints(), [""; 0]);
+    simulator.set_fault(Some(Fault::Impostor));
+    let impostor = door().start_session(&record).map(drop);
+    assert!(matches!(impostor, Err(Error::WrongCertificate)), "{impostor:?}");
+}
+
+#[test]
+fn a_phone_is_known_by_its_key() {
+    let (simulator, mux, device) = start(Trust::Accept);
+    let record = pair(&mux, &device, &mut || false).unwrap();
+    simulator.set_fault(Some(Fault::OtherCertificate));
+    let mut session = Lockdown::connect(&mux, &device, LABEL).unwrap().start_session(&record).unwrap();
+    drop(session.start_service("com.apple.afc", true).unwrap());
+    assert_eq!(simulator.complaints(), [""; 0]);
+}
+
+#[test]
 fn no_private_key_is_among_the_bytes_that_leave() {
     let (simulator, mux, device) = start(Trust::Accept);
     let mux = Wiretap { mux, sent: Arc::default() };
@@ -127,7 +155,7 @@ fn a_locked_or_forgetful_phone_says_so() {
     let device = DeviceEntry {
         device_id: 1,
         udid: phone.record.udid.clone(),
-        connection: heirloom_device::mux::Connection::Usb,
+        connection: Connection::Usb,
     };
     let gone = Lockdown::connect(&phone.mux, &device, LABEL).map(drop);
     assert!(matches!(gone, Err(Error::NoDevice { .. })), "{gone:?}");

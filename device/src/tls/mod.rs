@@ -1,7 +1,9 @@
 //! TLS with a phone: this computer shows the certificate that the phone signed up to, and accepts one peer only, the
-//! holder of the certificate that the phone got when it was paired. No authority and no name is involved.
+//! holder of the key whose certificate the phone got when it was paired. No authority and no name is involved.
 //!
-//! Phones since iOS 10 agree on TLS 1.2 or 1.3. This is the one file that knows rustls.
+//! Phones since iOS 10 agree on TLS 1.2 or 1.3. This is the one folder that knows rustls.
+
+mod short_rsa;
 
 use std::{
     fmt,
@@ -16,8 +18,9 @@ use rustls::{
         Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime, pem::PemObject},
+    server::ParsedCertificate,
     sign::{CertifiedKey, SingleCertAndKey},
 };
 
@@ -48,12 +51,16 @@ impl TlsConfig {
             .load_private_key(key)
             .map_err(|error| unusable(format!("HostPrivateKey: {error}")))?;
         let host = CertifiedKey::new(vec![certificate("HostCertificate", &record.host_certificate)?], key);
-        let verifier = Pinned {
-            certificate: certificate("DeviceCertificate", &record.device_certificate)?,
-            provider: provider.clone(),
+        let device = certificate("DeviceCertificate", &record.device_certificate)?;
+        let key = public_key(&device).map_err(|error| unusable(format!("DeviceCertificate: {error}")))?;
+        let (algorithms, versions): (_, &[_]) = if short_rsa::is_short(&key) {
+            (short_rsa::ALGORITHMS, &[&rustls::version::TLS12])
+        } else {
+            (provider.signature_verification_algorithms, &[&rustls::version::TLS13, &rustls::version::TLS12])
         };
+        let verifier = Pinned { key, algorithms };
         let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .with_protocol_versions(versions)
             .map_err(|error| Error::Tls(error.to_string()))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
@@ -69,6 +76,12 @@ impl TlsConfig {
     /// # Errors
     /// [`Error::WrongCertificate`], [`Error::Tls`], and what the stream says.
     pub fn secure(&self, stream: Box<dyn Stream>) -> Result<Box<dyn Stream>> {
+        Ok(self.begin(stream)?.0)
+    }
+
+    /// As [`TlsConfig::secure`], and whether the phone has accepted this computer's certificate already. In TLS 1.3 it says
+    /// so by what it sends first, or refuses by closing.
+    pub(crate) fn begin(&self, stream: Box<dyn Stream>) -> Result<(Box<dyn Stream>, bool)> {
         let name = ServerName::try_from("phone").map_err(|error| Error::Tls(error.to_string()))?;
         let mut connection =
             ClientConnection::new(self.0.clone(), name).map_err(|error| Error::Tls(error.to_string()))?;
@@ -76,7 +89,8 @@ impl TlsConfig {
         while connection.is_handshaking() {
             connection.complete_io(&mut carrier)?;
         }
-        Ok(Box::new(TlsStream { connection, carrier }))
+        let is_accepted = connection.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_2);
+        Ok((Box::new(TlsStream { connection, carrier }), is_accepted))
     }
 }
 
@@ -96,11 +110,17 @@ pub(crate) fn error_within(error: &io::Error) -> Option<Error> {
     }
 }
 
-/// Accepts one certificate, of whoever proves to hold its key.
+/// The public key that a certificate is for.
+fn public_key(certificate: &CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'static>, rustls::Error> {
+    Ok(ParsedCertificate::try_from(certificate)?.subject_public_key_info())
+}
+
+/// Accepts certificates for one key, of whoever proves to hold it. Phones show the certificate of the pair record, or
+/// another one that they made for the same key.
 #[derive(Debug)]
 struct Pinned {
-    certificate: CertificateDer<'static>,
-    provider: Arc<CryptoProvider>,
+    key: SubjectPublicKeyInfoDer<'static>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ServerCertVerifier for Pinned {
@@ -112,7 +132,7 @@ impl ServerCertVerifier for Pinned {
         _ocsp: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if *end_entity == self.certificate {
+        if public_key(end_entity).is_ok_and(|key| key == self.key) {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(CertificateError::ApplicationVerificationFailure.into())
@@ -125,8 +145,7 @@ impl ServerCertVerifier for Pinned {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -135,12 +154,11 @@ impl ServerCertVerifier for Pinned {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
@@ -300,6 +318,16 @@ pub(crate) mod tests {
         for version in VERSIONS {
             let refused = connect(&other, record.device_certificate.clone(), version).map(drop);
             assert!(matches!(refused, Err(Error::WrongCertificate)), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn another_certificate_for_the_same_key_is_accepted() {
+        let record = paired();
+        let renewed = crate::pairing::new_record(&crate::pairing::tests::candidate(), "B").unwrap();
+        assert_ne!(renewed.device_certificate, record.device_certificate);
+        for version in VERSIONS {
+            connect(&record, renewed.device_certificate.clone(), version).unwrap();
         }
     }
 
