@@ -63,14 +63,14 @@ fn snapshots(global: &Global, report: &Report) -> Option<SnapshotList> {
     opened.inspect_err(|failure| report.warn(format_args!("the repository tells nothing: {}", failure.message))).ok()
 }
 
-fn row(mux: &dyn Mux, InReach { device, name }: InReach, snapshots: Option<&SnapshotList>) -> Row {
+fn row(mux: &dyn Mux, InReach { device, name, too_old }: InReach, snapshots: Option<&SnapshotList>) -> Row {
     let series = usual_case(&device.udid);
     let last_backup_time = snapshots.and_then(|list| list.newest_of(&series)).map(|newest| newest.record.time);
     let mut row = Row {
         udid: device.udid.clone(),
         name,
         product_type: None,
-        product_version: None,
+        product_version: too_old,
         connection: if device.connection == Connection::Usb { "usb" } else { "network" },
         trusted: false,
         encrypted: None,
@@ -78,6 +78,10 @@ fn row(mux: &dyn Mux, InReach { device, name }: InReach, snapshots: Option<&Snap
         last_backup_time,
         trust: "no",
     };
+    if row.product_version.is_some() {
+        row.trust = "too old";
+        return row;
+    }
     match Phone::connect(mux, &device) {
         Ok(mut phone) => {
             let text = |key| phone.text(key).map(str::to_owned);

@@ -202,9 +202,10 @@ impl From<DeviceError> for Failure {
             Disconnected => {
                 (Exit::NoDevice, Some("check the cable and run it again: what has arrived need not be stored again"))
             }
-            NotPaired { .. } | InvalidHostId | PairRecord { .. } => {
+            NotPaired { .. } | InvalidHostId | Forgotten | PairRecord { .. } => {
                 (Exit::NotTrusted, Some("`heirloom pair` makes the phone trust this computer"))
             }
+            TooOld { .. } => (Exit::PhoneRefused, Some(TOO_OLD)),
             TrustPending => (Exit::NotTrusted, Some("unlock the phone, tap Trust, and run `heirloom pair` again")),
             UserDenied => (
                 Exit::NotTrusted,
@@ -246,6 +247,9 @@ const NO_MUX: &str = if cfg!(windows) {
 } else {
     "install and start usbmuxd (`apt install usbmuxd`), or set USBMUXD_SOCKET_ADDRESS"
 };
+
+const TOO_OLD: &str =
+    "back it up with Finder, the Apple Devices app or idevicebackup2, and keep that with `heirloom import`";
 
 /// What a phone says when it ends an operation by itself.
 fn of_refusal(refusal: &Refusal) -> Failure {

@@ -69,13 +69,17 @@ pub fn pair_records(mux: &dyn Mux) -> PairRecords<'_> {
 pub struct InReach {
     pub device: DeviceEntry,
     pub name: Option<String>,
+    /// Its version, if heirloom does not speak to phones of that.
+    pub too_old: Option<String>,
 }
 
 impl InReach {
     fn meet(mux: &dyn Mux, device: DeviceEntry) -> InReach {
         let text = |lockdown: &mut Lockdown, key| lockdown.value(None, Some(key)).ok().flatten()?.into_string();
-        let name = Lockdown::connect(mux, &device, LABEL).ok().and_then(|mut door| text(&mut door, "DeviceName"));
-        InReach { device, name }
+        let mut door = Lockdown::connect(mux, &device, LABEL).ok();
+        let name = door.as_mut().and_then(|door| text(door, "DeviceName"));
+        let too_old = door.as_mut().and_then(|door| door.too_old().ok()?);
+        InReach { device, name, too_old }
     }
 
     fn is(&self, wanted: &str) -> bool {

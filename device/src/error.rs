@@ -97,6 +97,15 @@ pub enum Error {
     /// The phone has forgotten this computer, or was erased.
     #[error("the phone does not know this computer's pair record")]
     InvalidHostId,
+    /// The phone is there and closed the connection while a session began, as phones do that have forgotten this computer.
+    #[error("the phone closed the session while it began: it has forgotten this computer, or was erased")]
+    Forgotten,
+    /// The phone's iOS is older than those that heirloom speaks to.
+    #[error("this phone has iOS {version}: heirloom speaks to iOS {} and later", crate::lockdown::OLDEST_IOS)]
+    TooOld {
+        /// Its `ProductVersion`.
+        version: String,
+    },
     /// lockdownd refused a request for a reason that no other variant has.
     #[error("the phone refused {request}: {code}")]
     Lockdown {

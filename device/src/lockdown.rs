@@ -22,6 +22,9 @@ pub const PORT: u16 = 62078;
 /// What lockdownd answers to QueryType.
 pub const TYPE: &str = "com.apple.mobile.lockdown";
 
+/// The first iOS that agrees on a TLS that is still safe, and whose backups have a Manifest.db.
+pub const OLDEST_IOS: u32 = 10;
+
 /// How often the phone is asked whether its trust dialog was answered.
 const PAIRING_POLL: Duration = Duration::from_secs(1);
 
@@ -32,12 +35,15 @@ pub struct Lockdown<'m> {
     stream: Box<dyn Stream>,
     label: String,
     timeout: Duration,
+    /// Whether the phone may still turn out not to know this computer: what it does then is to close the connection.
+    is_on_trial: bool,
 }
 
 /// A session: the phone has proved that it is the paired one, and so has this computer.
 pub struct Session<'m> {
     lockdown: Lockdown<'m>,
-    id: String,
+    /// Its name, if the phone gave it one: it is needed to end the session, and for nothing else.
+    id: Option<String>,
     tls: TlsConfig,
     escrow_bag: Option<Vec<u8>>,
 }
@@ -51,7 +57,8 @@ impl<'m> Lockdown<'m> {
         let mut stream = mux.connect(device, PORT)?;
         stream.set_timeout(Some(DEFAULT_TIMEOUT))?;
         let label = label.to_owned();
-        let mut lockdown = Lockdown { mux, device: device.clone(), stream, label, timeout: DEFAULT_TIMEOUT };
+        let (device, timeout) = (device.clone(), DEFAULT_TIMEOUT);
+        let mut lockdown = Lockdown { mux, device, stream, label, timeout, is_on_trial: false };
         let kind = lockdown.query_type()?;
         if kind != TYPE {
             return Err(Error::protocol(format!("port {PORT} is served by {kind:?}, not by {TYPE}")));
@@ -101,7 +108,7 @@ impl<'m> Lockdown<'m> {
     /// is new and kept nowhere yet: [`crate::pair_record::PairRecords::save`].
     ///
     /// # Errors
-    /// [`Error::PasswordProtected`] if the phone must be unlocked first, [`Error::UserDenied`],
+    /// [`Error::TooOld`], [`Error::PasswordProtected`] if the phone must be unlocked first, [`Error::UserDenied`],
     /// [`Error::PairingProhibited`], [`Error::TrustPending`] if waiting ended first, and what the connection says.
     pub fn pair(
         &mut self,
@@ -109,6 +116,7 @@ impl<'m> Lockdown<'m> {
         host_name: Option<&str>,
         keep_waiting: &mut dyn FnMut() -> bool,
     ) -> Result<PairRecord> {
+        self.refuse_old()?;
         let mut record = pairing::new_record(&self.candidate()?, system_buid)?;
         let mut fields = pairing_fields(&record);
         if let Some(name) = host_name {
@@ -137,21 +145,52 @@ impl<'m> Lockdown<'m> {
     /// Begins a session.
     ///
     /// # Errors
-    /// [`Error::InvalidHostId`] if the phone does not know the record, [`Error::WrongCertificate`] if it is another
-    /// phone, [`Error::PasswordProtected`] if it was not unlocked since it started, and what the connection says.
+    /// [`Error::TooOld`]; [`Error::InvalidHostId`] or [`Error::Forgotten`] if the phone does not know the record,
+    /// [`Error::WrongCertificate`] if it is another phone, [`Error::PasswordProtected`] if it was not unlocked since it
+    /// started, and what the connection says.
     pub fn start_session(mut self, record: &PairRecord) -> Result<Session<'m>> {
+        self.refuse_old()?;
         let tls = TlsConfig::new(record)?;
         let fields =
             Dictionary::from_iter([("HostID", record.host_id.as_str()), ("SystemBUID", record.system_buid.as_str())]);
         let answer = self.ask("StartSession", fields)?;
-        let id = property_list::string(&answer, "SessionID").ok_or_else(|| without("StartSession", "SessionID"))?;
+        let id = property_list::string(&answer, "SessionID");
         // All phones since iOS 5 ask for TLS; one that does not has not proved who it is.
         if property_list::boolean(&answer, "EnableSessionSSL") != Some(true) {
             return Err(Error::protocol("lockdownd began a session without TLS"));
         }
-        let stream = tls.secure(self.stream)?;
-        let lockdown = Lockdown { stream, ..self };
+        let (mux, device) = (self.mux, self.device.clone());
+        let (stream, is_accepted) = tls.begin(self.stream).map_err(|error| closed_on_trial(mux, &device, error))?;
+        let lockdown = Lockdown { stream, is_on_trial: !is_accepted, ..self };
         Ok(Session { lockdown, id, tls, escrow_bag: record.escrow_bag.clone() })
+    }
+
+    /// The phone's version, if its TLS is one that would fail without a word about the reason. Those that do not tell
+    /// their version, and watches, which count otherwise, are never too old.
+    ///
+    /// # Errors
+    /// What the connection says.
+    pub fn too_old(&mut self) -> Result<Option<String>> {
+        let Some(version) = self.public_text("ProductVersion")? else { return Ok(None) };
+        let major: Option<u32> = version.split('.').next().and_then(|major| major.trim().parse().ok());
+        let is_old = major.is_some_and(|major| major < OLDEST_IOS)
+            && self.public_text("DeviceClass")?.as_deref() != Some("Watch");
+        Ok(is_old.then(|| shortened(&version)))
+    }
+
+    fn refuse_old(&mut self) -> Result<()> {
+        match self.too_old()? {
+            Some(version) => Err(Error::TooOld { version }),
+            None => Ok(()),
+        }
+    }
+
+    /// A text that the phone tells to everybody; none if it refuses to.
+    fn public_text(&mut self, key: &str) -> Result<Option<String>> {
+        match self.value(None, Some(key)) {
+            Err(Error::Lockdown { .. } | Error::PasswordProtected) => Ok(None),
+            value => Ok(value?.and_then(Value::into_string)),
+        }
     }
 
     fn candidate(&mut self) -> Result<Candidate> {
@@ -182,15 +221,22 @@ impl<'m> Lockdown<'m> {
         for (key, value) in [("Label", self.label.as_str()), ("ProtocolVersion", "2"), ("Request", request)] {
             fields.insert(key.into(), value.into());
         }
-        write_xml_plist(&mut *self.stream, &Value::Dictionary(fields))?;
-        let answer = read_dictionary(&mut *self.stream, SMALL_MESSAGE_BYTES)?;
+        let exchanged = write_xml_plist(&mut *self.stream, &Value::Dictionary(fields))
+            .and_then(|()| read_dictionary(&mut *self.stream, SMALL_MESSAGE_BYTES));
+        let answer = match exchanged {
+            Err(error) if self.is_on_trial => return Err(closed_on_trial(self.mux, &self.device, error)),
+            exchanged => exchanged?,
+        };
+        self.is_on_trial = false;
         match answer.get("Request").and_then(Value::as_string) {
-            Some(answered) if answered == request => {}
+            // Phones answer Unpair in the name of another request (libimobiledevice's lockdown.c).
+            Some(answered) if answered == request || request == "Unpair" => {}
             other => {
                 return Err(Error::protocol(format!("lockdownd answered {request} with {:?}", other.map(shortened))));
             }
         }
         match (answer.get("Error"), property_list::string(&answer, "Result").as_deref()) {
+            (Some(Value::Integer(number)), _) => Err(refusal(request, &format!("an error without a name, {number}"))),
             (Some(error), _) => Err(refusal(request, error.as_string().unwrap_or("an error without a name"))),
             (None, Some("Success") | None) => Ok(answer),
             (None, Some(result)) => Err(refusal(request, result)),
@@ -277,8 +323,10 @@ impl Session<'_> {
     /// # Errors
     /// What the connection or the phone says; the session is over all the same.
     pub fn stop(mut self) -> Result<()> {
-        let fields = Dictionary::from_iter([("SessionID", self.id.as_str())]);
-        self.lockdown.ask("StopSession", fields).map(drop)
+        match self.id.take() {
+            Some(id) => self.lockdown.ask("StopSession", Dictionary::from_iter([("SessionID", id)])).map(drop),
+            None => Ok(()),
+        }
     }
 }
 
@@ -294,6 +342,15 @@ fn pairing_fields(record: &PairRecord) -> Dictionary {
         ("PairRecord", Value::Dictionary(record.public_part())),
         ("PairingOptions", Value::Dictionary(options)),
     ])
+}
+
+/// Takes a connection that was lost before the phone accepted this computer's certificate for a sign that the phone has
+/// forgotten it, if the phone itself is there still. Such a phone may have answered StartSession all the same.
+fn closed_on_trial(mux: &dyn Mux, device: &DeviceEntry, error: Error) -> Error {
+    match error {
+        Error::Disconnected if mux.devices().is_ok_and(|devices| devices.contains(device)) => Error::Forgotten,
+        error => error,
+    }
 }
 
 /// lockdownd's error texts as situations.
@@ -415,7 +472,13 @@ mod tests {
         })
     }
 
+    /// Tells the version, which is asked before a pairing and before a session.
+    fn tell_version(socket: &mut TcpStream) -> Dictionary {
+        answer(socket, &[("Value", "17.6.1".into())])
+    }
+
     fn give_candidate(socket: &mut TcpStream) {
+        tell_version(socket);
         answer(socket, &[("Value", Value::Data(candidate().public_key))]);
         answer(socket, &[("Value", "aa:bb:cc:dd:ee:ff".into())]);
     }
@@ -503,6 +566,7 @@ mod tests {
             scope.spawn(move || {
                 let (mut socket, _) = ports.lockdown.accept().unwrap();
                 answer(&mut socket, &[("Type", TYPE.into())]);
+                assert_eq!(tell_version(&mut socket).get("Key").unwrap().as_string(), Some("ProductVersion"));
                 let request = answer(&mut socket, &[("SessionID", "S1".into()), ("EnableSessionSSL", true.into())]);
                 assert_eq!(request.get("HostID").unwrap().as_string(), Some(record.host_id.as_str()));
                 let mut session = secured(socket);
@@ -537,6 +601,7 @@ mod tests {
     fn a_session_with_an_impostor_does_not_begin() {
         let record = paired();
         let phone = |socket: &mut TcpStream| {
+            tell_version(socket);
             answer(socket, &[("SessionID", "S".into()), ("EnableSessionSSL", true.into())]);
             let socket = socket.try_clone().unwrap();
             let (certificate, key) = (&record.host_certificate, &record.host_private_key);
@@ -548,15 +613,86 @@ mod tests {
     }
 
     #[test]
+    fn a_phone_that_closes_in_tls_has_forgotten() {
+        let phone = |socket: &mut TcpStream| {
+            tell_version(socket);
+            answer(socket, &[("SessionID", "S".into()), ("EnableSessionSSL", true.into())]);
+            // Until the greeting has begun to arrive.
+            let _ = socket.read(&mut [0; 1]);
+            socket.shutdown(std::net::Shutdown::Both).unwrap();
+        };
+        let refused = with_phone(phone, |lockdown| lockdown.start_session(&paired()).map(drop));
+        assert!(matches!(refused, Err(Error::Forgotten)), "{refused:?}");
+    }
+
+    #[test]
+    fn a_certificate_refused_after_tls_is_forgotten() {
+        let (record, other) = (paired(), pairing::new_record(&candidate(), "B").unwrap());
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let phone = |socket: &mut TcpStream| {
+                tell_version(socket);
+                answer(socket, &[("SessionID", "S".into()), ("EnableSessionSSL", true.into())]);
+                let (socket, key) = (socket.try_clone().unwrap(), device_key_pem());
+                let certificate = &record.device_certificate;
+                let _ = phone_side(socket, certificate, key.as_bytes(), &other.root_certificate, version).read(&mut [0]);
+            };
+            let refused = with_phone(phone, |lockdown| lockdown.start_session(&record)?.value(None, None).map(drop));
+            // An alert says so, where the connection outlives it.
+            assert!(matches!(refused, Err(Error::Forgotten | Error::Tls(_))), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_phone_that_is_too_old_is_told_of() {
+        let too_old = |version: &str, class: &str| {
+            let phone = |socket: &mut TcpStream| {
+                answer(socket, &[("Value", version.into())]);
+                answer(socket, &[("Value", class.into())]);
+            };
+            let asked = with_phone(phone, |lockdown| lockdown.start_session(&paired()).map(drop)).unwrap_err();
+            matches!(&asked, Error::TooOld { version: told } if told == version)
+        };
+        for version in ["9.3.5", "1.0", "9"] {
+            assert!(too_old(version, "iPhone"), "{version}");
+        }
+        // The others go on to StartSession, to which there is no such answer.
+        for (version, class) in [("10.0", "iPhone"), ("26.1", "iPad"), ("7.3", "Watch"), ("", "x"), ("new", "x")] {
+            assert!(!too_old(version, class), "{version} {class}");
+        }
+        let phone = |socket: &mut TcpStream| {
+            answer(socket, &[("Value", "8.4.1".into())]);
+            answer(socket, &[("Value", "iPod".into())]);
+        };
+        let refused = with_phone(phone, |mut lockdown| lockdown.pair("BUID", None, &mut || false)).map(drop);
+        assert!(matches!(refused, Err(Error::TooOld { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn unpairing_bears_the_name_of_another_answer() {
+        let phone = |socket: &mut TcpStream| {
+            answer(socket, &[("Request", "ValidatePair".into())]);
+            answer(socket, &[("Request", "ValidatePair".into()), ("Error", "InvalidHostID".into())]);
+        };
+        with_phone(phone, |mut lockdown| {
+            lockdown.unpair(&paired()).unwrap();
+            assert!(matches!(lockdown.unpair(&paired()), Err(Error::InvalidHostId)));
+        });
+    }
+
+    #[test]
     fn a_session_without_tls_does_not_begin() {
         for fields in [vec![("EnableSessionSSL", false.into())], vec![]] {
             let phone = |socket: &mut TcpStream| {
+                tell_version(socket);
                 answer(socket, &[&[("SessionID", "S".into())], &fields[..]].concat());
             };
             let refused = with_phone(phone, |lockdown| lockdown.start_session(&paired()).map(drop));
             assert!(matches!(refused, Err(Error::Protocol { .. })), "{refused:?}");
         }
-        let phone = |socket: &mut TcpStream| drop(answer(socket, &error("InvalidHostID")));
+        let phone = |socket: &mut TcpStream| {
+            tell_version(socket);
+            answer(socket, &error("InvalidHostID"));
+        };
         let refused = with_phone(phone, |lockdown| lockdown.start_session(&paired()).map(drop));
         assert!(matches!(refused, Err(Error::InvalidHostId)));
     }

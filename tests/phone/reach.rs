@@ -85,6 +85,29 @@ fn a_phone_that_has_forgotten_this_computer_is_paired_again() {
     attached.assert_left_well();
 }
 
+#[test]
+fn a_phone_that_closes_in_tls_is_paired_again() {
+    let attached = Attached::paired();
+    attached.phone.set_fault(Some(Fault::ForgottenInTls));
+    for args in COMMANDS.iter().filter(|args| args[0] != "pair") {
+        attached.fails(args, NOT_TRUSTED, &["forgotten this computer", "`heirloom pair`"]);
+    }
+    assert_eq!(attached.json(&["devices"])[0]["trusted"], false);
+    attached.phone.set_fault(None);
+    attached.assert_left_well();
+}
+
+#[test]
+fn a_phone_of_ios_9_is_told_of() {
+    let attached = Attached::stranger(Options { version: Some("9.3.5"), ..Options::default() });
+    attached.fails(&["pair"], REFUSED, &["iOS 9.3.5", "iOS 10 and later", "heirloom import"]);
+    let row = &attached.json(&["devices"])[0];
+    assert_eq!((&row["product_version"], &row["trusted"]), (&json!("9.3.5"), &json!(false)));
+    let shown = attached.ok(&["devices"]).stdout;
+    assert!(shown.contains("too old") && shown.contains("9.3.5"), "{shown}");
+    attached.assert_left_well();
+}
+
 /// Two phones on one socket, and a home that both trust.
 fn two() -> (Vec<Simulator>, Home, impl Fn(&Home, &[&str]) -> Said) {
     let phones = [1, 2].map(|seed| Phone::new(seed, 5_000_000).unwrap());

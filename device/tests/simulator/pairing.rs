@@ -117,6 +117,27 @@ fn a_phone_is_known_by_its_key() {
 }
 
 #[test]
+fn a_phone_that_forgot_closes_in_tls() {
+    let (simulator, mux, device) = start(Trust::Accept);
+    let record = pair(&mux, &device, &mut || false).unwrap();
+    simulator.set_fault(Some(Fault::ForgottenInTls));
+    let forgotten = Lockdown::connect(&mux, &device, LABEL).unwrap().start_session(&record).map(drop);
+    assert!(matches!(forgotten, Err(Error::Forgotten)), "{forgotten:?}");
+    assert_eq!(simulator.complaints(), [""; 0]);
+}
+
+#[test]
+fn an_old_phone_is_told_of_before_tls() {
+    let (simulator, mux, device) = start_with(Options { version: Some("9.3.5"), ..Options::default() });
+    let refused = pair(&mux, &device, &mut || false).map(drop);
+    assert!(matches!(&refused, Err(Error::TooOld { version }) if version == "9.3.5"), "{refused:?}");
+    let record = Connected::new(Options::default()).record;
+    let refused = Lockdown::connect(&mux, &device, LABEL).unwrap().start_session(&record).map(drop);
+    assert!(matches!(refused, Err(Error::TooOld { .. })), "{refused:?}");
+    assert_eq!(simulator.complaints(), [""; 0]);
+}
+
+#[test]
 fn no_private_key_is_among_the_bytes_that_leave() {
     let (simulator, mux, device) = start(Trust::Accept);
     let mux = Wiretap { mux, sent: Arc::default() };
