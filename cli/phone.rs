@@ -147,9 +147,19 @@ pub struct Phone<'m> {
 }
 
 impl<'m> Phone<'m> {
-    /// Meets the phone by the pair record that is known of it.
+    /// Meets the phone by the first of its pair records that it knows.
     pub fn connect(mux: &'m dyn Mux, device: &DeviceEntry) -> Result<Phone<'m>> {
-        let record = pair_records(mux).find(&device.udid)?;
+        let mut refusal = None;
+        for record in pair_records(mux).all(&device.udid)? {
+            match Phone::connect_by(mux, device, record) {
+                Err(error) if is_about_pairing(&error) => drop(refusal.get_or_insert(error)),
+                met => return Ok(met?),
+            }
+        }
+        Err(refusal.unwrap_or_else(|| DeviceError::NotPaired { udid: device.udid.clone() }).into())
+    }
+
+    fn connect_by(mux: &'m dyn Mux, device: &DeviceEntry, record: PairRecord) -> DeviceResult<Phone<'m>> {
         let (udid, device) = (device.udid.clone(), device.clone());
         let mut phone = Phone { mux, device, record, udid, values: Dictionary::new() };
         phone.values = phone.value(None, None)?.and_then(Value::into_dictionary).unwrap_or_default();
@@ -260,6 +270,12 @@ fn is_session_gone(error: &DeviceError) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether another pair record might do.
+fn is_about_pairing(error: &DeviceError) -> bool {
+    use DeviceError::*;
+    matches!(error, InvalidHostId | Forgotten | WrongCertificate | Tls(_) | PairRecord { .. })
 }
 
 /// While it lives, heartbeats are answered.

@@ -107,6 +107,9 @@ impl<'m> Lockdown<'m> {
     /// is open, `keep_waiting` is called about once a second; when it says false, the dialog is left alone. The record
     /// is new and kept nowhere yet: [`crate::pair_record::PairRecords::save`].
     ///
+    /// usbmuxd pairs by itself with a phone whose owner taps Trust. If it does so meanwhile and the phone knows the
+    /// record that it kept, that one is returned: another would raise a second dialog.
+    ///
     /// # Errors
     /// [`Error::TooOld`], [`Error::PasswordProtected`] if the phone must be unlocked first, [`Error::UserDenied`],
     /// [`Error::PairingProhibited`], [`Error::TrustPending`] if waiting ended first, and what the connection says.
@@ -117,6 +120,7 @@ impl<'m> Lockdown<'m> {
         keep_waiting: &mut dyn FnMut() -> bool,
     ) -> Result<PairRecord> {
         self.refuse_old()?;
+        let mut kept_before = self.kept_by_mux();
         let mut record = pairing::new_record(&self.candidate()?, system_buid)?;
         let mut fields = pairing_fields(&record);
         if let Some(name) = host_name {
@@ -131,7 +135,27 @@ impl<'m> Lockdown<'m> {
                 Err(Error::TrustPending) if keep_waiting() => thread::sleep(PAIRING_POLL),
                 Err(error) => return Err(error),
             }
+            let kept = self.kept_by_mux();
+            if kept != kept_before {
+                match kept {
+                    Some(kept) if self.is_known(&kept) => return Ok(kept),
+                    kept => kept_before = kept,
+                }
+            }
         }
+    }
+
+    /// The record that the muxer keeps of this phone, if it keeps one that can be used.
+    fn kept_by_mux(&self) -> Option<PairRecord> {
+        let bytes = self.mux.read_pair_record(&self.device.udid).ok().flatten()?;
+        PairRecord::parse(&self.device.udid, &bytes).ok()
+    }
+
+    /// Whether a session begins with this record, on a connection of its own.
+    fn is_known(&self, record: &PairRecord) -> bool {
+        let session =
+            Lockdown::connect(self.mux, &self.device, &self.label).and_then(|door| door.start_session(record));
+        session.and_then(Session::stop).is_ok()
     }
 
     /// Has the phone forget this pairing.
@@ -634,7 +658,8 @@ mod tests {
                 answer(socket, &[("SessionID", "S".into()), ("EnableSessionSSL", true.into())]);
                 let (socket, key) = (socket.try_clone().unwrap(), device_key_pem());
                 let certificate = &record.device_certificate;
-                let _ = phone_side(socket, certificate, key.as_bytes(), &other.root_certificate, version).read(&mut [0]);
+                let _ =
+                    phone_side(socket, certificate, key.as_bytes(), &other.root_certificate, version).read(&mut [0]);
             };
             let refused = with_phone(phone, |lockdown| lockdown.start_session(&record)?.value(None, None).map(drop));
             // An alert says so, where the connection outlives it.

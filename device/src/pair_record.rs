@@ -144,26 +144,41 @@ impl PairRecords<'_> {
     /// The first usable record of this phone.
     ///
     /// # Errors
-    /// [`Error::NotPaired`]; [`Error::PairRecord`] if there are records but none can be used.
+    /// As [`PairRecords::all`].
     pub fn find(&self, udid: &str) -> Result<PairRecord> {
+        Ok(self.all(udid)?.swap_remove(0))
+    }
+
+    /// The usable records of this phone, each once, at least one. The phone may have forgotten the first and know another.
+    ///
+    /// # Errors
+    /// [`Error::NotPaired`]; [`Error::PairRecord`] if there are records but none can be used.
+    pub fn all(&self, udid: &str) -> Result<Vec<PairRecord>> {
         let mut verdict = Error::NotPaired { udid: udid.to_owned() };
         let from_mux = || self.mux.read_pair_record(udid).ok().flatten();
         let folders = self.folders.iter().chain([&self.own_folder]);
         let from_files = folders.filter_map(|folder| read_bounded(&file_in(folder, udid)?).ok());
+        let mut records: Vec<PairRecord> = Vec::new();
         for bytes in std::iter::once_with(from_mux).flatten().chain(from_files) {
             match PairRecord::parse(udid, &bytes) {
-                Ok(record) => return Ok(record),
+                Ok(record) if records.contains(&record) => {}
+                Ok(record) => records.push(record),
                 Err(error) => verdict = error,
             }
         }
-        Err(verdict)
+        if records.is_empty() { Err(verdict) } else { Ok(records) }
     }
 
-    /// Gives the record to the muxer, or keeps it in our own folder if that has no place for it.
+    /// Gives the record to the muxer, or keeps it in our own folder if that has no place for it. One that the muxer keeps
+    /// already stays as it is there, with what another program has noted in it.
     ///
     /// # Errors
     /// [`Error::Host`] if it can be kept nowhere.
     pub fn save(&self, device: &DeviceEntry, record: &PairRecord) -> Result<SavedIn> {
+        let kept = self.mux.read_pair_record(&device.udid).ok().flatten();
+        if kept.and_then(|kept| PairRecord::parse(&device.udid, &kept).ok()).as_ref() == Some(record) {
+            return Ok(SavedIn::Mux);
+        }
         let xml = record.to_xml()?;
         if self.mux.save_pair_record(device, &xml).is_ok()
             && self.mux.read_pair_record(&device.udid).is_ok_and(|kept| kept.is_some())
@@ -334,11 +349,29 @@ mod tests {
         assert_eq!(records.find(&udid).unwrap().host_id, "system");
         assert_eq!(records.save(&device(), &named("mux")).unwrap(), SavedIn::Mux);
         assert_eq!(records.find(&udid).unwrap().host_id, "mux");
+        let all = || records.all(&udid).unwrap().into_iter().map(|record| record.host_id).collect::<Vec<_>>();
+        assert_eq!(all(), ["mux", "system", "own"]);
+        write_private(&file(&system), &named("own").to_xml().unwrap()).unwrap();
+        assert_eq!(all(), ["mux", "own"]);
+        write_private(&file(&system), &named("system").to_xml().unwrap()).unwrap();
         records.delete(&udid).unwrap();
         assert_eq!(records.find(&udid).unwrap().host_id, "system");
         assert!(!file(&own).exists());
         write_private(&file(&system), b"damaged").unwrap();
         assert!(matches!(records.find(&udid), Err(Error::PairRecord { .. })));
+    }
+
+    #[test]
+    fn a_record_that_the_muxer_has_stays_as_it_is() {
+        let mux = mux(true);
+        let records = PairRecords { mux: &mux, folders: vec![], own_folder: PathBuf::from("nowhere") };
+        let mut more = property_list::read_dictionary(&paired().to_xml().unwrap()).unwrap();
+        more.insert("NoteOfAnother".into(), true.into());
+        let mut bytes = Vec::new();
+        Value::Dictionary(more).to_writer_binary(&mut bytes).unwrap();
+        mux.save_pair_record(&device(), &bytes).unwrap();
+        assert_eq!(records.save(&device(), &paired()).unwrap(), SavedIn::Mux);
+        assert_eq!(mux.read_pair_record("").unwrap(), Some(bytes));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Phones that are not there, are taken away, do not trust this computer any more, or are several.
 
-use heirloom_sim::{After, Fault, Options, Phone, Simulator};
+use heirloom_sim::{After, Fault, Options, Phone, Simulator, Trust};
 use serde_json::{Value, json};
 
 use super::{NO_DEVICE, NOT_TRUSTED, REFUSED, USAGE};
@@ -105,6 +105,15 @@ fn a_phone_of_ios_9_is_told_of() {
     assert_eq!((&row["product_version"], &row["trusted"]), (&json!("9.3.5"), &json!(false)));
     let shown = attached.ok(&["devices"]).stdout;
     assert!(shown.contains("too old") && shown.contains("9.3.5"), "{shown}");
+    attached.assert_left_well();
+}
+
+#[test]
+fn a_pairing_that_usbmuxd_made_is_used() {
+    let attached = Attached::stranger(Options { trust: Trust::ByMuxer, ..Options::default() });
+    assert_eq!(attached.json(&["pair"])["outcome"], "paired");
+    assert_eq!(attached.json(&["pair"])["outcome"], "known");
+    attached.back_up(&[]);
     attached.assert_left_well();
 }
 

@@ -93,6 +93,41 @@ fn a_pairing_is_kept_by_the_muxer_used_and_forgotten() {
 }
 
 #[test]
+fn a_pairing_by_usbmuxd_is_followed() {
+    let (simulator, mux, device) = start(Trust::ByMuxer);
+    let folder = tempfile::tempdir().unwrap();
+    let records = PairRecords { mux: &mux, folders: Vec::new(), own_folder: folder.path().join("own") };
+    let mut waited = 0;
+    let record = pair(&mux, &device, &mut || {
+        waited += 1;
+        waited < 5
+    });
+    let record = record.unwrap();
+    assert_eq!((waited, record.host_id.as_str()), (1, "HOST-OF-THE-MUXER"));
+    assert!(record.escrow_bag.is_some());
+    assert_eq!(records.save(&device, &record).unwrap(), SavedIn::Mux);
+    let mut session = Lockdown::connect(&mux, &device, LABEL).unwrap().start_session(&record).unwrap();
+    drop(session.start_service("com.apple.afc", true).unwrap());
+    assert_eq!(simulator.complaints(), [""; 0]);
+}
+
+#[test]
+fn a_record_that_the_phone_forgot_is_not_followed() {
+    let (simulator, mux, device) = start(Trust::Accept);
+    let old = pair(&mux, &device, &mut || false).unwrap();
+    simulator.forget_pairings();
+    simulator.set_trust(Trust::Pending(2));
+    // Some program brings an old record back while the dialog is open.
+    let record = pair(&mux, &device, &mut || {
+        mux.save_pair_record(&device, &old.to_xml().unwrap()).unwrap();
+        true
+    });
+    let record = record.unwrap();
+    assert_ne!(record.host_id, old.host_id);
+    Lockdown::connect(&mux, &device, LABEL).unwrap().start_session(&record).unwrap();
+}
+
+#[test]
 fn a_short_key_of_an_old_phone_verifies() {
     let (simulator, mux, device) = start_with(Options { short_key: true, ..Options::default() });
     let record = pair(&mux, &device, &mut || false).unwrap();
