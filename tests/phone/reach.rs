@@ -117,6 +117,24 @@ fn a_pairing_that_usbmuxd_made_is_used() {
     attached.assert_left_well();
 }
 
+#[test]
+fn a_phone_by_cable_and_wifi_is_one_phone() {
+    let attached = Attached::paired_with(Options { network: true, ..Options::default() });
+    let connections = || {
+        let rows = attached.json(&["devices"]);
+        rows.as_array().unwrap().iter().map(|row| row["connection"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(connections(), ["usb"]);
+    attached.back_up(&[]);
+    attached.phone.unplug();
+    assert_eq!(connections(), ["network"]);
+    attached.phone.live_one_day().unwrap();
+    attached.back_up(&[]);
+    assert_eq!(attached.snapshots().len(), 2);
+    attached.fails(&["pair", "--force"], NOT_TRUSTED, &["cable"]);
+    attached.assert_left_well();
+}
+
 /// Two phones on one socket, and a home that both trust.
 fn two() -> (Vec<Simulator>, Home, impl Fn(&Home, &[&str]) -> Said) {
     let phones = [1, 2].map(|seed| Phone::new(seed, 5_000_000).unwrap());

@@ -119,7 +119,8 @@ pub fn find(mux: &dyn Mux, udid: &str) -> Result<DeviceEntry> {
         .ok_or_else(|| Error::NoDevice { udid: Some(udid.to_owned()) })
 }
 
-/// Waits for the phone named `udid` to be there, for example after it restarted.
+/// Waits for the phone named `udid` to be there, for example after it restarted; by its best connection, if it comes by
+/// several.
 ///
 /// # Errors
 /// [`Error::Timeout`], and what the muxer says.
@@ -130,7 +131,9 @@ pub fn wait_for(mux: &dyn Mux, udid: &str, timeout: Duration) -> Result<DeviceEn
     loop {
         let left = timeout.checked_sub(start.elapsed()).filter(|left| !left.is_zero()).ok_or(Error::Timeout)?;
         match events.next(left)? {
-            Some(Event::Attached(device)) if Some(&device.udid) == named.as_ref() => return Ok(device),
+            Some(Event::Attached(device)) if Some(&device.udid) == named.as_ref() => {
+                return Ok(find(mux, udid).unwrap_or(device));
+            }
             _ => {}
         }
     }

@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use heirloom_device::{
     Error, Result, Stream,
     lockdown::Lockdown,
-    mux::{Connection, DeviceEntry, HotPlug, Mux, Usbmuxd},
+    mux::{self, Connection, DeviceEntry, Event, HotPlug, Mux, Usbmuxd},
     pair_record::{PairRecord, PairRecords, SavedIn},
 };
 use heirloom_sim::{Fault, Options, Simulator, Trust};
@@ -173,6 +173,34 @@ fn an_old_phone_is_told_of_before_tls() {
 }
 
 #[test]
+fn a_phone_on_both_ways_is_met_by_its_cable() {
+    let (simulator, mux, _) = start_with(Options { network: true, ..Options::default() });
+    let both = mux.devices().unwrap();
+    let ways: Vec<_> = both.iter().map(|device| device.connection).collect();
+    assert_eq!(ways, [Connection::Network, Connection::Usb]);
+    assert!(both.iter().all(|device| device.udid == simulator.udid()));
+    let refused = pair(&mux, &both[0], &mut || true).map(drop);
+    assert!(matches!(refused, Err(Error::PairingProhibited)), "{refused:?}");
+
+    assert_eq!(mux::once_each(both.clone()), both[1..]);
+    assert_eq!(mux::find(&mux, simulator.udid()).unwrap(), both[1]);
+    assert_eq!(mux::wait_for(&mux, simulator.udid(), Duration::from_secs(5)).unwrap(), both[1]);
+    let record = pair(&mux, &both[1], &mut || true).unwrap();
+    for device in &both {
+        Lockdown::connect(&mux, device, LABEL).unwrap().start_session(&record).unwrap();
+    }
+    let mut events = mux.listen().unwrap();
+    let mut next = || events.next(Duration::from_secs(5)).unwrap();
+    let attached: Vec<_> = both.iter().cloned().map(|device| Some(Event::Attached(device))).collect();
+    assert_eq!([next(), next()], attached[..]);
+    simulator.unplug();
+    assert_eq!(next(), Some(Event::Detached(both[1].device_id)));
+    assert_eq!(mux::find(&mux, simulator.udid()).unwrap(), both[0]);
+    Lockdown::connect(&mux, &both[0], LABEL).unwrap().start_session(&record).unwrap();
+    assert_eq!(simulator.complaints(), [""; 0]);
+}
+
+#[test]
 fn no_private_key_is_among_the_bytes_that_leave() {
     let (simulator, mux, device) = start(Trust::Accept);
     let mux = Wiretap { mux, sent: Arc::default() };
@@ -208,11 +236,7 @@ fn a_locked_or_forgetful_phone_says_so() {
     let refused = pair(&phone.mux, &phone.device(), &mut || true);
     assert!(matches!(refused, Err(Error::PasswordProtected)), "{refused:?}");
     phone.simulator.detach();
-    let device = DeviceEntry {
-        device_id: 1,
-        udid: phone.record.udid.clone(),
-        connection: Connection::Usb,
-    };
+    let device = DeviceEntry { device_id: 1, udid: phone.record.udid.clone(), connection: Connection::Usb };
     let gone = Lockdown::connect(&phone.mux, &device, LABEL).map(drop);
     assert!(matches!(gone, Err(Error::NoDevice { .. })), "{gone:?}");
 }
