@@ -153,3 +153,23 @@ fn encrypting_phone_is_told_all_the_room() {
     said.assert_failed(REFUSED, &["not enough free space", &format!("{needed:.1} GB must be free")]);
     attached.assert_left_well();
 }
+
+#[test]
+fn odd_ciphertext_is_kept_bit_for_bit() {
+    let attached = Attached::paired_with(Options { password: Some("secret".into()), ..Options::default() });
+    attached.phone.set_fault(Some(Fault::OddLength(4)));
+    let secret = [(BACKUP_PASSWORD, "secret")];
+    let said = attached.run_with(&secret, &["backup", "--plain-is-fine"]);
+    assert_eq!(said.exit, 0, "{said:?}");
+    let export = attached.home.exported("latest");
+    let is_odd = |bytes: &Vec<u8>| bytes.len() % 16 == 4 && bytes.ends_with(b"tail");
+    let odd = files_of(&attached.phone.phone())
+        .filter(|(location, _)| bytes_at(&export, &place_of(location)).is_some_and(is_odd))
+        .count();
+    assert!(odd > 10, "{odd}");
+    attached.phone.set_fault(None);
+    let said = attached.run_with(&secret, &["backup", "--plain-is-fine"]);
+    assert_eq!(said.exit, 0, "{said:?}");
+    assert_restored(&attached.restore(&secret, &["latest"]), &phone_on_day(0), true);
+    attached.assert_left_well();
+}
