@@ -10,14 +10,15 @@ use crate::{
     args::{Global, Ls},
     failure::{Exit, Failure, Result},
     report::{Align, JsonArray, Report, Table, count, local_time, printable, rfc3339, size},
-    snapshots,
+    snapshots, typed,
 };
 
 pub fn run(args: &Ls, global: &Global, report: &Report) -> Result<Exit> {
     let repository = access::open(global, report)?;
     let snapshot = snapshots::find(&repository, &args.snapshot, report)?;
     let reader = repository.read(&snapshot)?;
-    let place = Place::parse(args.place.as_deref())?;
+    let typed = args.place.as_deref().map(|place| as_kept(&reader, place)).transpose()?;
+    let place = Place::parse(typed.as_deref())?;
     let found = if args.recursive {
         list_all(&reader, &place, args, report)?
     } else if place.domain.is_none() {
@@ -31,6 +32,18 @@ pub fn run(args: &Ls, global: &Global, report: &Report) -> Result<Exit> {
     let place = args.place.as_deref().unwrap_or_default();
     Err(Failure::failed(format!("{place}: there is no such thing in snapshot {}", snapshot.id.short()))
         .hint(format!("`heirloom ls {}` lists the domains, `heirloom ls -R {0}` everything", args.snapshot)))
+}
+
+/// The place in the form of bytes that the snapshot has: phones keep accents composed or decomposed, keyboards type either.
+fn as_kept(reader: &SnapshotReader, typed: &str) -> Result<String> {
+    let mut forms = typed::forms(typed);
+    for form in &forms {
+        let place = Place::parse(Some(form))?;
+        if place.entry(reader)?.is_some() || reader.entries(&place.prefix()).next().is_some() {
+            return Ok(form.clone());
+        }
+    }
+    Ok(forms.swap_remove(0))
 }
 
 /// Where to look: everywhere, in a domain, or at a path in a domain.

@@ -48,6 +48,7 @@ mod snapshot_spec;
 mod snapshots;
 mod stats;
 mod trust;
+mod typed;
 mod undelete;
 mod unlocking;
 mod unseal;

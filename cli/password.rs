@@ -9,8 +9,6 @@ use std::{
     process::{Command, Stdio},
 };
 
-use unicode_normalization::UnicodeNormalization;
-
 use crate::{
     failure::{Exit, Failure, Result},
     location,
@@ -148,19 +146,6 @@ impl Password {
     }
 }
 
-/// The forms in which a person may have typed the same password elsewhere: as it is, composed, decomposed, and with plain
-/// spaces for those that do not break. Each is there once; most passwords have one.
-pub fn forms(password: &str) -> Vec<String> {
-    let plain = |text: &str| text.replace(['\u{a0}', '\u{202f}'], " ");
-    let mut forms: Vec<String> = Vec::new();
-    for form in [password.to_owned(), password.nfc().collect(), password.nfd().collect(), plain(password)] {
-        if !forms.contains(&form) {
-            forms.push(form);
-        }
-    }
-    forms
-}
-
 /// The text of a file, as editors and PowerShell write it: UTF-8, or UTF-16 with its mark or without.
 fn decode(bytes: Vec<u8>) -> Option<String> {
     let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
@@ -222,13 +207,5 @@ mod tests {
         {
             assert!(Password::BACKUP.first_line(bytes, "file").unwrap_err().hint.unwrap().contains("UTF-8"));
         }
-    }
-
-    #[test]
-    fn a_password_has_each_of_its_forms_once() {
-        assert_eq!(forms("secret"), ["secret"]);
-        assert_eq!(forms("sécret"), ["sécret", "se\u{301}cret"]);
-        assert_eq!(forms("se\u{301}cret"), ["se\u{301}cret", "sécret"]);
-        assert_eq!(forms("a\u{a0}b"), ["a\u{a0}b", "a b"]);
     }
 }

@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use heirloom_store::Snapshot;
 use jiff::{Span, Timestamp, civil::DateTime, tz::TimeZone};
-use unicode_normalization::UnicodeNormalization;
 
 use crate::{
     failure::{Exit, Failure, Result},
     identity::usual_case,
     report::local_time,
+    typed::{fold, plain_marks},
 };
 
 const SHORTEST_ID: usize = 4;
@@ -195,26 +195,6 @@ fn is_id_prefix(text: &str) -> bool {
     (SHORTEST_ID..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// A name without what keyboards and phones write in different ways: decomposed and in lower case, with the typewriter's
-/// apostrophe, quotes and dash, plain single spaces, and no marks of direction.
-fn fold(name: &str) -> String {
-    let plain = name.nfkd().filter_map(|character| match character {
-        '\u{2018}' | '\u{2019}' | '\u{201b}' | '\u{2bc}' | '\u{2b9}' | '\u{b4}' | '\u{60}' | '\u{2032}' => Some('\''),
-        '\u{201c}' | '\u{201d}' | '\u{201e}' | '\u{201f}' | '\u{ab}' | '\u{bb}' => Some('"'),
-        '\u{2010}'..='\u{2015}' | '\u{2212}' => Some('-'),
-        '\u{200b}'
-        | '\u{200e}'
-        | '\u{200f}'
-        | '\u{2060}'..='\u{2069}'
-        | '\u{202a}'..='\u{202e}'
-        | '\u{feff}'
-        | '\u{61c}' => None,
-        other => Some(other),
-    });
-    let lower: String = plain.collect::<String>().to_lowercase().nfkd().collect();
-    lower.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 #[derive(Debug, PartialEq, Eq)]
 struct Parsed<'a> {
     who: &'a str,
@@ -246,7 +226,7 @@ fn end_of(date: &str, zone: &TimeZone) -> Option<i64> {
     if let Ok(instant) = date.parse::<Timestamp>() {
         return Some(instant.as_second());
     }
-    let date = date.trim().replace('T', " ");
+    let date = plain_marks(date).trim().replace('T', " ");
     let (year, month, day, hour) =
         (Span::new().years(1), Span::new().months(1), Span::new().days(1), Span::new().hours(1));
     let (minute, second) = (Span::new().minutes(1), Span::new().seconds(1));
@@ -312,6 +292,7 @@ mod tests {
             ("@2026-05-03T16:00:30+02:00", 1),
             ("Maria's iPhone@2026-05-03T12:00", 0),
             ("latest@2026-05~1", 1),
+            ("@2026\u{2011}05\u{2013}03\u{a0}14:30", 2),
         ];
         for (spec, at) in cases {
             assert_eq!(found(spec), Ok(at), "{spec}");

@@ -12,8 +12,9 @@ use heirloom_store::Repository;
 
 use crate::{
     failure::{Exit, Failure, Result},
-    password::{self, Password},
+    password::Password,
     report::can_ask,
+    typed,
 };
 
 /// The keys of one backup. They are in memory alone.
@@ -59,7 +60,7 @@ impl Unlocked {
 /// Unlocks a keybag by the password in one of the forms in which the phone may have been told it: a phone takes its bytes.
 fn unlock_by_any_form(keybag: &Keybag, password: &str) -> std::result::Result<UnlockedKeybag, KeybagError> {
     let mut unlocked = Err(KeybagError::WrongPassword);
-    for form in password::forms(password) {
+    for form in typed::forms(password) {
         unlocked = keybag.unlock(&form);
         if !matches!(unlocked, Err(KeybagError::WrongPassword)) {
             break;
