@@ -98,7 +98,11 @@ impl FromStr for RecoveryKey {
 
     fn from_str(words: &str) -> Result<RecoveryKey> {
         let bad = |what: String| Error::BadRecoveryKey { what };
+        // The paper has numbers before the words, and whoever types them may put commas between.
         let words = words.to_lowercase();
+        let words: Vec<&str> =
+            words.split(|letter: char| !letter.is_alphabetic()).filter(|word| !word.is_empty()).collect();
+        let words = words.join(" ");
         let mnemonic =
             bip39::Mnemonic::parse_in(bip39::Language::English, words).map_err(|error| bad(error.to_string()))?;
         let entropy = Zeroizing::new(mnemonic.to_entropy());
