@@ -153,7 +153,10 @@ impl LocalStorage {
 
     fn list_into(&self, folder: &Path, prefix: &str, depth: usize, files: &mut Vec<(String, u64)>) -> io::Result<()> {
         let entries = match self.calls.read_dir(folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // A link to a disk that is not there is no empty folder.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(folder).is_err() => {
+                return Ok(());
+            }
             other => other?,
         };
         self.lock_unsynced().insert(folder.to_owned());
@@ -479,6 +482,16 @@ mod tests {
                 .and_then(|repository| repository.snapshots().map(drop).and(repository.write("A phone").map(drop)));
             assert!(matches!(opened, Err(crate::Error::Storage { .. })), "{ours:?}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_leads_nowhere_is_no_empty_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(dir.path().join("not mounted"), dir.path().join("snapshots")).unwrap();
+        let storage = LocalStorage::new(dir.path());
+        assert!(storage.list("snapshots").is_err());
+        assert_eq!(storage.list("spares").unwrap(), []);
     }
 
     fn answering(dir: &Path, answer: Answer) -> LocalStorage {
