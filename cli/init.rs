@@ -1,6 +1,6 @@
 //! `init`: creates a repository and shows its recovery key once.
 
-use heirloom_store::{Cipher, Error as StoreError, Options, Repository};
+use heirloom_store::{Cipher, Error as StoreError, Options, Repository, SlotKind};
 
 use crate::{
     access,
@@ -27,14 +27,23 @@ pub fn run(args: &Init, global: &Global, report: &Report) -> Result<Exit> {
     let (repository, key) = created.map_err(|error| Failure::from(error).about(path.display()))?;
     trust::remember_new(path, &repository, report);
     if report.json {
-        let words = key.map(|key| key.to_string());
-        report.json(&serde_json::json!({ "id": repository.id().to_string(), "path": path, "recovery_key": words }))?;
+        let words = key.as_ref().map(ToString::to_string);
+        let object = serde_json::json!({ "id": repository.id().to_string(), "path": path, "recovery_key": words });
+        let shown = report.json(&object).and_then(|()| report.flush());
+        match key {
+            Some(_) => recovery_key::or_withdraw(shown, &recovery_slot(&repository)?, &repository)?,
+            None => shown?,
+        }
         return Ok(Exit::Ok);
     }
-    report.line(format_args!("created repository {} in {}", repository.id(), path.display()))?;
+    let said = report.line(format_args!("created repository {} in {}", repository.id(), path.display()));
     match key {
-        Some(key) => recovery_key::hand_over(&key, args.no_verify, report)?,
-        None => report.line("It has no password: whoever has the folder can read it.")?,
+        Some(key) => {
+            let slot = recovery_slot(&repository)?;
+            recovery_key::or_withdraw(said, &slot, &repository)?;
+            recovery_key::hand_over(&key, &slot, &repository, args.no_verify, report)?;
+        }
+        None => said.and_then(|()| report.line("It has no password: whoever has the folder can read it."))?,
     }
     let repository = for_shell(path);
     report.note("\nNext, with a phone on its cable, or with backups that there are:");
@@ -42,4 +51,10 @@ pub fn run(args: &Init, global: &Global, report: &Report) -> Result<Exit> {
         report.note(format_args!("  heirloom --repo {repository} {command}"));
     }
     Ok(Exit::Ok)
+}
+
+/// The slot of the recovery key, which a new repository has once.
+fn recovery_slot(repository: &Repository) -> Result<String> {
+    let slots = repository.slots()?.into_iter();
+    Ok(slots.filter(|slot| slot.kind == SlotKind::Recovery).map(|slot| slot.id).next().unwrap_or_default())
 }

@@ -220,10 +220,10 @@ fn recovery(repository: &Repository, no_verify: bool, report: &Report) -> Result
     old.retain(|slot| slot.kind == SlotKind::Recovery);
     let (slot, key) = repository.add_recovery_key()?;
     if report.json {
-        report.json(&NewRecoveryKey { row: Row::of(&slot), recovery_key: key.to_string() })?;
-        report.flush()?;
+        let shown = report.json(&NewRecoveryKey { row: Row::of(&slot), recovery_key: key.to_string() });
+        recovery_key::or_withdraw(shown.and_then(|()| report.flush()), &slot.id, repository)?;
     } else {
-        recovery_key::hand_over(&key, no_verify, report)?;
+        recovery_key::hand_over(&key, &slot.id, repository, no_verify, report)?;
     }
     // Not before the new one was shown.
     for slot in &old {

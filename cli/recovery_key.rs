@@ -5,7 +5,7 @@ use std::{
     io::{self, BufRead, IsTerminal, Write},
 };
 
-use heirloom_store::RecoveryKey;
+use heirloom_store::{RecoveryKey, Repository};
 
 use crate::{
     failure::{Failure, Result},
@@ -14,10 +14,31 @@ use crate::{
 
 const WORDS_TO_TEST: usize = 3;
 
-/// Shows the recovery key, and sees on a terminal that it was written down.
-pub fn hand_over(key: &RecoveryKey, no_verify: bool, report: &Report) -> Result<()> {
+/// Shows the recovery key of the slot `id`, and sees on a terminal that it was written down.
+pub fn hand_over(key: &RecoveryKey, id: &str, repository: &Repository, no_verify: bool, report: &Report) -> Result<()> {
     let text = key.to_string();
     let words: Vec<&str> = text.split_whitespace().collect();
+    or_withdraw(show(&words, report), id, repository)?;
+    if no_verify || !can_ask() || !io::stdout().is_terminal() {
+        return Ok(());
+    }
+    test_back(&words, &mut io::stdin().lock(), &mut io::stderr())
+        .map_err(|error| Failure::failed(format!("cannot ask for the words: {error}")))
+}
+
+/// Has a key that nobody has seen open nothing any more. A reader that went away has not seen it.
+pub fn or_withdraw(shown: Result<()>, id: &str, repository: &Repository) -> Result<()> {
+    let Err(failure) = shown else { return Ok(()) };
+    let why = if failure.message.is_empty() { "nobody reads what is printed" } else { &failure.message };
+    Err(match repository.remove_slot(id) {
+        Ok(()) => Failure::failed(format!("the recovery key could not be shown, and opens nothing: {why}"))
+            .hint("the repository and its password are as they should be; `heirloom key recovery` makes another key"),
+        Err(error) => Failure::failed(format!("the recovery key could not be shown ({why}), nor taken back: {error}"))
+            .hint(format!("`heirloom key remove {id}`, then `heirloom key recovery`")),
+    })
+}
+
+fn show(words: &[&str], report: &Report) -> Result<()> {
     report.line("\nRecovery key. It opens the repository if the password is lost, and is shown this once:\n")?;
     let in_row = words_in_row(report.columns());
     for (row, some) in words.chunks(in_row).enumerate() {
@@ -26,12 +47,7 @@ pub fn hand_over(key: &RecoveryKey, no_verify: bool, report: &Report) -> Result<
         report.line(format_args!("    {}", numbered.join("  ").trim_end()))?;
     }
     report.line("\nWrite the words on paper, in this order, and keep the paper away from the disk.")?;
-    report.flush()?;
-    if no_verify || !can_ask() || !io::stdout().is_terminal() {
-        return Ok(());
-    }
-    test_back(&words, &mut io::stdin().lock(), &mut io::stderr())
-        .map_err(|error| Failure::failed(format!("cannot ask for the words: {error}")))
+    report.flush()
 }
 
 /// Five words, each with its number, or as many as a narrow terminal has room for.
