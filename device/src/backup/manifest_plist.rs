@@ -53,7 +53,7 @@ impl ManifestPlist {
             property_list::read_dictionary(bytes).map_err(|source| Error::Plist { file: "Manifest.plist", source })?;
         let manifest_key = property_list::data(&root, "ManifestKey");
         Ok(ManifestPlist {
-            is_encrypted: property_list::boolean(&root, "IsEncrypted").unwrap_or(manifest_key.is_some()),
+            is_encrypted: truth(&root, "IsEncrypted").unwrap_or(manifest_key.is_some()),
             date: property_list::date(&root, "Date"),
             version: property_list::string(&root, "Version"),
             was_passcode_set: property_list::boolean(&root, "WasPasscodeSet"),
@@ -67,6 +67,12 @@ impl ManifestPlist {
             manifest_key,
         })
     }
+}
+
+/// A boolean, or the number that some programs write for one.
+fn truth(root: &Dictionary, key: &str) -> Option<bool> {
+    let number = || root.get(key)?.as_signed_integer().map(|number| number != 0);
+    property_list::boolean(root, key).or_else(number)
 }
 
 impl Lockdown {
@@ -141,6 +147,10 @@ mod tests {
         root.remove("IsEncrypted");
         assert!(parse(root.clone()).is_encrypted);
         root.remove("ManifestKey");
-        assert!(!parse(root).is_encrypted);
+        assert!(!parse(root.clone()).is_encrypted);
+        for (number, is_encrypted) in [(1, true), (0, false)] {
+            root.insert("IsEncrypted".into(), Value::Integer(number.into()));
+            assert_eq!(parse(root.clone()).is_encrypted, is_encrypted);
+        }
     }
 }
