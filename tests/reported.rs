@@ -2,3 +2,4 @@
 
 mod old_backups;
 mod places;
+mod typed;
