@@ -93,6 +93,7 @@ pub fn find_backups(path: &Path) -> Result<Found, Error> {
         return Ok(Found { backups: vec![itself], skipped: Vec::new() });
     }
     let mut found = Found::default();
+    let mut left = NAMES_BELOW_MAX;
     for name in &names {
         let mut child = BackupFolder::named(&path.join(name), Some(name));
         // Of iMazing's versions the folder above says whose they are.
@@ -102,7 +103,7 @@ pub fn find_backups(path: &Path) -> Result<Found, Error> {
             Ok(true) => found.backups.push(child),
             Ok(false) => {}
             // A backup may lie in a folder that is named like itself.
-            Err(SkipReason::Empty) => match backups_in(&child.path, &mut NAMES_BELOW_MAX.clone()) {
+            Err(SkipReason::Empty) => match backups_in(&child.path, &mut left) {
                 deeper if !deeper.is_empty() => found.backups.extend(deeper),
                 _ if is_named => found.skipped.push(Skipped { path: child.path, why: SkipReason::Empty }),
                 _ => {}

@@ -114,9 +114,10 @@ impl ManifestMbdb {
         Rest(self.bytes.get(start as usize..)?).record()
     }
 
-    /// Domain and path of a record.
+    /// Domain and path of a record, which are its first two strings.
     fn name_at(&self, start: u32) -> (&[u8], &[u8]) {
-        self.record_at(start).map_or((&[], &[]), |record| (record.domain, record.path))
+        let mut rest = Rest(self.bytes.get(start as usize..).unwrap_or_default());
+        (rest.string().unwrap_or_default(), rest.string().unwrap_or_default())
     }
 
     fn row_at(&self, start: u32, before: Option<(&[u8], &[u8])>) -> Row {

@@ -352,6 +352,15 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_is_hardly_text_is_refused() {
+        let of = |broken: &[u8]| {
+            read_dictionary(&[&b"<plist><dict><key>k</key><string>"[..], broken, b"</string></dict></plist>"].concat())
+        };
+        assert!(of(&[0xff; 10_000]).is_ok());
+        assert_eq!(of(&[0xff; 10_001]), Err(PlistError::UnknownEncoding));
+    }
+
+    #[test]
     fn integers_may_be_hexadecimal() {
         for (written, number) in [("0x1F", 31), ("-0X10", -16), ("+5", 5), (" 7 ", 7)] {
             let xml = format!("<plist><dict><key>k</key><integer>{written}</integer></dict></plist>");

@@ -7,8 +7,14 @@ use quick_xml::{Reader, escape::resolve_xml_entity, events::Event};
 
 use super::{Budget, PlistError, date_value, placeholder, whole};
 
+/// More places that are not UTF-8 than this are no slips of a program: it is another encoding, or no text.
+const BROKEN_LETTERS_MAX: usize = 10_000;
+
 /// Reads one document of one value.
 pub(super) fn read(bytes: &[u8], budget: &mut Budget) -> Result<Value, PlistError> {
+    if bytes.utf8_chunks().filter(|chunk| !chunk.invalid().is_empty()).nth(BROKEN_LETTERS_MAX).is_some() {
+        return Err(PlistError::UnknownEncoding);
+    }
     let text = String::from_utf8_lossy(bytes);
     let text = text.trim_start_matches('\u{feff}');
     if !text.trim_start().starts_with('<') {
