@@ -116,8 +116,10 @@ fn resolve(spec: &str, candidates: &[Candidate], zone: &TimeZone, listed: &str) 
         Err(_) if fits_any(&parsed, candidates) => Vec::new(),
         fitting => fitting?,
     };
+    // Both are in the same order.
+    let mut fitting = fitting.into_iter().peekable();
     let in_time: Vec<usize> = (0..candidates.len())
-        .filter(|&at| fitting.iter().any(|fitting| std::ptr::eq(*fitting, &candidates[at])))
+        .filter(|&at| fitting.next_if(|fitting| std::ptr::eq(*fitting, &candidates[at])).is_some())
         .collect();
     let Some(&newest) = in_time.last() else {
         return Err(Failure::failed(format!("{spec}: no snapshot is as old as that")).hint(listed));
