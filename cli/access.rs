@@ -35,7 +35,7 @@ pub fn repository_path(global: &Global) -> Result<&Path> {
 fn as_folder(path: &Path) -> Result<&Path> {
     match location::local(path)? {
         file if file.is_file() => Err(Failure::new(Exit::NoRepository, format!("{} is a file", file.display()))
-            .hint("a repository is a folder: give the path of one")),
+            .hint("create one in a folder: `heirloom --repo FOLDER init`")),
         path => Ok(path),
     }
 }
