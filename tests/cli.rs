@@ -825,7 +825,9 @@ fn every_result_has_a_shape_in_json() {
     assert!(everything.as_array().unwrap().contains(&file[0]), "{everything}");
 
     let exported = home.json(&["export", "latest", "--to", "out"]);
-    assert_eq!(keys(&exported), ["bytes", "files", "missing_files", "path", "problems", "skipped_files", "snapshot"]);
+    let export_keys =
+        ["bytes", "files", "files_without_time", "missing_files", "path", "problems", "skipped_files", "snapshot"];
+    assert_eq!(keys(&exported), export_keys);
     assert_eq!(exported["path"], json!(format!("out/{UDID}")));
     assert_eq!(keys(&home.json(&["check"])), CHECK_KEYS);
 
