@@ -16,6 +16,8 @@ use crate::{Error, Result, der, pair_record::PairRecord};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const VALIDITY_DAYS: u32 = 3650;
+/// The year 9900, in seconds since 1970: a clock that is beyond it counts as this, because a certificate must end before the year 10000.
+const LATEST: u64 = 250_246_540_800;
 /// An RSA key of 16384 bits has some 2 KiB; this bounds what is signed.
 const MAX_PUBLIC_KEY_BYTES: usize = 4096;
 
@@ -85,7 +87,7 @@ fn new_key() -> Result<KeyPair> {
 /// The root certificate, or one that it signs.
 fn parameters(root: bool) -> Result<CertificateParams> {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let today = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(since_1970.as_secs());
+    let today = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(since_1970.as_secs().min(LATEST));
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = DistinguishedName::new();
     parameters.serial_number = Some(SerialNumber::from_slice(&random()?[..8]));

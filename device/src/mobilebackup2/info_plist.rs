@@ -9,6 +9,11 @@ use plist::{Dictionary, Value};
 
 use crate::{Error, PlistError, Result, property_list};
 
+/// The first second that XML can hold, in seconds before 1970.
+const YEAR_0_BEGINS: u64 = 62_167_219_200;
+/// The last one, in seconds since 1970.
+const YEAR_9999_ENDS: u64 = 253_402_300_799;
+
 /// The files of AFC's `/iTunes_Control/iTunes/` that belong into Info.plist, those that exist.
 pub const ITUNES_FILES: [&str; 11] = [
     "ApertureAlbumPrefs",
@@ -190,10 +195,11 @@ fn make_writable(value: &mut Value) {
     }
 }
 
+/// The nearest time that XML can hold: of whole seconds, from the year 0 to the end of 9999.
 fn whole_seconds(time: SystemTime) -> SystemTime {
     match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => UNIX_EPOCH + Duration::from_secs(since.as_secs()),
-        Err(before) => UNIX_EPOCH - Duration::from_secs(before.duration().as_secs()),
+        Ok(since) => UNIX_EPOCH + Duration::from_secs(since.as_secs().min(YEAR_9999_ENDS)),
+        Err(before) => UNIX_EPOCH - Duration::from_secs(before.duration().as_secs().min(YEAR_0_BEGINS)),
     }
 }
 
@@ -255,6 +261,17 @@ mod tests {
         assert_eq!(read.product_version.unwrap(), "17.5");
         assert_eq!(read.build_version.unwrap(), "21F79");
         assert_eq!(read.last_backup.unwrap(), UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+    }
+
+    #[test]
+    fn clocks_beyond_the_calendar_are_written_as_its_end() {
+        let device = device();
+        let far = Duration::from_secs(400_000_000_000);
+        for (date, written) in [(UNIX_EPOCH + far, "9999-12-31T23:59:59Z"), (UNIX_EPOCH - far, "0000-01-01T00:00:00Z")]
+        {
+            let xml = InfoPlist { date, ..info(&device) }.to_xml().unwrap();
+            assert!(String::from_utf8_lossy(&xml).contains(&format!("<date>{written}</date>")), "{written}");
+        }
     }
 
     #[test]
