@@ -34,7 +34,7 @@ pub struct Copier<'r> {
     source: &'r Repository,
     target: &'r Repository,
     chunks: Arc<ChunkReader>,
-    /// All of the source, by time.
+    /// All of the source, oldest first.
     snapshots: Vec<Snapshot>,
     /// Those of the target, one of each origin.
     known: Vec<Snapshot>,
@@ -106,8 +106,8 @@ impl<'r> Copier<'r> {
         snapshots
     }
 
-    /// The same in the order of their times.
-    pub fn by_time(&self) -> &[Snapshot] {
+    /// The same, oldest first.
+    pub fn by_age(&self) -> &[Snapshot] {
         &self.snapshots
     }
 
@@ -189,9 +189,9 @@ impl<'r> Copier<'r> {
     /// The snapshot of the target with which this one has most in common, as far as that can be told.
     fn nearest(&self, snapshot: &Snapshot) -> Option<&Snapshot> {
         let of_series = || self.known.iter().filter(|known| known.record.series == snapshot.record.series);
-        let earlier = of_series().filter(|known| known.record.time <= snapshot.record.time);
-        let time = |known: &&Snapshot| known.record.time;
-        earlier.max_by_key(time).or_else(|| of_series().min_by_key(time))
+        let earlier = of_series().filter(|known| known.record.order() <= snapshot.record.order());
+        let order = |known: &&Snapshot| known.record.order();
+        earlier.max_by_key(order).or_else(|| of_series().min_by_key(order))
     }
 
     fn copy_after(
@@ -233,15 +233,13 @@ impl<'r> Copier<'r> {
             return Ok(Copied { snapshot: incomplete.clone(), stats, lost, lost_count, problems });
         }
         let (snapshot, stats) = writer.commit(Details {
-            encrypted: record.encrypted,
-            device: record.device.clone(),
             warnings: lost.iter().chain(&record.warnings).take(WARNINGS_MAX).cloned().collect(),
             warning_count: record.warning_count + lost_count,
             // The same backup may have been taken in there, too.
             skip_if_same: true,
             origin: Some(origin_of(self.source, snapshot)),
             lost_files,
-            ..Details::new(record.time, record.source)
+            ..Details::like(record)
         })?;
         Ok(Copied { snapshot, stats, lost, lost_count, problems })
     }

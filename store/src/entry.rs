@@ -201,6 +201,16 @@ impl Content {
         self.sealing.as_ref().map_or(self.length, |sealing| sealing.plaintext_len)
     }
 
+    /// The [`hash`](Content::hash) of what `bytes` gives.
+    ///
+    /// # Errors
+    /// Those of `bytes`.
+    pub fn hash_of(bytes: &mut dyn std::io::Read) -> std::io::Result<[u8; 32]> {
+        let mut hasher = blake3::Hasher::new();
+        std::io::copy(bytes, &mut hasher)?;
+        Ok(*hasher.finalize().as_bytes())
+    }
+
     /// The same, sealed by `key`: what is remembered of a sealed content outside of the repository has no key.
     #[must_use]
     pub fn with_key(self, key: &[u8; 32]) -> Content {

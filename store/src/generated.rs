@@ -262,6 +262,7 @@ fn record(shape: &Shape, snapshot: u64, root: ChunkId, previous: Option<FileHash
         previous,
         time,
         created: time + 60,
+        kept: None,
         root,
         files: shape.files,
         bytes: shape.files * CHUNK_BYTES,

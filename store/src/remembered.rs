@@ -21,7 +21,7 @@ pub(crate) const PASSWORDS_FOLDER: &str = "passwords";
 pub struct RememberedPassword {
     /// The device.
     series: String,
-    /// BLAKE3 of the keybag that it opens, 64 digits.
+    /// BLAKE3 of the keybag that it opens, 64 digits; empty if the phone has made no backup by it yet.
     keybag: String,
     /// What the phone's owner typed.
     pub password: String,
@@ -33,6 +33,11 @@ impl RememberedPassword {
     /// Whether it is known to open this keybag.
     pub fn is_of(&self, keybag: &[u8]) -> bool {
         self.keybag == FileHash::of(keybag).to_string()
+    }
+
+    /// Whether the phone was given it, and has made no backup by it yet.
+    pub fn is_untried(&self) -> bool {
+        self.keybag.is_empty()
     }
 }
 
@@ -50,21 +55,26 @@ impl std::fmt::Debug for RememberedPassword {
 }
 
 impl Repository {
-    /// Remembers the password that opens a keybag of a device's backups. One that is remembered already is left.
+    /// Remembers the password that opens a keybag of a device's backups, or, without one, that of its next backup. One that is remembered
+    /// already is left.
     ///
     /// # Errors
     /// What the storage says, or [`Error::Unsupported`] if only a newer program may write here.
-    pub fn remember_password(&self, series: &str, keybag: &[u8], password: &str) -> Result<()> {
+    pub fn remember_password(&self, series: &str, keybag: Option<&[u8]>, password: &str) -> Result<()> {
         self.core().config.check_writable()?;
         let known = self.remembered_passwords(series)?;
-        if known.iter().any(|known| known.is_of(keybag) && known.password == password) {
+        let keybag = keybag.map_or(String::new(), |keybag| FileHash::of(keybag).to_string());
+        // Of those that wait for their first backup only the newest counts.
+        let mut known_of = known.iter().take(if keybag.is_empty() { 1 } else { usize::MAX });
+        if known_of.any(|known| known.keybag == keybag && known.password == password) {
             return Ok(());
         }
+        let newest = known.first().map_or(i64::MIN, |known| known.created);
         let remembered = RememberedPassword {
             series: series.to_owned(),
-            keybag: FileHash::of(keybag).to_string(),
+            keybag,
             password: password.to_owned(),
-            created: unix_seconds(),
+            created: unix_seconds().max(newest.saturating_add(1)),
         };
         let core = self.core();
         let payload = serde_json::to_vec(&remembered).map_err(|error| Error::Failed(error.to_string()))?;
@@ -105,8 +115,8 @@ mod tests {
         let (repository, _) = Repository::create(storage.clone(), Some("open"), &Options::default()).unwrap();
         assert!(repository.remembered_passwords("phone").unwrap().is_empty());
         for (series, keybag, password) in [("phone", "1", "old"), ("phone", "2", "new"), ("pad", "3", "other")] {
-            repository.remember_password(series, keybag.as_bytes(), password).unwrap();
-            repository.remember_password(series, keybag.as_bytes(), password).unwrap();
+            repository.remember_password(series, Some(keybag.as_bytes()), password).unwrap();
+            repository.remember_password(series, Some(keybag.as_bytes()), password).unwrap();
         }
         let of_phone = repository.remembered_passwords("phone").unwrap();
         assert_eq!(of_phone.len(), 2);
@@ -119,5 +129,20 @@ mod tests {
             storage.put(&file, &bytes[1..]).unwrap();
         }
         assert!(repository.remembered_passwords("phone").unwrap().is_empty(), "what is broken is none");
+    }
+
+    #[test]
+    fn a_password_set_last_comes_first() {
+        let (repository, _) =
+            Repository::create(Arc::new(MemoryStorage::default()), Some("open"), &Options::default()).unwrap();
+        repository.remember_password("phone", Some(b"1"), "first").unwrap();
+        for password in ["second", "third", "second", "second"] {
+            repository.remember_password("phone", None, password).unwrap();
+            let known = repository.remembered_passwords("phone").unwrap();
+            assert!(known[0].is_untried() && known[0].password == password && !known[0].is_of(b""));
+        }
+        assert_eq!(repository.remembered_passwords("phone").unwrap().len(), 4);
+        repository.remember_password("phone", Some(b"2"), "second").unwrap();
+        assert!(repository.remembered_passwords("phone").unwrap()[0].is_of(b"2"));
     }
 }

@@ -334,15 +334,15 @@ impl Repository {
         }
     }
 
-    /// The newest run of `series` that was cut off and parked since its newest snapshot, if any. One that cannot be read counts as
-    /// none, as does one that began before another snapshot was made.
+    /// The newest run of `series` that was cut off and parked since the snapshot that the device goes on from, if any. One that cannot be read
+    /// counts as none, as does one that began before the device made another.
     ///
     /// # Errors
     /// What the storage says.
     pub fn parked(&self, series: &str) -> Result<Option<Parked>> {
-        let newest = self.snapshots()?.newest_of(series).map(|snapshot| snapshot.id);
+        let base = self.snapshots()?.base_of(series).map(|snapshot| snapshot.id);
         let parked = parked_of(&self.core, series)?;
-        Ok(parked.into_iter().rfind(|parked| parked.record.previous == newest))
+        Ok(parked.into_iter().rfind(|parked| parked.record.previous == base))
     }
 
     /// Begins a snapshot as the backup folder that a run had when it was cut off, to be edited further.

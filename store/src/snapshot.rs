@@ -17,6 +17,9 @@ use crate::{
 use copies::Copies;
 
 const PAYLOAD_MAX_LEN: usize = 1 << 20;
+const DAY: i64 = 24 * 60 * 60;
+/// A phone that claims an earlier time than this before its backup was written is not believed.
+const WEEK: i64 = 7 * DAY;
 /// More warnings than these are only counted.
 pub const WARNINGS_MAX: usize = 100;
 const WARNING_MAX_LEN: usize = 1000;
@@ -47,6 +50,9 @@ pub struct SnapshotRecord {
     pub time: i64,
     /// When it was written here, seconds since 1970.
     pub created: i64,
+    /// Of a copy, when the first snapshot that it is a copy of was written, seconds since 1970; see [`kept_at`](SnapshotRecord::kept_at).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kept: Option<i64>,
     pub(crate) root: ChunkId,
     /// Files with content.
     pub files: u64,
@@ -106,7 +112,7 @@ impl fmt::Display for Source {
 /// The snapshots of a repository, and those that cannot be read.
 #[derive(Debug, Default)]
 pub struct SnapshotList {
-    /// By time, oldest first.
+    /// In the [order](SnapshotRecord::order) of their age, oldest first.
     pub snapshots: Vec<Snapshot>,
     /// One for each that is broken.
     pub problems: Vec<Problem>,
@@ -118,6 +124,11 @@ impl SnapshotList {
         self.snapshots.iter().rev().find(|snapshot| snapshot.record.series == series)
     }
 
+    /// The snapshot that the device of a series goes on from: the newest that it made itself, or else the newest.
+    pub fn base_of(&self, series: &str) -> Option<&Snapshot> {
+        base_of(self.snapshots.iter().filter(|snapshot| snapshot.record.series == series))
+    }
+
     fn of(records: Vec<(SnapshotId, Result<SnapshotRecord>)>, kind: RecordKind) -> SnapshotList {
         let mut list = SnapshotList::default();
         for (id, record) in records {
@@ -126,13 +137,59 @@ impl SnapshotList {
                 Err(error) => list.problems.push(Problem::from_error(&kind.file(&id), error)),
             }
         }
-        list.snapshots.sort_by_key(|snapshot| (snapshot.record.time, snapshot.record.created, snapshot.id));
+        list.snapshots.sort_by_key(Snapshot::age);
         list.problems.sort();
         list
     }
 }
 
+/// The snapshot that a device goes on from, of those of its series, oldest first.
+pub(crate) fn base_of<'s>(of_series: impl DoubleEndedIterator<Item = &'s Snapshot> + Clone) -> Option<&'s Snapshot> {
+    let mut newest_first = of_series.rev();
+    newest_first.clone().find(|snapshot| snapshot.record.source == Source::Device).or_else(|| newest_first.next())
+}
+
+impl Snapshot {
+    /// A key that is greater the newer a snapshot is (SPEC §10). Of backups of one time those that can be read count as newer than ciphertext.
+    pub fn age(&self) -> impl Ord + use<> {
+        let record = &self.record;
+        let is_readable = record.sealed || !record.encrypted;
+        (record.order(), is_readable, record.created, self.id)
+    }
+}
+
+/// Dates are claims: the phone's clock, that of the computer, or both may have been wrong.
 impl SnapshotRecord {
+    /// When it was written, or, if it is a copy, what it is a copy of; seconds since 1970.
+    pub fn kept_at(&self) -> i64 {
+        self.kept.unwrap_or(self.created)
+    }
+
+    /// The time that decides which of two snapshots is newer, seconds since 1970: of a device's own backups when they were written, of imports
+    /// when they were taken. An import that claims to be of the future may be of any time, and is older than all others.
+    pub fn order(&self) -> i64 {
+        let kept_at = self.kept_at();
+        match self.source {
+            Source::Device => kept_at,
+            Source::Import if self.time > kept_at.saturating_add(DAY) => i64::MIN,
+            Source::Import => self.time.min(kept_at),
+        }
+    }
+
+    /// When it was taken, as far as that can be believed at the time `now`: seconds since 1970, all of them. No backup is taken after it is
+    /// written, and a device writes its own when it takes them, unless the computer's clock was wrong.
+    pub fn credible_time(&self, now: i64) -> i64 {
+        let kept_at = self.kept_at();
+        let is_long_before = self.time < kept_at.saturating_sub(WEEK) && kept_at <= now;
+        let is_after = self.time > kept_at;
+        if is_after || self.source == Source::Device && is_long_before { kept_at } else { self.time }
+    }
+
+    /// Whether what it says of its own time cannot be: a clock was wrong by more than a day.
+    pub fn is_time_doubtful(&self, now: i64) -> bool {
+        self.time.abs_diff(self.credible_time(now)) > DAY as u64
+    }
+
     /// Writes it into the folder of its kind.
     pub(crate) fn write(&mut self, core: &Core, kind: RecordKind) -> Result<SnapshotId> {
         self.shorten();
@@ -261,7 +318,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Details, Entry, Kind, MemoryStorage, Name, Options, PruneOptions, RepairOptions, Repository, repair,
+        Copier, Details, Entry, Kind, MemoryStorage, Name, Options, PruneOptions, RepairOptions, Repository, repair,
         spares::delete_spares,
     };
     use proptest::prelude::*;
@@ -270,6 +327,122 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
             let _ = SnapshotRecord::parse(&bytes, "snapshots/x");
+        }
+    }
+
+    /// A record with these dates, of a snapshot whose file has the name `id`.
+    fn dated(source: Source, time: i64, created: i64, id: u8) -> Snapshot {
+        let record = serde_json::json!({
+            "series": "phone", "previous": null, "time": time, "created": created, "root": "00".repeat(16), "files": 0, "bytes": 0,
+            "added_bytes": 0, "source": source, "encrypted": false, "sealed": false,
+        });
+        Snapshot { id: FileHash([id; 32]), record: serde_json::from_value(record).unwrap() }
+    }
+
+    fn listed(snapshots: Vec<Snapshot>) -> SnapshotList {
+        SnapshotList::of(snapshots.into_iter().map(|one| (one.id, Ok(one.record))).collect(), RecordKind::Snapshot)
+    }
+
+    fn ids(list: &SnapshotList) -> Vec<u8> {
+        list.snapshots.iter().map(|snapshot| snapshot.id.as_bytes()[0]).collect()
+    }
+
+    const NOW: i64 = 1_780_000_000;
+    const YEAR: i64 = 365 * DAY;
+
+    #[test]
+    fn a_phones_wrong_clock_does_not_decide_the_newest() {
+        use Source::{Device, Import};
+        let list = listed(vec![
+            dated(Device, NOW + 5 * YEAR, NOW - 9 * DAY, 1),
+            dated(Device, 0, NOW - 8 * DAY, 2),
+            dated(Device, NOW - 7 * DAY, NOW - 7 * DAY, 3),
+            dated(Import, NOW + 5 * YEAR, NOW - DAY, 4),
+            dated(Import, NOW - 8 * DAY - 9, NOW, 5),
+        ]);
+        assert_eq!(ids(&list), [4, 1, 5, 2, 3], "imports lie where they were taken, or before all if that cannot be");
+        assert_eq!(list.newest_of("phone").unwrap().id, FileHash([3; 32]));
+    }
+
+    #[test]
+    fn a_device_goes_on_from_its_own_newest() {
+        use Source::{Device, Import};
+        let own = || vec![dated(Device, NOW - YEAR, NOW - YEAR, 1), dated(Import, NOW - DAY, NOW, 2)];
+        let list = listed(own());
+        assert_eq!(ids(&list), [1, 2]);
+        assert_eq!(list.base_of("phone").unwrap().id, FileHash([1; 32]));
+        assert_eq!(listed(own().split_off(1)).base_of("phone").unwrap().id, FileHash([2; 32]));
+        assert_eq!(list.base_of("another"), None);
+    }
+
+    #[test]
+    fn ciphertext_is_older_than_the_same_backup_to_be_read() {
+        let mut ciphertext = dated(Source::Import, NOW, NOW + 9, 1);
+        ciphertext.record.encrypted = true;
+        let mut readable = dated(Source::Import, NOW, NOW + 5, 2);
+        (readable.record.encrypted, readable.record.sealed) = (true, true);
+        assert_eq!(ids(&listed(vec![readable, ciphertext])), [1, 2]);
+    }
+
+    #[test]
+    fn what_takes_a_snapshots_place_keeps_its_age() {
+        let mut converted = dated(Source::Device, NOW - 3 * DAY, NOW, 1);
+        converted.record.kept = Some(NOW - 3 * DAY + 60);
+        let list = listed(vec![converted, dated(Source::Device, NOW - 2 * DAY, NOW - 2 * DAY, 2)]);
+        assert_eq!(ids(&list), [1, 2]);
+        assert_eq!(list.snapshots[0].record.credible_time(NOW), NOW - 3 * DAY);
+    }
+
+    #[test]
+    fn copies_keep_the_order_of_their_originals() {
+        let new = || {
+            let storage = Arc::new(MemoryStorage::default());
+            Repository::create(storage, None, &Options::default()).unwrap().0
+        };
+        let (source, target, third) = (new(), new(), new());
+        // The phone's clock goes backwards.
+        let made: Vec<Snapshot> = (0..4)
+            .map(|number| {
+                let editor = source.edit("phone", None).unwrap();
+                editor.commit(Details::new(NOW - number * DAY, Source::Device)).unwrap().0
+            })
+            .collect();
+        let copy_into = |from: &Repository, to: &Repository, order: [usize; 4]| {
+            let mut copier = Copier::new(from, to).unwrap();
+            let all = from.snapshots().unwrap().snapshots;
+            let go_on = &mut |_| std::ops::ControlFlow::Continue(());
+            order.iter().for_each(|&at| drop(copier.copy(&all[at], go_on).unwrap()));
+        };
+        copy_into(&source, &target, [3, 0, 2, 1]);
+        copy_into(&target, &third, [1, 2, 3, 0]);
+        for repository in [&source, &target, &third] {
+            let list = repository.snapshots().unwrap();
+            let dates: Vec<_> = list.snapshots.iter().map(|one| (one.record.time, one.record.kept_at())).collect();
+            assert_eq!(dates, made.iter().map(|one| (one.record.time, one.record.created)).collect::<Vec<_>>());
+            assert_eq!(list.newest_of("phone").unwrap().record.time, NOW - 3 * DAY);
+        }
+    }
+
+    #[test]
+    fn impossible_dates_give_way_to_when_it_was_kept() {
+        use Source::{Device, Import};
+        for (source, time, kept_at, credible, is_doubtful) in [
+            (Device, NOW - 60, NOW, NOW - 60, false),
+            (Device, NOW + 60, NOW, NOW, false),
+            (Device, NOW + 2 * DAY, NOW, NOW, true),
+            (Device, NOW - 6 * DAY, NOW, NOW - 6 * DAY, false),
+            (Device, NOW - YEAR, NOW, NOW, true),
+            // The computer's clock is ahead, and knows nothing better.
+            (Device, NOW - YEAR, NOW + YEAR, NOW - YEAR, false),
+            (Import, NOW - YEAR, NOW, NOW - YEAR, false),
+            (Import, i64::MAX, NOW, NOW, true),
+            (Import, i64::MIN, NOW, i64::MIN, false),
+            (Device, i64::MAX, i64::MIN, i64::MIN, true),
+            (Device, i64::MIN, i64::MAX, i64::MIN, false),
+        ] {
+            let record = dated(source, time, kept_at, 1).record;
+            assert_eq!(record.credible_time(NOW), credible, "{source} {time} {kept_at}");
+            assert_eq!(record.is_time_doubtful(NOW), is_doubtful, "{source} {time} {kept_at}");
         }
     }
 

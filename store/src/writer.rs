@@ -25,7 +25,7 @@ use crate::{
     repository::Core,
     sealing::{Rebuilt, Unsealing},
     session::{Session, unix_seconds},
-    snapshot::{RecordKind, Snapshot, SnapshotRecord, Source, read_snapshots},
+    snapshot::{RecordKind, Snapshot, SnapshotRecord, Source, base_of, read_snapshots},
     spares::add_spares,
     trash::{move_to_trash, take_from_trash},
     tree::{self, ENTRY_MAX_LEN, TreeBuilder},
@@ -61,6 +61,8 @@ pub struct SnapshotWriter {
 pub struct Details {
     /// When the backup was taken by its own account, seconds since 1970.
     pub time: i64,
+    /// Of a copy, see [`SnapshotRecord::kept_at`].
+    pub kept: Option<i64>,
     /// Where it came from.
     pub source: Source,
     /// Whether the phone had encrypted it.
@@ -80,10 +82,25 @@ pub struct Details {
 }
 
 impl Details {
+    /// Those of a snapshot that takes the place of `record`, or is a copy of it: with the same time, kept since then.
+    pub fn like(record: &SnapshotRecord) -> Details {
+        Details {
+            kept: Some(record.kept_at()),
+            encrypted: record.encrypted,
+            device: record.device.clone(),
+            warnings: record.warnings.clone(),
+            warning_count: record.warning_count,
+            lost_files: record.lost_files,
+            origin: record.origin.clone(),
+            ..Details::new(record.time, record.source)
+        }
+    }
+
     /// Those of a backup that was taken at `time` and of which nothing else is known.
     pub fn new(time: i64, source: Source) -> Details {
         Details {
             time,
+            kept: None,
             source,
             encrypted: false,
             device: BTreeMap::new(),
@@ -442,6 +459,7 @@ impl SnapshotWriter {
     pub(crate) fn park(mut self) -> Result<Parked> {
         let earlier = parked_of(&self.chunks.core, &self.series)?;
         let newest_created = earlier.last().map(|parked| parked.record.created);
+        self.previous = base_of(self.known.iter()).map(|base| base.id);
         let mut record = self.finish(Details::new(unix_seconds(), Source::Device), newest_created)?;
         self.hold(&record.root)?;
         let core = &self.chunks.core;
@@ -464,6 +482,7 @@ impl SnapshotWriter {
             previous: self.previous,
             time: details.time,
             created: newest_created.map_or(i64::MIN, |created| created.saturating_add(1)).max(unix_seconds()),
+            kept: details.kept,
             root,
             files,
             bytes,

@@ -601,7 +601,20 @@ def parse_snapshot(payload):
     require(previous is None or is_hex(previous, 64), "previous is not 64 hexadecimal digits")
     for name in ("time", "created"):
         require(type(snapshot.get(name)) is int, f"{name} is not a number")
+    require(type(snapshot.get("kept", 0)) is int, "kept is not a number")
     return snapshot
+
+
+def age(snapshot):
+    """Greater the newer a snapshot is."""
+    kept = snapshot.get("kept", snapshot["created"])
+    if snapshot.get("source") == "device":
+        order = kept
+    elif snapshot["time"] > kept + 86_400:
+        order = -(2**63)
+    else:
+        order = min(snapshot["time"], kept)
+    return order, bool(snapshot.get("sealed") or not snapshot.get("encrypted")), snapshot["created"]
 
 
 # ---- the repository
@@ -803,7 +816,7 @@ class Repository:
     def snapshots(self):
         """(id, snapshot) of all, oldest first."""
         found = self.sealed_files("snapshots", SNAPSHOT, parse_snapshot)
-        return sorted(found.items(), key=lambda item: (item[1]["time"], item[1]["created"], item[0]))
+        return sorted(found.items(), key=lambda item: (*age(item[1]), item[0]))
 
     def snapshot(self, wanted):
         found = self.snapshots()

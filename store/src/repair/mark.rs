@@ -121,18 +121,14 @@ impl Marking {
         if entries == 0 {
             return Ok(None);
         }
-        let record = &old.record;
         let details = Details {
-            encrypted: record.encrypted,
-            device: record.device.clone(),
             warnings,
             warning_count,
             lost_files,
             // A repair that was cut off may have made it.
             skip_if_same: true,
-            // A whole copy takes its place as it would have the old one's.
-            origin: record.origin.clone(),
-            ..Details::new(record.time, record.source)
+            // With the old one's origin: a whole copy takes its place as it would have that one's.
+            ..Details::like(&old.record)
         };
         let (snapshot, _) = writer.commit(details)?;
         Ok(Some((snapshot.id, lost_files)))
