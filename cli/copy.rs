@@ -51,7 +51,7 @@ pub fn run(args: &CopySnapshots, global: &Global, report: &Report) -> Result<Exi
 fn wanted(copier: &Copier, args: &CopySnapshots) -> Result<Vec<Snapshot>> {
     let mut wanted = copier.snapshots();
     if !args.snapshots.is_empty() {
-        let all = copier.by_time();
+        let all = copier.by_age();
         let named = args.snapshots.iter().map(|spec| snapshot_spec::find(spec, all).map(|snapshot| snapshot.id));
         let named = named.collect::<Result<Vec<_>>>()?;
         wanted.retain(|snapshot| named.contains(&snapshot.id));

@@ -11,6 +11,7 @@ use crate::{
     identity::usual_case,
     phone::{self, InReach, Phone},
     report::{Align, Report, Table, local_time, rfc3339},
+    snapshots,
 };
 
 /// A phone in JSON; `null` is what it does not tell before it trusts this computer.
@@ -36,21 +37,21 @@ struct Row {
 pub fn run(global: &Global, report: &Report) -> Result<Exit> {
     let mux = phone::muxer()?;
     let found = phone::in_reach(&mux)?;
-    let snapshots = if found.is_empty() { None } else { snapshots(global, report) };
-    let rows: Vec<Row> = found.into_iter().map(|found| row(&mux, found, snapshots.as_ref())).collect();
+    let list = if found.is_empty() { None } else { known_snapshots(global, report) };
+    let rows: Vec<Row> = found.into_iter().map(|found| row(&mux, found, list.as_ref())).collect();
     let exit = if rows.is_empty() { Exit::NoDevice } else { Exit::Ok };
     if report.json {
         report.json(&rows)?;
     } else if rows.is_empty() {
         report.note("no phone is in reach: connect one with its cable and unlock it");
     } else {
-        print_table(rows, snapshots.is_some(), report)?;
+        print_table(rows, list.is_some(), report)?;
     }
     Ok(exit)
 }
 
 /// What the repository knows of phones, if it opens without a question. That it does not keeps no phone from being listed.
-fn snapshots(global: &Global, report: &Report) -> Option<SnapshotList> {
+fn known_snapshots(global: &Global, report: &Report) -> Option<SnapshotList> {
     global.repo.as_ref().filter(|path| !path.as_os_str().is_empty())?;
     let opened = match access::open_unasked(global, report) {
         Ok(Some(repository)) => repository.snapshots().map_err(Failure::from),
@@ -63,9 +64,9 @@ fn snapshots(global: &Global, report: &Report) -> Option<SnapshotList> {
     opened.inspect_err(|failure| report.warn(format_args!("the repository tells nothing: {}", failure.message))).ok()
 }
 
-fn row(mux: &dyn Mux, InReach { device, name, too_old }: InReach, snapshots: Option<&SnapshotList>) -> Row {
+fn row(mux: &dyn Mux, InReach { device, name, too_old }: InReach, list: Option<&SnapshotList>) -> Row {
     let series = usual_case(&device.udid);
-    let last_backup_time = snapshots.and_then(|list| list.newest_of(&series)).map(|newest| newest.record.time);
+    let last_backup_time = list.and_then(|list| list.newest_of(&series)).map(snapshots::taken_at);
     let mut row = Row {
         udid: device.udid.clone(),
         name,

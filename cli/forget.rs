@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use heirloom_store::{Error as StoreError, PruneOptions, Repository, Snapshot, SnapshotId, SnapshotList};
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::{
     access,
     args::{Forget, Global, Keep},
+    clock,
     failure::{Exit, Failure, Result},
     prune,
     report::{Align, Report, Table, local_time, of_many, printable, size},
     retention::{Rules, Taken, reasons_to_keep},
-    snapshots::{self, Row as SnapshotRow, device_name, title},
+    snapshots::{self, Row as SnapshotRow, device_name, taken_at, title},
 };
 
 /// With more than these, the way to undo it names none.
@@ -139,15 +140,17 @@ impl Plan {
     fn by_rules(repository: &Repository, list: &SnapshotList, rules: &Rules, udid: Option<&str>) -> Result<Plan> {
         let wanted = snapshots::of_device(&list.snapshots, udid)?;
         let pins = repository.pins()?;
+        let now = clock::now();
         let taken: Vec<Taken> = wanted
             .iter()
             .map(|Snapshot { id, record }| Taken {
-                time: record.time,
+                time: record.credible_time(now),
+                doubtful: record.is_time_doubtful(now).then_some(record.time),
                 series: &record.series,
                 is_pinned: pins.contains(id),
             })
             .collect();
-        let reasons = reasons_to_keep(&taken, rules, Timestamp::now().as_second(), &TimeZone::system());
+        let reasons = reasons_to_keep(&taken, rules, now, &TimeZone::system());
         let verdicts = wanted.into_iter().zip(&taken).zip(reasons).map(|((snapshot, taken), reasons)| Verdict {
             snapshot: snapshot.clone(),
             is_pinned: taken.is_pinned,
@@ -164,7 +167,7 @@ impl Plan {
             let failure = Failure::from(StoreError::Pinned { id: pinned.id }).about(title(pinned));
             return Err(failure.hint(format!("`heirloom unpin {}` lets go of it", pinned.id.short())));
         }
-        named.sort_by_key(|snapshot| (snapshot.record.time, snapshot.record.created, snapshot.id));
+        named.sort_by_key(Snapshot::age);
         let verdicts = named.into_iter().map(|snapshot| Verdict {
             snapshot,
             is_pinned: false,
@@ -192,7 +195,7 @@ impl Plan {
             let mut table = Table::new(&[("ID", Left), ("TIME", Left), ("", Left), ("REASON", Left)]);
             for Verdict { snapshot, is_kept, reasons, .. } in verdicts {
                 let what = if *is_kept { "kept" } else { "removed" };
-                table.row([snapshot.id.short(), local_time(snapshot.record.time), what.to_owned(), reasons.join(", ")]);
+                table.row([snapshot.id.short(), local_time(taken_at(snapshot)), what.to_owned(), reasons.join(", ")]);
             }
             table.print(report)?;
             report.line("")?;

@@ -113,29 +113,54 @@ impl Rules {
 /// What rules look at of a snapshot.
 #[derive(Debug, Clone, Copy)]
 pub struct Taken<'a> {
-    /// Seconds since 1970.
+    /// When it was taken, as far as that can be believed; seconds since 1970.
     pub time: i64,
+    /// When it says that it was taken, where that cannot be.
+    pub doubtful: Option<i64>,
     pub series: &'a str,
     pub is_pinned: bool,
 }
 
-/// Why each snapshot is kept; those that go have no reason. They are given by time, oldest first; `now` is in seconds since 1970.
+/// Why each snapshot is kept; those that go have no reason. They are given oldest first; `now` is in seconds since 1970.
+///
+/// What has a doubtful date is looked at by both of its dates, and takes no place of another: what the rules keep without it, they keep with it.
 pub fn reasons_to_keep(snapshots: &[Taken], rules: &Rules, now: i64, zone: &TimeZone) -> Vec<Vec<String>> {
-    let mut series: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    let mut reasons = reasons_by(snapshots, |taken| Some(taken.time), rules, now, zone);
+    if snapshots.iter().any(|taken| taken.doubtful.is_some()) {
+        let certain = |taken: &Taken| taken.doubtful.is_none().then_some(taken.time);
+        let claimed = |taken: &Taken| Some(taken.doubtful.unwrap_or(taken.time));
+        let more = [reasons_by(snapshots, certain, rules, now, zone), reasons_by(snapshots, claimed, rules, now, zone)];
+        for (at, reason) in more.into_iter().flat_map(|all| all.into_iter().enumerate()) {
+            let new: Vec<String> = reason.into_iter().filter(|reason| !reasons[at].contains(reason)).collect();
+            reasons[at].extend(new);
+        }
+    }
+    reasons
+}
+
+/// The same by the dates that `time` gives, of the snapshots that have one.
+fn reasons_by(
+    snapshots: &[Taken],
+    time: impl Fn(&Taken) -> Option<i64>,
+    rules: &Rules,
+    now: i64,
+    zone: &TimeZone,
+) -> Vec<Vec<String>> {
+    let times: Vec<Option<i64>> = snapshots.iter().map(time).collect();
+    let mut series: BTreeMap<&str, Vec<(usize, i64)>> = BTreeMap::new();
     for (at, snapshot) in snapshots.iter().enumerate().rev() {
-        series.entry(snapshot.series).or_default().push(at);
+        series.entry(snapshot.series).or_default().extend(times[at].map(|time| (at, time)));
     }
     let mut reasons = vec![Vec::new(); snapshots.len()];
     for newest_first in series.into_values() {
-        let newest_time = newest_first.iter().map(|&at| snapshots[at].time).find(|&time| time <= now);
+        let newest_time = newest_first.iter().map(|&(_, time)| time).filter(|&time| time <= now).max();
         let since = since(&rules.within, newest_time.unwrap_or(now), zone);
-        let (pinned, others): (Vec<usize>, Vec<usize>) =
-            newest_first.into_iter().partition(|&at| snapshots[at].is_pinned);
-        pinned.into_iter().for_each(|at| reasons[at].push("pinned".to_owned()));
+        let (pinned, others): (Vec<_>, Vec<_>) = newest_first.into_iter().partition(|&(at, _)| snapshots[at].is_pinned);
+        pinned.into_iter().for_each(|(at, _)| reasons[at].push("pinned".to_owned()));
         let mut by_number = rules.by_number();
-        for &at in &others {
-            let time = in_zone(snapshots[at].time, zone);
-            let is_oldest = Some(&at) == others.last();
+        for &(at, time) in &others {
+            let time = in_zone(time, zone);
+            let is_oldest = others.last().is_some_and(|&(oldest, _)| oldest == at);
             reasons[at].extend(by_number.iter_mut().filter_map(|rule| rule.reason(&time, is_oldest)));
             if since.as_ref().is_some_and(|since| time > *since) {
                 reasons[at].push(format!("within {}", rules.within));
@@ -233,7 +258,7 @@ mod tests {
     }
 
     fn taken(time: i64) -> Taken<'static> {
-        Taken { time, series: "phone", is_pinned: false }
+        Taken { time, doubtful: None, series: "phone", is_pinned: false }
     }
 
     #[test]
@@ -286,6 +311,37 @@ mod tests {
         let reasons: Vec<String> = reasons.into_iter().map(|reasons| reasons.join("")).collect();
         let hour = |hour| format!("hourly 2025-10-26 0{hour}:00");
         assert_eq!(reasons, [hour(1), String::new(), hour(2), hour(3)]);
+    }
+
+    #[test]
+    fn a_doubtful_date_makes_the_rules_forget_no_more() {
+        let certain: Vec<Taken> = (0..9).rev().map(|days| taken(NOW - days * 24 * HOUR)).collect();
+        for (text, kept) in
+            [("last=3", 3), ("daily=4", 4), ("yearly=5", 2), ("within=2d", 2), ("monthly=1 within=49h", 3)]
+        {
+            let alone = reasons_to_keep(&certain, &rules(text), NOW, &TimeZone::UTC);
+            assert_eq!(alone.iter().filter(|reasons| !reasons.is_empty()).count(), kept, "{text}");
+            for claimed in [NOW + 50_000 * HOUR, NOW - HOUR, 0, i64::MIN, i64::MAX] {
+                for place in 0..=certain.len() {
+                    let mut all = certain.clone();
+                    all.insert(place, Taken { doubtful: Some(claimed), ..taken(NOW - HOUR) });
+                    let mut reasons = reasons_to_keep(&all, &rules(text), NOW, &TimeZone::UTC);
+                    reasons.remove(place);
+                    let is_lost =
+                        |(with, without): (&Vec<String>, &Vec<String>)| with.is_empty() && !without.is_empty();
+                    assert!(!reasons.iter().zip(&alone).any(is_lost), "{text} {claimed} {place}: {reasons:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_doubtful_snapshot_is_judged_by_both_dates() {
+        let doubtful = |days: i64, claimed: i64| Taken { doubtful: Some(claimed), ..taken(NOW - days * HOUR) };
+        // The computer's clock stood still; the phone's was right.
+        let all: Vec<Taken> = (0..4).map(|day| doubtful(1, NOW + day * 24 * HOUR)).collect();
+        let reasons = reasons_to_keep(&all, &rules("daily=9"), NOW, &TimeZone::UTC);
+        assert!(reasons.iter().all(|reasons| !reasons.is_empty()), "{reasons:?}");
     }
 
     #[test]
@@ -449,7 +505,7 @@ mod tests {
             let series = ["one", "two", "three"];
             let taken: Vec<Taken> = snapshots
                 .iter()
-                .map(|&(time, of, is_pinned)| Taken { time, series: series[of], is_pinned })
+                .map(|&(time, of, is_pinned)| Taken { time, doubtful: None, series: series[of], is_pinned })
                 .collect();
             let reasons = reasons_to_keep(&taken, &rules, NOW, &zone);
             for name in series {

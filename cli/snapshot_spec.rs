@@ -12,6 +12,7 @@ use heirloom_store::Snapshot;
 use jiff::{Span, Timestamp, civil::DateTime, tz::TimeZone};
 
 use crate::{
+    clock,
     failure::{Exit, Failure, Result},
     identity::usual_case,
     report::local_time,
@@ -25,9 +26,27 @@ const REPLACED_AFTER: i64 = 30 * 86_400;
 /// and was not for longer than this beside the new one.
 const SIDE_BY_SIDE_MAX: i64 = 7 * 86_400;
 
-/// The one snapshot that `spec` names among `snapshots`, which are in the order of their times.
+/// The one snapshot that `spec` names among `snapshots`, which are in the order of their age.
 pub fn find<'s>(spec: &str, snapshots: &'s [Snapshot]) -> Result<&'s Snapshot> {
     find_among(spec, snapshots, "`heirloom snapshots` lists them all")
+}
+
+/// The same, but `latest`, and a date without a device, mean the device of this UDID alone.
+pub fn find_own<'s>(spec: &str, snapshots: &'s [Snapshot], udid: &str, name: &str) -> Result<&'s Snapshot> {
+    let now = clock::now();
+    let all: Vec<Candidate> = snapshots.iter().map(|snapshot| Candidate::of(snapshot, now)).collect();
+    let zone = TimeZone::system();
+    let parsed = parse(spec.trim(), &zone, &|who| all.iter().any(|candidate| candidate.is_of(who)));
+    if !matches!(parsed.who, "" | "latest") || all.iter().any(|candidate| candidate.is_of(parsed.who)) {
+        return find(spec, snapshots);
+    }
+    let own: Vec<usize> = (0..all.len()).filter(|&at| all[at].udid == udid).collect();
+    if own.is_empty() && !all.is_empty() {
+        return Err(Failure::failed(format!("there is no snapshot of {name} itself"))
+            .hint("name the one that is meant, such as \"Maria's iPhone\"; `heirloom snapshots` lists them all"));
+    }
+    let candidates: Vec<Candidate> = own.iter().map(|&at| Candidate::of(&snapshots[at], now)).collect();
+    resolve(spec, &candidates, &zone, "`heirloom snapshots` lists them all").map(|at| &snapshots[own[at]])
 }
 
 /// The same among those that were forgotten.
@@ -37,7 +56,8 @@ pub fn find_forgotten<'s>(spec: &str, snapshots: &'s [Snapshot]) -> Result<&'s S
 
 /// The one that `spec` names; `listed` is the hint for who has to look at the list.
 fn find_among<'s>(spec: &str, snapshots: &'s [Snapshot], listed: &str) -> Result<&'s Snapshot> {
-    let candidates: Vec<Candidate> = snapshots.iter().map(Candidate::of).collect();
+    let now = clock::now();
+    let candidates: Vec<Candidate> = snapshots.iter().map(|snapshot| Candidate::of(snapshot, now)).collect();
     resolve(spec, &candidates, &TimeZone::system(), listed).map(|at| &snapshots[at])
 }
 
@@ -79,17 +99,18 @@ fn devices_called<'a>(
 /// What of a snapshot it can be named by.
 struct Candidate {
     id: String,
+    /// When it was taken, as far as that can be believed.
     time: i64,
     udid: String,
     name: Option<String>,
 }
 
 impl Candidate {
-    fn of(snapshot: &Snapshot) -> Candidate {
+    fn of(snapshot: &Snapshot, now: i64) -> Candidate {
         let record = &snapshot.record;
         Candidate {
             id: snapshot.id.to_string(),
-            time: record.time,
+            time: record.credible_time(now),
             udid: record.series.clone(),
             name: record.device.get("name").cloned(),
         }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     access,
     args::{Global, Snapshots},
+    clock,
     failure::{Exit, Failure, Result},
     report::{Align, JsonArray, Report, Table, count, files, local_time, of_many, printable, rfc3339, size},
     snapshot_spec,
@@ -18,6 +19,9 @@ pub fn run(args: &Snapshots, global: &Global, report: &Report) -> Result<Exit> {
     let udid = args.udid.as_deref();
     if args.trash {
         return show_trash(&repository, udid, report);
+    }
+    if !args.snapshots.is_empty() {
+        return show_in_full(&repository, &args.snapshots, report);
     }
     show(&repository.snapshots()?, &repository.pins()?, udid, "no snapshots yet", report)
 }
@@ -52,6 +56,72 @@ fn show(
         print_table(&wanted, pins, report)?;
     }
     Ok(if list.problems.is_empty() { Exit::Ok } else { Exit::Damage })
+}
+
+/// Says of some snapshots all that their records hold.
+fn show_in_full(repository: &Repository, specs: &[String], report: &Report) -> Result<Exit> {
+    let list = list(repository, report)?;
+    let pins = repository.pins()?;
+    let wanted = find_all(&list, specs)?;
+    if report.json {
+        let full = |snapshot: &Snapshot| FullRow {
+            row: Row::of(snapshot, pins.contains(&snapshot.id)),
+            warnings: snapshot.record.warnings.clone(),
+            warning_count: snapshot.record.warning_count,
+            lost_files: snapshot.record.lost_files,
+            origin: snapshot.record.origin.clone(),
+            program: snapshot.record.program.clone(),
+        };
+        let mut array = JsonArray::new(report);
+        wanted.iter().try_for_each(|snapshot| array.item(&full(snapshot)))?;
+        array.finish()?;
+    } else {
+        for (at, snapshot) in wanted.iter().enumerate() {
+            if at > 0 {
+                report.line("")?;
+            }
+            full_lines(snapshot, pins.contains(&snapshot.id))
+                .iter()
+                .try_for_each(|line| report.line(printable(line)))?;
+        }
+    }
+    Ok(if list.problems.is_empty() { Exit::Ok } else { Exit::Damage })
+}
+
+/// A snapshot in JSON, with all of its warnings.
+#[derive(Serialize)]
+struct FullRow {
+    #[serde(flatten)]
+    row: Row,
+    /// The first hundred.
+    warnings: Vec<String>,
+    warning_count: u64,
+    lost_files: u64,
+    origin: Option<String>,
+    program: String,
+}
+
+fn full_lines(snapshot: &Snapshot, pinned: bool) -> Vec<String> {
+    let record = &snapshot.record;
+    let device = |key| record.device.get(key).cloned().unwrap_or_default();
+    let says = format!("by its own account {}", local_time(record.time));
+    let mut lines = vec![
+        title(snapshot),
+        format!("  id       {}", snapshot.id),
+        format!("  device   {} {} iOS {}", record.series, device("product_type"), device("product_version")),
+        format!("  taken    {}, kept {}", says, local_time(record.kept_at())),
+        format!("  from     {}, by {}", record.source, record.program),
+        format!("  holds    {}, {}; {} new", files(record.files), size(record.bytes), size(record.added_bytes)),
+    ];
+    let notes = notes(snapshot, pinned);
+    lines.extend((!notes.is_empty()).then(|| format!("  notes    {notes}")));
+    lines.extend((record.lost_files > 0).then(|| format!("  lost     {}", files(record.lost_files))));
+    lines.extend(record.warnings.iter().map(|warning| format!("  warning  {warning}")));
+    let more = record.warning_count.saturating_sub(record.warnings.len() as u64);
+    lines.extend(
+        (more > 0).then(|| format!("  and {} more, which were not recorded", of_many(more, "warning", "warnings"))),
+    );
+    lines
 }
 
 /// All snapshots. Those that cannot be read are warned of, because `latest` might be one of them.
@@ -102,9 +172,14 @@ fn each_once<'s>(specs: &[String], find: impl Fn(&str) -> Result<&'s Snapshot>) 
     Ok(found)
 }
 
+/// When it was taken, as far as that can be believed; seconds since 1970.
+pub fn taken_at(snapshot: &Snapshot) -> i64 {
+    snapshot.record.credible_time(clock::now())
+}
+
 /// `Maria's iPhone of 2021-01-15 02:38`, safe to print.
 pub fn title(snapshot: &Snapshot) -> String {
-    format!("{} of {}", printable(device_name(snapshot)), local_time(snapshot.record.time))
+    format!("{} of {}", printable(device_name(snapshot)), local_time(taken_at(snapshot)))
 }
 
 /// `kept Maria's iPhone of 2021-01-15 02:38 as 1f3a9c2e: 13 files, 3.5 MB, 812 KB new`
@@ -122,7 +197,12 @@ pub fn kept_line(snapshot: &Snapshot) -> String {
 #[derive(Serialize)]
 pub struct Row {
     id: String,
+    /// By the backup's own account.
     time: Option<String>,
+    /// Whether that cannot be: a clock was wrong by more than a day.
+    time_doubtful: bool,
+    /// When it was first kept; not before it was taken, unless a clock was wrong.
+    kept: Option<String>,
     udid: String,
     device_name: Option<String>,
     product_type: Option<String>,
@@ -143,6 +223,8 @@ impl Row {
         Row {
             id: snapshot.id.to_string(),
             time: rfc3339(record.time),
+            time_doubtful: record.is_time_doubtful(clock::now()),
+            kept: rfc3339(record.kept_at()),
             udid: record.series.clone(),
             device_name: device("name"),
             product_type: device("product_type"),
@@ -175,7 +257,7 @@ fn print_table(snapshots: &[&Snapshot], pins: &BTreeSet<SnapshotId>, report: &Re
         let record = &snapshot.record;
         table.row([
             snapshot.id.short(),
-            local_time(record.time),
+            local_time(taken_at(snapshot)),
             device_name(snapshot).to_owned(),
             record.device.get("product_version").cloned().unwrap_or_default(),
             count(record.files),
@@ -193,7 +275,9 @@ fn notes(snapshot: &Snapshot, pinned: bool) -> String {
     let warnings = (record.warning_count > 0).then(|| of_many(record.warning_count, "warning", "warnings"));
     let words = [(pinned, "pinned"), (record.encrypted, "encrypted"), (record.sealed, "sealed")];
     let words = words.into_iter().filter(|(holds, _)| *holds).map(|(_, word)| word.to_owned());
-    words.chain(warnings).collect::<Vec<_>>().join(", ")
+    let is_doubtful = record.is_time_doubtful(clock::now());
+    let date = is_doubtful.then(|| format!("date doubtful: says {}", local_time(record.time)));
+    words.chain(date).chain(warnings).collect::<Vec<_>>().join(", ")
 }
 
 /// What the device is called, or else its UDID.

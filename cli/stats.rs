@@ -9,10 +9,11 @@ use serde::Serialize;
 use crate::{
     access,
     args::{Global, Stats},
+    clock,
     failure::{Exit, Result},
     interrupt,
     report::{Align, Report, Table, count, local_time, of_many, size},
-    snapshots::{self, Row as SnapshotRow, device_name},
+    snapshots::{self, Row as SnapshotRow, device_name, taken_at},
 };
 
 pub fn run(args: &Stats, global: &Global, report: &Report) -> Result<Exit> {
@@ -73,9 +74,10 @@ struct Month {
 /// What the snapshots of a device have added, by months such as `2024-05`. Those whose time is in no calendar are left out.
 fn growth(series: &SeriesStats, stats: &RepositoryStats) -> BTreeMap<String, Month> {
     let mut months: BTreeMap<String, Month> = BTreeMap::new();
+    let now = clock::now();
     let records = stats.snapshots.iter().map(|of| &of.snapshot.record);
     for record in records.filter(|record| record.series == series.newest.record.series) {
-        let Ok(time) = Timestamp::from_second(record.time) else { continue };
+        let Ok(time) = Timestamp::from_second(record.credible_time(now)) else { continue };
         let month = time.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m").to_string();
         let month = months.entry(month).or_default();
         month.snapshots += 1;
@@ -160,7 +162,7 @@ fn print_snapshots(snapshots: &[&SnapshotStats], report: &Report) -> Result<()> 
     for SnapshotStats { snapshot, unique_bytes } in snapshots {
         table.row([
             snapshot.id.short(),
-            local_time(snapshot.record.time),
+            local_time(taken_at(snapshot)),
             device_name(snapshot).to_owned(),
             size(snapshot.record.bytes),
             size(snapshot.record.added_bytes),
