@@ -70,10 +70,10 @@ in_repository on snapshots
 echo "## wrong password, none, and killed"
 status() { local code=0; "$@" >out 2>&1 || code=$?; echo "exit $code: $(head -n 1 out)"; }
 status env HEIRLOOM_BACKUP_PASSWORD=wrong "$bin/heirloom" --repo repository-sealed import folder/*
-status env HEIRLOOM_BACKUP_PASSWORD=wrong "$bin/heirloom" --repo repository-cipher unseal latest
-status "$bin/heirloom" --repo repository-cipher unseal latest
-status env HEIRLOOM_BACKUP_PASSWORD=secret timeout -s KILL 0.6 "$bin/heirloom" --repo repository-cipher unseal latest
-status env HEIRLOOM_BACKUP_PASSWORD=secret "$bin/heirloom" --repo repository-cipher unseal
+status env HEIRLOOM_BACKUP_PASSWORD=wrong "$bin/heirloom" --repo repository-cipher decrypt latest
+status "$bin/heirloom" --repo repository-cipher decrypt latest
+status env HEIRLOOM_BACKUP_PASSWORD=secret timeout -s KILL 0.6 "$bin/heirloom" --repo repository-cipher decrypt latest
+status env HEIRLOOM_BACKUP_PASSWORD=secret "$bin/heirloom" --repo repository-cipher decrypt
 in_repository cipher check --read-data
 export USBMUXD_SOCKET_ADDRESS=UNIX:$scratch/encrypted.sock
 for after in 0.5 1.0 1.5; do
