@@ -106,7 +106,8 @@ pub enum Command {
     Export(Export),
     Restore(Restore),
     Encryption(Encryption),
-    Unseal(Unseal),
+    #[command(alias = "unseal")]
+    Decrypt(Decrypt),
     Forget(Forget),
     Undelete(Undelete),
     Pin(Pin),
@@ -191,7 +192,8 @@ pub struct Pair {
 /// no snapshot and harms none; what has arrived is not stored again by the next. A phone that has nothing new gets no new snapshot.
 ///
 /// What the phone encrypts looks new each time. With its backup password (HEIRLOOM_BACKUP_PASSWORD, HEIRLOOM_BACKUP_PASSWORD_FILE, or as it is asked
-/// for) it is kept as plaintext, which deduplicates, under the repository's own encryption.
+/// for) it is kept as plaintext, which deduplicates, under the repository's own encryption. Without the password nothing is asked of the phone, unless
+/// --as-ciphertext is given.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   heirloom backup
@@ -213,6 +215,9 @@ pub struct Backup {
     /// Keep what the phone encrypts as plaintext even in a repository that everybody can read
     #[arg(long)]
     pub plain_is_fine: bool,
+    /// Keep what the phone encrypts as it is, without its password
+    #[arg(long, conflicts_with_all = ["plain_is_fine", "remember_password"])]
+    pub as_ciphertext: bool,
     /// Have the repository remember the backup's password
     #[arg(long)]
     pub remember_password: bool,
@@ -221,7 +226,8 @@ pub struct Backup {
 /// Put a snapshot onto a phone
 ///
 /// By default the phone becomes what it was: its settings and data are those of the snapshot, and what is not in the snapshot is
-/// removed from it. It asks before it begins. The phone restarts, and installs its apps from the App Store afterwards.
+/// removed from it. It asks before it begins, and says what the snapshot lacks. `latest` is the newest of this very phone; a snapshot of another
+/// is named by that one's name. The phone restarts, and installs its apps from the App Store afterwards.
 #[derive(Debug, Args)]
 #[command(after_help = format!("Examples:
   heirloom restore latest
@@ -266,7 +272,7 @@ pub enum PresetName {
 #[command(after_help = "Examples:
   heirloom encryption status
   heirloom encryption on
-  heirloom encryption change-password
+  heirloom encryption change-password --remember-password
   HEIRLOOM_NEW_BACKUP_PASSWORD_FILE=~/.phone heirloom encryption on
 
 The password that holds now comes from HEIRLOOM_BACKUP_PASSWORD or HEIRLOOM_BACKUP_PASSWORD_FILE, a new one from
@@ -279,6 +285,9 @@ pub struct Encryption {
     /// The phone, by its UDID or name, if several are in reach
     #[arg(long, value_name = "UDID")]
     pub udid: Option<String>,
+    /// Have the repository remember the new password; one that remembers an earlier password of the phone does so in any case
+    #[arg(long)]
+    pub remember_password: bool,
 }
 
 /// What to do with a phone's encryption of backups.
@@ -321,6 +330,9 @@ pub struct Import {
     /// Keep what the phone encrypted as plaintext even in a repository that everybody can read
     #[arg(long)]
     pub plain_is_fine: bool,
+    /// Keep what the phone encrypted as it is, without its password
+    #[arg(long, conflicts_with_all = ["plain_is_fine", "remember_password"])]
+    pub as_ciphertext: bool,
     /// Have the repository remember the backup's password
     #[arg(long)]
     pub remember_password: bool,
@@ -333,9 +345,13 @@ pub struct Import {
 #[command(after_help = "Examples:
   heirloom snapshots
   heirloom snapshots --udid 00008030-001A2B3C4D5E6F70
+  heirloom snapshots latest              # all that is known of one, with its warnings
   heirloom snapshots --trash             # what was forgotten, and can be undeleted
   heirloom --json snapshots | jq '.[-1].id'")]
 pub struct Snapshots {
+    /// Show these in full, with their warnings
+    #[arg(value_name = "SNAP", conflicts_with_all = ["udid", "trash"])]
+    pub snapshots: Vec<String>,
     /// Only those of one device, by its UDID or name
     #[arg(long, value_name = "UDID")]
     pub udid: Option<String>,
@@ -426,11 +442,13 @@ pub struct Export {
 /// stay bit for bit what they were.
 #[derive(Debug, Args)]
 #[command(after_help = format!("Examples:
-  heirloom unseal
-  HEIRLOOM_BACKUP_PASSWORD_FILE=~/.phone heirloom unseal \"Maria's iPhone@2024\"
+  heirloom decrypt
+  HEIRLOOM_BACKUP_PASSWORD_FILE=~/.phone heirloom decrypt \"Maria's iPhone@2024\"
+
+A backup has the password that the phone had then. What none opens stays as it is: exit code 3, or 23 if nothing was converted.
 
 {SNAPSHOT}"))]
-pub struct Unseal {
+pub struct Decrypt {
     /// Snapshots; all that are kept as ciphertext if none is named
     #[arg(value_name = "SNAP")]
     pub snapshots: Vec<String>,

@@ -11,21 +11,23 @@ use heirloom_device::{
     mobilebackup2::{BackupRequest, BackupSession, Meaning, Summary as Transferred},
     mux::{DeviceEntry, Mux},
 };
-use heirloom_store::{Details, Name, Outcome, Problem, Repository, Snapshot, Source, TreePath, WriteStats};
+use heirloom_store::{Details, Name, Outcome, Problem, Repository, Snapshot, Source, WriteStats};
 use serde::Serialize;
 
 use crate::{
     access,
     args::{Backup, Global},
+    decrypt,
     failure::{Exit, Failure, Result},
     host_folder::HostFolder,
-    identity, info_plist, interrupt,
+    identity, info_plist, interrupt, manifest,
+    missing::Missing,
     naming::OpenedManifest,
     operation::Operation,
     phone::{self, Phone},
     report::{Report, count, files, local_time, of_many, printable, size},
-    snapshots::{Row as SnapshotRow, device_name, kept_line},
-    unlocking::{self, Unlocked, Wanted},
+    snapshots::{Row as SnapshotRow, device_name, kept_line, taken_at},
+    unlocking::{self, Chosen, Encrypting, Locked, Opening, Passwords, Unlocked},
     warnings::Warnings,
 };
 
@@ -34,7 +36,11 @@ pub fn run(args: &Backup, global: &Global, report: &Report) -> Result<Exit> {
     let phones = phone::choose(&mux, &args.udid)?;
     let repository = access::open(global, report)?;
     interrupt::catch();
-    let passwords = unlocking::Options { plain_is_fine: args.plain_is_fine, remember: args.remember_password };
+    let passwords = unlocking::Options {
+        plain_is_fine: args.plain_is_fine,
+        remember: args.remember_password,
+        as_ciphertext: args.as_ciphertext,
+    };
     let options = Options { full: args.full, force: args.force, passwords };
     let mut summary = Summary::default();
     for found in phones {
@@ -80,19 +86,27 @@ pub fn back_up(
     report: &Report,
 ) -> Result<Taken> {
     let mut phone = Phone::connect(mux, device)?;
-    let password = match phone.is_encrypting()? {
-        true => {
-            let (series, title) = (phone.series(), phone.name());
-            Wanted { repository, series: &series, title: &title, manifest: None, options: passwords }.password()?
-        }
-        false => None,
+    let (series, name) = (phone.series(), phone.name());
+    let newest = newest_of(repository, &series, report)?;
+    let passwords = Passwords::new(repository, passwords, report);
+    let manifest = match newest.as_ref().filter(|newest| newest.record.encrypted) {
+        Some(encrypted) => Some((manifest::plist_of(repository, encrypted)?, local_time(taken_at(encrypted)))),
+        None => None,
     };
+    let newest_manifest = manifest.as_ref().map(|(manifest, date)| (manifest, date.as_str()));
+    let encrypting = Encrypting { series: &series, name: &name, newest: newest_manifest, is_full: full };
+    let password = if phone.is_encrypting()? { passwords.for_backup(encrypting)? } else { None };
     let info_plist = info_plist::make(&mut phone, report)?;
-    let base = base_of(repository, &phone.series(), report)?;
-    let run = Run { repository, base, force, password, passwords, info_plist: &info_plist, report };
-    match run.attempt(&mut phone, if full { Begin::WithAll } else { Begin::WithChanges }) {
+    let base = newest.filter(|newest| is_base(newest, report));
+    let mut run = Run { repository, base, force, password, passwords: &passwords, info_plist: &info_plist, report };
+    let mut attempted = run.attempt(&mut phone, if full { Begin::WithAll } else { Begin::WithChanges });
+    if matches!(attempted, Err(Cut { has_begun_anew: true, .. })) {
+        run.password = Some(passwords.after_change(encrypting)?);
+        attempted = run.attempt(&mut Phone::connect(mux, device)?, Begin::WithAll);
+    }
+    match attempted {
         // A phone that makes nothing of what it left here can always begin anew.
-        Err(Cut { is_disorder: true, failure }) if !full || run.base.is_some() => {
+        Err(Cut { is_disorder: true, failure, .. }) if !full || run.base.is_some() => {
             report.warn(format_args!("{}: trying a full backup", failure.message));
             run.attempt(&mut Phone::connect(mux, device)?, Begin::Anew).map_err(|cut| cut.failure)
         }
@@ -100,25 +114,25 @@ pub fn back_up(
     }
 }
 
-/// The newest snapshot of the series, if it is one that a phone can go on from.
-fn base_of(repository: &Repository, series: &str, report: &Report) -> Result<Option<Snapshot>> {
+/// The snapshot that the phone goes on from, if it can.
+fn newest_of(repository: &Repository, series: &str, report: &Report) -> Result<Option<Snapshot>> {
     let list = repository.snapshots()?;
     list.problems.iter().for_each(|problem| report.warn(problem));
-    let Some(newest) = list.newest_of(series) else { return Ok(None) };
+    Ok(list.base_of(series).cloned())
+}
+
+/// Whether a phone can go on from a snapshot.
+fn is_base(newest: &Snapshot, report: &Report) -> bool {
     let record = &newest.record;
     if record.lost_files > 0 {
         report.note("the newest snapshot has lost files: the phone sends everything");
-        return Ok(None);
+        return false;
     }
     if record.source == Source::Import && record.warning_count > 0 {
         report.note("the newest snapshot was imported incomplete: the phone sends everything");
-        return Ok(None);
+        return false;
     }
-    if record.lost_files > 0 {
-        report.note("the newest snapshot is a copy that lacks files: the phone sends everything");
-        return Ok(None);
-    }
-    Ok(Some(newest.clone()))
+    true
 }
 
 /// What a phone finds, and what it is asked for.
@@ -137,9 +151,9 @@ struct Run<'r> {
     repository: &'r Repository,
     base: Option<Snapshot>,
     force: bool,
-    /// Opens what the phone encrypts.
-    password: Option<String>,
-    passwords: unlocking::Options,
+    /// Opens what the phone encrypts; none keeps it as ciphertext.
+    password: Option<Chosen>,
+    passwords: &'r Passwords<'r>,
     info_plist: &'r [u8],
     report: &'r Report,
 }
@@ -149,11 +163,13 @@ struct Cut {
     failure: Failure,
     /// Whether the phone found the folder in disorder.
     is_disorder: bool,
+    /// Whether the phone was stopped because it began anew, which it does after a change of its backup password.
+    has_begun_anew: bool,
 }
 
 impl From<Failure> for Cut {
     fn from(failure: Failure) -> Cut {
-        Cut { failure, is_disorder: false }
+        Cut { failure, is_disorder: false, has_begun_anew: false }
     }
 }
 
@@ -164,7 +180,7 @@ impl From<DeviceError> for Cut {
             DeviceError::MobileBackup(refusal)
                 if matches!(refusal.meaning(), Meaning::FolderInDisorder | Meaning::BackupUnreadable)
         );
-        Cut { failure: error.into(), is_disorder }
+        Cut { failure: error.into(), is_disorder, has_begun_anew: false }
     }
 }
 
@@ -178,6 +194,9 @@ impl<'r> Run<'r> {
     fn attempt(&self, phone: &mut Phone, begin: Begin) -> Result<Taken, Cut> {
         let warnings = Warnings::new(self.report);
         let mut folder = self.folder(phone, begin)?;
+        if begin == Begin::WithChanges && self.password.as_ref().is_some_and(|password| password.is_proven) {
+            folder.stop_beginning_anew();
+        }
         match self.transfer(phone, &mut folder, begin != Begin::WithChanges, &warnings) {
             Ok((transferred, lost)) => {
                 // A phone that could not go on from its newest snapshot needs another.
@@ -249,10 +268,13 @@ impl<'r> Run<'r> {
                 refusal.needed_bytes = refusal.needed_bytes.map(|told| folder.room_for(told));
             }
             let cut = Cut::from(error);
+            if folder.has_stopped() {
+                return Cut { has_begun_anew: true, is_disorder: false, ..cut };
+            }
             // What failed here is why the phone gave up.
             match folder.unread() {
                 Some(failure) if cut.failure.exit == Exit::PhoneRefused => {
-                    Cut { is_disorder: cut.is_disorder && failure.exit == Exit::Damage, failure }
+                    Cut { is_disorder: cut.is_disorder && failure.exit == Exit::Damage, failure, ..cut }
                 }
                 _ => cut,
             }
@@ -277,17 +299,19 @@ impl<'r> Run<'r> {
         let status = Status::parse(&read("Status.plist")?).map_err(unreadable).ok();
         let mut editor = folder.into_editor();
         let damage = editor.problems().to_vec();
-        let unlocked = self.unlock(&phone.series(), &about, &warnings);
-        let manifest = OpenedManifest::of(&mut editor, unlocked.as_ref())?;
-        let mut missing = 0;
-        let naming = manifest.name_files(editor, about.is_encrypted, &warnings, &mut |place, is_there| {
-            let is_missing = place.is_some_and(|place| !is_there && !lost.contains(place.as_str()));
-            missing += u64::from(is_missing);
+        let unlocked = self.unlock(phone, &about, &warnings)?;
+        let opened = OpenedManifest::of(&mut editor, unlocked.as_ref())?;
+        let mut missing = Missing::default();
+        let naming = opened.name_files(editor, about.is_encrypted, &warnings, &mut |name, place, is_there| {
+            if place.is_some_and(|place| !is_there && !lost.contains(place.as_str())) {
+                missing.add(name);
+            }
             Ok(())
         })?;
-        if missing > 0 {
-            warnings.add(format!("{} that Manifest.db names did not come", files(missing)));
-        }
+        missing
+            .told(manifest::MANIFEST_DB, "did not come", "did not come")
+            .into_iter()
+            .for_each(|told| warnings.add(told));
         let (warning_count, recorded) = warnings.finish();
         let date = status.and_then(|status| status.date).or(about.date).unwrap_or_else(SystemTime::now);
         let details = Details {
@@ -306,8 +330,8 @@ impl<'r> Run<'r> {
         Ok(Taken { snapshot, stats, transferred, warnings: warning_count, damage })
     }
 
-    /// Whether `base` could stand for a backup with these details, if its files are the same: it is whole, of the same device, and opens
-    /// with the same password.
+    /// Whether `base` could stand for a backup with these details, if its files are the same: it is whole, of the same device, opens
+    /// with the same password, and is no ciphertext where plaintext can be kept.
     fn may_stand_for(&self, base: &Snapshot, details: &Details, about: &ManifestPlist) -> Result<bool> {
         let record = &base.record;
         if record.warning_count > 0 || details.warning_count > 0 {
@@ -316,25 +340,25 @@ impl<'r> Run<'r> {
         if (record.encrypted, &record.device) != (details.encrypted, &details.device) {
             return Ok(false);
         }
-        let reader = self.repository.read(base)?;
-        let mut plist = Vec::new();
-        let content = reader.get(&Name::of_place(&TreePath::new("Manifest.plist")?)).ok().flatten();
-        match content.and_then(|entry| entry.content).map(|content| reader.read_file(&content, &mut plist)) {
-            Some(Ok(())) => Ok(ManifestPlist::parse(&plist).is_ok_and(|of_base| of_base.keybag == about.keybag)),
-            // What the base has lost is kept once more.
-            _ => Ok(false),
+        if self.password.is_some() && decrypt::is_ciphertext(base) {
+            return Ok(false);
         }
+        // What the base has lost is kept once more.
+        Ok(manifest::plist_of(self.repository, base).is_ok_and(|of_base| of_base.keybag == about.keybag))
     }
 
-    /// Opens the keybag of what has arrived. A password that does not fit is no reason to lose a backup.
-    fn unlock(&self, series: &str, about: &ManifestPlist, warnings: &Warnings) -> Option<Unlocked> {
-        let password = self.password.as_deref().filter(|_| about.is_encrypted)?;
-        let kept = |failure: Failure| {
-            warnings.add(format!("{}; the backup is kept as the phone encrypted it", failure.message))
-        };
-        let Run { repository, passwords: options, .. } = *self;
-        let wanted = Wanted { repository, series, title: "", manifest: Some(about), options };
-        wanted.unlock(about, password).map_err(kept).ok()
+    /// Opens the keybag of what has arrived.
+    fn unlock(&self, phone: &Phone, about: &ManifestPlist, warnings: &Warnings) -> Result<Option<Unlocked>> {
+        let Some(password) = self.password.as_ref().filter(|_| about.is_encrypted) else { return Ok(None) };
+        let locked = Locked { series: &phone.series(), title: &phone.name(), manifest: about };
+        match self.passwords.open_arrived(locked, password)? {
+            Opening::Open(unlocked) => Ok(Some(*unlocked)),
+            Opening::NoPassword => Ok(None),
+            Opening::NoKeybag(why) => {
+                warnings.add(format!("{why}; the backup is kept as the phone encrypted it"));
+                Ok(None)
+            }
+        }
     }
 
     /// Keeps what has arrived. The run has failed already: that this fails too is a detail.
@@ -436,6 +460,6 @@ impl Summary {
 
 /// `nothing new on Maria's iPhone since 2021-01-15 02:38 (1f3a9c2e); --force makes a snapshot all the same`
 fn known_line(snapshot: &Snapshot) -> String {
-    let (name, time) = (printable(device_name(snapshot)), local_time(snapshot.record.time));
+    let (name, time) = (printable(device_name(snapshot)), local_time(taken_at(snapshot)));
     format!("nothing new on {name} since {time} ({}); --force makes a snapshot all the same", snapshot.id.short())
 }

@@ -138,6 +138,17 @@ impl Contents {
         stamps.map(|stamp| stamp.mtime_ns.div_euclid(1_000_000_000)).max()
     }
 
+    /// What tells whether the file at `place` has changed, if there is one.
+    pub fn stamp(&self, place: &TreePath) -> Option<FileStamp> {
+        match blob_id(place) {
+            Some(key) => {
+                let at = self.blobs.binary_search_by_key(&key, |blob| (blob.id, blob.is_flat));
+                at.ok().map(|at| self.blobs[at].stamp)
+            }
+            None => self.others.binary_search_by(|(other, _)| other.cmp(place)).ok().map(|at| self.others[at].1),
+        }
+    }
+
     /// Place and stamp of the blob of an id, if it is there; each can be had once.
     pub fn take(&mut self, id: FileId) -> Option<(String, FileStamp)> {
         // One that lies as since iOS 10 comes before one that lies as before.

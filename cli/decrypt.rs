@@ -1,70 +1,91 @@
-//! `unseal`: converts snapshots that are kept as the phone encrypted them, once their password is known.
+//! `decrypt`: converts snapshots that are kept as the phone encrypted them, once their password is known.
 //!
 //! A snapshot is made anew of the same files, each read back and compared; only then is the old one forgotten. What is cut off is begun again.
+//! What no password opens stays as it is, and stops nothing else.
 
 use std::io;
 
-use heirloom_device::backup::ManifestPlist;
 use heirloom_store::{Details, Entry, Outcome, Prefix, Repository, Snapshot, SnapshotReader, TreePath};
 use serde::Serialize;
 
 use crate::{
     access,
-    args::{Global, Unseal},
+    args::{Decrypt, Global},
     failure::{Exit, Failure, Result},
-    host_folder::HostFolder,
-    interrupt,
+    interrupt, manifest,
     naming::OpenedManifest,
-    password::Password,
     report::{Report, of_many, size},
     snapshots::{self, Row as SnapshotRow, title},
-    unlocking::{self, Wanted},
+    unlocking::{self, Locked, Opening, Passwords, Unlocked},
     warnings::Warnings,
 };
 
 /// A snapshot in the JSON result: an array of them.
 #[derive(Serialize)]
 struct ResultRow {
-    /// What was converted; it is listed no more.
+    /// What was converted, and is listed no more; or what stays.
     old: String,
-    new: SnapshotRow,
+    /// `null` if it stays.
+    new: Option<SnapshotRow>,
+    /// Why it stays.
+    error: Option<String>,
 }
 
-pub fn run(args: &Unseal, global: &Global, report: &Report) -> Result<Exit> {
+pub fn run(args: &Decrypt, global: &Global, report: &Report) -> Result<Exit> {
     let repository = access::open(global, report)?;
     let wanted = wanted(&repository, args, report)?;
+    let options = unlocking::Options {
+        plain_is_fine: args.plain_is_fine,
+        remember: args.remember_password,
+        ..Default::default()
+    };
+    let opened = open_all(&repository, &wanted, options, report)?;
+    interrupt::catch();
     let mut rows = Vec::new();
-    for snapshot in &wanted {
-        let options = unlocking::Options { plain_is_fine: args.plain_is_fine, remember: args.remember_password };
-        let converted =
-            convert(&repository, snapshot, options, report).map_err(|failure| failure.about(title(snapshot)))?;
-        if !report.json {
-            report.line(format_args!(
-                "{} is kept as plaintext now, as {}: {} new",
-                title(snapshot),
-                converted.id.short(),
-                size(converted.record.added_bytes)
-            ))?;
+    let (mut converted, mut exit) = (0, Exit::Ok);
+    for (snapshot, opened) in wanted.iter().zip(opened) {
+        let new = opened.and_then(|unlocked| convert(&repository, snapshot, &unlocked, report));
+        match new.map_err(|failure| failure.about(title(snapshot))) {
+            Ok(new) => {
+                converted += 1;
+                rows.push(tell_converted(&repository, snapshot, &new, report)?);
+            }
+            Err(failure) if failure.is_final() => return Err(failure),
+            Err(failure) => {
+                exit = exit.max(failure.exit);
+                report.error(&failure);
+                rows.push(ResultRow { old: snapshot.id.to_string(), new: None, error: Some(failure.message) });
+            }
         }
-        let pinned = repository.pins()?.contains(&converted.id);
-        rows.push(ResultRow { old: snapshot.id.to_string(), new: SnapshotRow::of(&converted, pinned) });
     }
     if report.json {
         report.json(&rows)?;
     } else if wanted.is_empty() {
         report.note("no snapshot is kept as ciphertext");
-    } else {
+    } else if converted > 0 {
         report.note(format_args!(
             "{} converted; the ciphertext takes room until it is pruned",
-            of_many(wanted.len() as u64, "snapshot", "snapshots")
+            of_many(converted, "snapshot", "snapshots")
         ));
     }
-    Ok(Exit::Ok)
+    Ok(if converted > 0 && exit != Exit::Ok { Exit::Incomplete } else { exit })
+}
+
+fn tell_converted(repository: &Repository, old: &Snapshot, new: &Snapshot, report: &Report) -> Result<ResultRow> {
+    if !report.json {
+        report.line(format_args!(
+            "{} is kept as plaintext now, as {}: {} new",
+            title(old),
+            new.id.short(),
+            size(new.record.added_bytes)
+        ))?;
+    }
+    let pinned = repository.pins()?.contains(&new.id);
+    Ok(ResultRow { old: old.id.to_string(), new: Some(SnapshotRow::of(new, pinned)), error: None })
 }
 
 /// The snapshots that were named, or all that are kept as ciphertext.
-fn wanted(repository: &Repository, args: &Unseal, report: &Report) -> Result<Vec<Snapshot>> {
-    let is_ciphertext = |snapshot: &Snapshot| snapshot.record.encrypted && !snapshot.record.sealed;
+fn wanted(repository: &Repository, args: &Decrypt, report: &Report) -> Result<Vec<Snapshot>> {
     let list = snapshots::list(repository, report)?;
     if args.snapshots.is_empty() {
         return Ok(list.snapshots.into_iter().filter(is_ciphertext).collect());
@@ -76,43 +97,61 @@ fn wanted(repository: &Repository, args: &Unseal, report: &Report) -> Result<Vec
     }
 }
 
-fn convert(repository: &Repository, old: &Snapshot, options: unlocking::Options, report: &Report) -> Result<Snapshot> {
-    let warnings = Warnings::new(report);
-    let mut folder = HostFolder::new(repository, repository.edit(&old.record.series, Some(old))?, 0, false);
-    let about = folder.property_list("Manifest.plist")?.unwrap_or_default();
-    let mut editor = folder.into_editor();
-    let about = ManifestPlist::parse(&about).map_err(|error| Failure::failed(error.to_string()))?;
-    let (series, title) = (&*old.record.series, title(old));
-    let wanted = Wanted { repository, series, title: &title, manifest: Some(&about), options };
-    let Some(unlocked) = wanted.unlocked(&about)? else {
-        return Err(Password::BACKUP.wanted("the backup's password is needed"));
+/// Whether the phone encrypted it, and it is kept like that.
+pub fn is_ciphertext(snapshot: &Snapshot) -> bool {
+    snapshot.record.encrypted && !snapshot.record.sealed
+}
+
+/// The keys of each snapshot, or why there are none. All questions are asked here, before the work.
+fn open_all(
+    repository: &Repository,
+    wanted: &[Snapshot],
+    options: unlocking::Options,
+    report: &Report,
+) -> Result<Vec<Result<Box<Unlocked>>>> {
+    let passwords = Passwords::new(repository, options, report);
+    let open = |snapshot: &Snapshot| -> Result<Box<Unlocked>> {
+        let manifest = manifest::plist_of(repository, snapshot)?;
+        let locked = Locked { series: &snapshot.record.series, title: &title(snapshot), manifest: &manifest };
+        match passwords.open(locked)? {
+            Opening::Open(unlocked) => Ok(unlocked),
+            Opening::NoPassword => Err(no_password()),
+            Opening::NoKeybag(why) => Err(Failure::failed(format!("{why}; it stays as it is"))),
+        }
     };
-    interrupt::catch();
-    let manifest = OpenedManifest::of(&mut editor, Some(&unlocked))?;
+    let mut opened = Vec::new();
+    for snapshot in wanted {
+        match open(snapshot) {
+            Err(failure) if failure.is_final() => return Err(failure),
+            other => opened.push(other),
+        }
+    }
+    Ok(opened)
+}
+
+fn no_password() -> Failure {
+    Failure::new(Exit::WrongBackupPassword, "its backup password is not known: it stays as it is")
+        .hint("set HEIRLOOM_BACKUP_PASSWORD_FILE or HEIRLOOM_BACKUP_PASSWORD")
+}
+
+/// Makes a snapshot of ciphertext anew as plaintext, and forgets the old one.
+pub fn convert(repository: &Repository, old: &Snapshot, unlocked: &Unlocked, report: &Report) -> Result<Snapshot> {
+    let warnings = Warnings::new(report);
+    let mut editor = repository.edit(&old.record.series, Some(old))?;
+    let manifest = OpenedManifest::of(&mut editor, Some(unlocked))?;
     if let Err(error) = &manifest.manifest {
         return Err(Failure::failed(error.to_string()));
     }
     let progress = report.progress("converting");
     let mut done = heirloom_store::Progress { files_total: old.record.files, ..Default::default() };
-    let naming = manifest.name_files(editor, true, &warnings, &mut |_, _| {
+    let naming = manifest.name_files(editor, true, &warnings, &mut |_, _, _| {
         done.files_done += 1;
         progress.update(done);
         interrupt::check()
     })?;
     drop(progress);
-    let record = &old.record;
-    let details = Details {
-        encrypted: record.encrypted,
-        device: record.device.clone(),
-        warnings: record.warnings.clone(),
-        warning_count: record.warning_count,
-        lost_files: record.lost_files,
-        // One that was cut off between the new record and the old one's end is found again.
-        skip_if_same: true,
-        // It stays the copy that it is.
-        origin: record.origin.clone(),
-        ..Details::new(record.time, record.source)
-    };
+    // One that was cut off between the new record and the old one's end is found again.
+    let details = Details { skip_if_same: true, ..Details::like(&old.record) };
     let (new, stats) = naming.commit(details)?;
     if stats.outcome == Outcome::Unchanged {
         report.detail("it had been converted before");

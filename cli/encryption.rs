@@ -10,9 +10,11 @@ use heirloom_device::{
     mobilebackup2::{Client, Notifications, OBSERVED, Refusal},
     mux::Mux,
 };
+use heirloom_store::Repository;
 
 use crate::{
-    args::{Encryption, EncryptionAction},
+    access,
+    args::{Encryption, EncryptionAction, Global},
     failure::{Exit, Failure, Result},
     interrupt,
     operation::Operation,
@@ -26,7 +28,7 @@ use crate::{
 const SETTLING: Duration = Duration::from_secs(20);
 const SETTLING_POLL: Duration = Duration::from_millis(500);
 
-pub fn run(args: &Encryption, report: &Report) -> Result<Exit> {
+pub fn run(args: &Encryption, global: &Global, report: &Report) -> Result<Exit> {
     let mux = phone::muxer()?;
     let found = phone::choose_one(&mux, args.udid.as_ref())?;
     let mut phone = Phone::connect(&mux, &found.device)?;
@@ -42,7 +44,8 @@ pub fn run(args: &Encryption, report: &Report) -> Result<Exit> {
                 .hint("`heirloom encryption on` makes it encrypt them"));
         }
         (action, _) => {
-            change(&mut phone, action, report)?;
+            let keeper = keeper(args, global, &phone.series(), report)?;
+            let password = change(&mut phone, action, report)?;
             // The change is only believed when the phone itself says so.
             let encrypts = state_after(&mux, &found)?;
             if encrypts != (action != EncryptionAction::Off) {
@@ -51,6 +54,10 @@ pub fn run(args: &Encryption, report: &Report) -> Result<Exit> {
                     format!("{} said that it was done, but nothing has changed", phone.name()),
                 ));
             }
+            if let (Some(keeper), Some(password)) = (keeper, password) {
+                keeper.remember_password(&phone.series(), None, &password)?;
+                report.note("the repository remembers the new password");
+            }
             encrypts
         }
     };
@@ -58,7 +65,29 @@ pub fn run(args: &Encryption, report: &Report) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn change(phone: &mut Phone, action: EncryptionAction, report: &Report) -> Result<()> {
+/// The repository that is to remember a new password: because that was said, or because it remembers another of the phone.
+fn keeper(args: &Encryption, global: &Global, series: &str, report: &Report) -> Result<Option<Repository>> {
+    if args.action == EncryptionAction::Off {
+        return Ok(None);
+    }
+    if args.remember_password {
+        return access::open(global, report).map(Some);
+    }
+    match global.repo.is_some().then(|| access::open(global, report)) {
+        Some(Ok(repository)) => {
+            let remembers = !repository.remembered_passwords(series)?.is_empty();
+            Ok(remembers.then_some(repository))
+        }
+        Some(Err(failure)) if failure.exit != Exit::NoRepository => {
+            report.warn(format_args!("{}: if it remembers a backup password, that is not changed", failure.message));
+            Ok(None)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Has the phone change its password, and gives the new one, if there is one.
+fn change(phone: &mut Phone, action: EncryptionAction, report: &Report) -> Result<Option<String>> {
     let old = match action {
         EncryptionAction::On => None,
         _ => Some(wanted(Password::BACKUP, &format!("Backup password of {}: ", phone.name()), false)?),
@@ -86,7 +115,8 @@ fn change(phone: &mut Phone, action: EncryptionAction, report: &Report) -> Resul
             )
         }
         error => error.into(),
-    })
+    })?;
+    Ok(new)
 }
 
 /// A password from the environment, or the prompt.

@@ -10,7 +10,7 @@ use heirloom_store::{
     Error as StoreError, Repository, Snapshot, SnapshotEditor, SnapshotFolder, Stat as StoreStat, TreePath,
 };
 
-use crate::{backup_folder::nanoseconds, failure::Failure};
+use crate::{backup_folder::nanoseconds, failure::Failure, manifest::MANIFEST_DB};
 
 /// Property lists of a backup are some kilobytes; with the icons of all apps some megabytes.
 const PROPERTY_LIST_MAX_LEN: u64 = 64 << 20;
@@ -34,6 +34,19 @@ pub struct HostFolder<'r> {
     begun: SystemTime,
     /// Why a file could not be read, the first time. Phones take it for a file that is missing.
     unread: Option<Failure>,
+    /// What the phone does with the backup that is here.
+    going_on: GoingOn,
+}
+
+/// A phone that goes on from a backup reads its Manifest.db first. One whose backup password was changed has other keys, and begins anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GoingOn {
+    /// It may do as it likes.
+    Free,
+    /// It is to go on, and has not read Manifest.db yet.
+    Expected,
+    /// It was about to begin anew, and was stopped before it sent anything.
+    Stopped,
 }
 
 impl<'r> HostFolder<'r> {
@@ -51,7 +64,29 @@ impl<'r> HostFolder<'r> {
             is_rearranged: false,
             begun: SystemTime::now(),
             unread: None,
+            going_on: GoingOn::Free,
         }
+    }
+
+    /// Stops a phone that does not go on from the backup that is here, before it sends a file.
+    pub fn stop_beginning_anew(&mut self) {
+        let has_database = place(MANIFEST_DB).is_ok_and(|database| self.editor.stat(&database).is_some());
+        self.going_on = if has_database { GoingOn::Expected } else { GoingOn::Free };
+    }
+
+    /// Whether the phone was stopped because it began anew.
+    pub fn has_stopped(&self) -> bool {
+        self.going_on == GoingOn::Stopped
+    }
+
+    /// Fails if something is about to be sent by a phone that has not read what it should go on from.
+    fn check_going_on(&mut self, path: &HostPath) -> io::Result<()> {
+        let is_in_work_area = HostPath::new(WORK_AREA).is_ok_and(|area| path.is_within(&area));
+        if !is_in_work_area || self.going_on == GoingOn::Free {
+            return Ok(());
+        }
+        self.going_on = GoingOn::Stopped;
+        Err(io::Error::other("the phone begins anew"))
     }
 
     /// Why the store could not give the phone a file that it holds, if that has happened.
@@ -116,6 +151,9 @@ impl HostDir for HostFolder<'_> {
 
     fn read_file(&mut self, path: &HostPath, into: &mut dyn Write) -> io::Result<()> {
         let place = place(path.as_str())?;
+        if path.as_str() == MANIFEST_DB && self.going_on == GoingOn::Expected {
+            self.going_on = GoingOn::Free;
+        }
         match self.editor.stat(&place) {
             None => Err(ErrorKind::NotFound.into()),
             Some(StoreStat::Directory) => Err(ErrorKind::IsADirectory.into()),
@@ -130,6 +168,7 @@ impl HostDir for HostFolder<'_> {
 
     fn write_file(&mut self, path: &HostPath, content: &mut dyn Read, _: &str) -> io::Result<()> {
         let place = place(path.as_str())?;
+        self.check_going_on(path)?;
         if self.editor.stat(&place) == Some(StoreStat::Directory) {
             return Err(ErrorKind::IsADirectory.into());
         }
@@ -151,6 +190,7 @@ impl HostDir for HostFolder<'_> {
             return Ok(());
         }
         let place = place(path.as_str())?;
+        self.check_going_on(path)?;
         if matches!(self.editor.stat(&place), Some(StoreStat::File { .. })) {
             return Err(ErrorKind::AlreadyExists.into());
         }

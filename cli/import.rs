@@ -8,7 +8,7 @@ use std::{
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use heirloom_device::backup::{
@@ -16,7 +16,7 @@ use heirloom_device::backup::{
 };
 use heirloom_store::{
     Content, Details, Entry, Error as StoreError, FileCache, FileStamp, Kind, Name, Outcome, Problem, Repository,
-    Sealing, Snapshot, SnapshotWriter, Source, TreePath, WriteStats,
+    Sealing, Snapshot, SnapshotWriter, Source, TreePath,
 };
 use serde::Serialize;
 
@@ -24,13 +24,17 @@ use crate::{
     access,
     args::{Global, Import},
     backup_folder::{self, Contents, nanoseconds},
+    decrypt,
     failure::{Exit, Failure, Result},
     identity::Identity,
     interrupt,
     manifest::{self, MANIFEST_DB, Named},
-    report::{Progress, Report, count, files, of_many, printable},
+    missing::Missing,
+    password::Password,
+    report::{Progress, Report, count, of_many, printable},
+    same_backup::{self, Same},
     snapshots::{Row as SnapshotRow, kept_line, title},
-    unlocking::{self, Unlocked, Wanted},
+    unlocking::{self, Locked, Opening, Passwords, Unlocked},
     warnings::Warnings,
 };
 
@@ -47,10 +51,15 @@ pub fn run(args: &Import, global: &Global, report: &Report) -> Result<Exit> {
     let repository = access::open(global, report)?;
     let own_folder = fs::canonicalize(access::repository_path(global)?).ok();
     let options = Options { full_read: args.full_read, force: args.force, own_folder };
-    let of_passwords = unlocking::Options { plain_is_fine: args.plain_is_fine, remember: args.remember_password };
+    let passwords = unlocking::Options {
+        plain_is_fine: args.plain_is_fine,
+        remember: args.remember_password,
+        as_ciphertext: args.as_ciphertext,
+    };
+    let passwords = Passwords::new(&repository, passwords, report);
     let mut keys = Vec::new();
-    for backup in &backups {
-        keys.push(if backup.is_encrypted { unlock(&repository, backup, of_passwords) } else { Ok(None) });
+    for backup in &mut backups {
+        keys.push(if backup.is_encrypted { unlock(&passwords, backup) } else { Ok(None) });
     }
     interrupt::catch();
     for (backup, unlocked) in backups.into_iter().zip(keys) {
@@ -81,38 +90,49 @@ pub struct Options {
 pub struct Taken {
     pub snapshot: Snapshot,
     pub is_pinned: bool,
-    pub stats: WriteStats,
+    pub outcome: Taking,
     /// Files that Manifest.db names and the folder does not hold.
-    pub missing_files: u64,
+    pub missing: Missing,
     pub warnings: u64,
     /// What is wrong with the repository, as far as it was noticed.
     pub damage: Vec<Problem>,
 }
 
-impl Taken {
-    /// Whether the repository held the same backup before.
-    pub fn is_known(&self) -> bool {
-        self.stats.outcome == Outcome::Unchanged
-    }
+/// What became of a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taking {
+    /// It is a new snapshot.
+    Kept,
+    /// The repository held the same backup before.
+    Known,
+    /// The repository held it as ciphertext, and holds it as plaintext now.
+    Decrypted,
 }
 
-/// The keys of a backup that the phone encrypted, if its password is known.
-fn unlock(repository: &Repository, backup: &Identity, options: unlocking::Options) -> Result<Option<Unlocked>> {
-    let title = printable(&backup.title());
-    let manifest = &backup.manifest;
-    let wanted = Wanted { repository, series: &backup.udid, title: &title, manifest: Some(manifest), options };
-    wanted.unlocked(manifest)
+/// The keys of a backup that the phone encrypted, if its password is known. That no password can open it is a flaw.
+fn unlock(passwords: &Passwords, backup: &mut Identity) -> Result<Option<Box<Unlocked>>> {
+    let title = format!("{}, {}", printable(&backup.title()), printable(&backup.path.display().to_string()));
+    match passwords.open(Locked { series: &backup.udid, title: &title, manifest: &backup.manifest })? {
+        Opening::Open(unlocked) => Ok(Some(unlocked)),
+        Opening::NoPassword => Ok(None),
+        // Who gives no password wants none to open it.
+        Opening::NoKeybag(_) if Password::BACKUP.given()?.is_none() => Ok(None),
+        Opening::NoKeybag(why) => {
+            backup.flaws.push(format!("{why}: it is kept as the phone encrypted it, and no password opens it"));
+            Ok(None)
+        }
+    }
 }
 
 /// Takes one backup folder into the repository. With the keys of a backup that the phone encrypted, its files are kept as plaintext.
 fn take_in(
     repository: &Repository,
     backup: Identity,
-    unlocked: Option<Unlocked>,
+    unlocked: Option<Box<Unlocked>>,
     options: &Options,
     report: &Report,
 ) -> Result<Taken> {
-    let settled_ns = nanoseconds(SystemTime::now() - TIME_TO_SETTLE);
+    let settled_ns = nanoseconds(SystemTime::now().checked_sub(TIME_TO_SETTLE).unwrap_or(UNIX_EPOCH));
     let warnings = Warnings::new(report);
     backup.flaws.iter().for_each(|flaw| warnings.add(flaw.clone()));
     let own_folder = options.own_folder.as_deref();
@@ -122,11 +142,33 @@ fn take_in(
         report.note("the repository itself lies in this folder, and is left out");
     }
     let time = time_of(&backup, &contents, report)?;
+    let writer = repository.write(&backup.udid)?;
+    let mut cache = repository.cache_dir().map(FileCache::open);
+    let cache_key = backup.path.to_string_lossy().into_owned();
+    if !options.force {
+        let progress = report.progress("comparing");
+        let mut folder = same_backup::Folder {
+            root: &backup.path,
+            contents: &contents,
+            cache: cache.as_mut(),
+            cache_key: &cache_key,
+            full_read: options.full_read,
+            settled_ns,
+            progress: &progress,
+        };
+        if let Some(same) = folder.find_in(repository, &writer, &backup.udid, backup.time)? {
+            drop(progress);
+            let damage = writer.problems().to_vec();
+            drop(writer);
+            cache.into_iter().for_each(FileCache::save);
+            return known(repository, same, unlocked.as_deref(), damage, &warnings);
+        }
+    }
     let mut intake = Intake {
         root: &backup.path,
-        cache_key: backup.path.to_string_lossy().into_owned(),
-        writer: repository.write(&backup.udid)?,
-        cache: repository.cache_dir().map(FileCache::open),
+        cache_key,
+        writer,
+        cache,
         full_read: options.full_read,
         settled_ns,
         warnings: &warnings,
@@ -138,11 +180,11 @@ fn take_in(
             bytes_total: contents.bytes,
         },
         contents,
-        missing_files: 0,
+        missing: Missing::default(),
         opened_files: 0,
-        unlocked: unlocked.as_ref(),
+        unlocked: unlocked.as_deref(),
     };
-    let manifest = unlocking::open_manifest_in(&backup.path, unlocked.as_ref());
+    let manifest = unlocking::open_manifest_in(&backup.path, unlocked.as_deref());
     if backup.is_encrypted && unlocked.is_none() && matches!(manifest, Ok(Manifest::Mbdb(_))) {
         report.note("the phone encrypted this backup: its files have names, but are kept as they are until its password is used");
     }
@@ -152,14 +194,14 @@ fn take_in(
     let manifest_file = manifest.as_ref().map_or(MANIFEST_DB, |manifest| manifest.file_name());
     manifest::for_each(manifest, &backup.path, backup.is_encrypted, &warnings, &mut |named| intake.named_file(named))?;
     intake.other_files()?;
-    let Intake { writer, cache, missing_files, opened_files, progress, .. } = intake;
+    let Intake { writer, cache, missing, opened_files, progress, .. } = intake;
     drop(progress);
     if unlocked.is_some() && opened_files == 0 {
         warnings.add("the password is right, but opens none of the files: they are kept as the phone encrypted them");
     }
-    if missing_files > 0 {
-        let verb = if missing_files == 1 { "is" } else { "are" };
-        warnings.add(format!("{} that {manifest_file} names {verb} not in the folder", files(missing_files)));
+    if let Some(told) = missing.told(manifest_file, "is not in the folder", "are not in the folder") {
+        warnings.add(told);
+        missing.names.iter().for_each(|name| report.detail(format_args!("missing: {}", printable(name))));
     }
     let (warning_count, recorded) = warnings.finish();
     let details = Details {
@@ -176,7 +218,27 @@ fn take_in(
         cache.save();
     }
     let is_pinned = repository.pins()?.contains(&snapshot.id);
-    Ok(Taken { snapshot, is_pinned, stats, missing_files, warnings: warning_count, damage })
+    let outcome = if stats.outcome == Outcome::Unchanged { Taking::Known } else { Taking::Kept };
+    Ok(Taken { snapshot, is_pinned, outcome, missing, warnings: warning_count, damage })
+}
+
+/// What the repository holds already. What it holds as ciphertext is converted where its password is known.
+fn known(
+    repository: &Repository,
+    Same { snapshot, missing }: Same,
+    unlocked: Option<&Unlocked>,
+    damage: Vec<Problem>,
+    warnings: &Warnings,
+) -> Result<Taken> {
+    let (snapshot, outcome) = match unlocked.filter(|_| decrypt::is_ciphertext(&snapshot)) {
+        Some(unlocked) => (decrypt::convert(repository, &snapshot, unlocked, warnings.report)?, Taking::Decrypted),
+        None => (snapshot, Taking::Known),
+    };
+    let missing = if outcome == Taking::Decrypted { Missing::of(&repository.read(&snapshot)?)? } else { missing };
+    snapshot.record.warnings.iter().for_each(|warning| warnings.add_once(warning));
+    let (count, _) = warnings.finish();
+    let is_pinned = repository.pins()?.contains(&snapshot.id);
+    Ok(Taken { is_pinned, outcome, missing, warnings: count.max(snapshot.record.warning_count), damage, snapshot })
 }
 
 /// All backups at `paths`. A path that is none is an error of the run, but does not stop it.
@@ -280,7 +342,7 @@ struct Intake<'r> {
     warnings: &'r Warnings<'r>,
     progress: Progress<'r>,
     done: heirloom_store::Progress,
-    missing_files: u64,
+    missing: Missing,
     /// Files that are kept as plaintext of what the phone encrypted.
     opened_files: u64,
     /// Opens what the phone encrypted.
@@ -301,7 +363,7 @@ impl Intake<'_> {
     /// Gives the entry of a file its content, if that is in the folder.
     fn fill(&mut self, entry: &mut Entry, name: &Name, file_id: FileId, key: Option<&FileKey>) -> Result<()> {
         let Some((place, stamp)) = self.contents.take(file_id) else {
-            self.missing_files += 1;
+            self.missing.add(name);
             return Ok(());
         };
         let place = TreePath::new(&place)?;
@@ -456,10 +518,12 @@ struct Summary {
 #[derive(Serialize)]
 struct ResultRow {
     path: PathBuf,
-    /// `kept`, `known` (it was kept before) or `failed`.
+    /// `kept`, `known` (it was kept before), `decrypted` (it was kept before as ciphertext, and is plaintext now) or `failed`.
     outcome: &'static str,
     snapshot: Option<SnapshotRow>,
     missing_files: u64,
+    /// Their names.
+    missing: Vec<String>,
     warnings: u64,
     error: Option<String>,
 }
@@ -481,18 +545,24 @@ impl Summary {
         if taken.warnings > 0 {
             self.exit = self.exit.max(Exit::Incomplete);
         }
-        let outcome = if taken.is_known() { "known" } else { "kept" };
-        *(if taken.is_known() { &mut self.known } else { &mut self.kept }) += 1;
-        let Taken { snapshot, is_pinned, missing_files, warnings, .. } = &taken;
+        let (outcome, number) = match taken.outcome {
+            Taking::Kept => ("kept", &mut self.kept),
+            Taking::Known => ("known", &mut self.known),
+            Taking::Decrypted => ("decrypted", &mut self.kept),
+        };
+        *number += 1;
+        let line = closing_line(&taken);
+        let Taken { snapshot, is_pinned, missing, warnings, .. } = taken;
         self.rows.push(ResultRow {
             path,
             outcome,
-            snapshot: Some(SnapshotRow::of(snapshot, *is_pinned)),
-            missing_files: *missing_files,
-            warnings: *warnings,
+            snapshot: Some(SnapshotRow::of(&snapshot, is_pinned)),
+            missing_files: missing.count,
+            missing: missing.names,
+            warnings,
             error: None,
         });
-        if report.json { Ok(()) } else { report.line(closing_line(&taken)) }
+        if report.json { Ok(()) } else { report.line(line) }
     }
 
     fn fail(&mut self, path: &Path, failure: Failure, report: &Report) {
@@ -503,6 +573,7 @@ impl Summary {
             outcome: "failed",
             snapshot: None,
             missing_files: 0,
+            missing: Vec::new(),
             warnings: 0,
             error: Some(failure.message.clone()),
         });
@@ -526,11 +597,13 @@ impl Summary {
 }
 
 fn closing_line(taken: &Taken) -> String {
-    if taken.is_known() {
-        let Taken { snapshot, .. } = taken;
-        return format!("{} is already kept as {}: nothing new", title(snapshot), snapshot.id.short());
+    let Taken { snapshot, outcome, .. } = taken;
+    let (title, id) = (title(snapshot), snapshot.id.short());
+    match outcome {
+        Taking::Kept => kept_line(snapshot),
+        Taking::Known => format!("{title} is already kept as {id}: nothing new"),
+        Taking::Decrypted => format!("{title} was kept as ciphertext, and is plaintext now, as {id}"),
     }
-    kept_line(&taken.snapshot)
 }
 
 #[cfg(test)]

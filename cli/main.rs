@@ -8,7 +8,9 @@ mod args;
 mod backup;
 mod backup_folder;
 mod check;
+mod clock;
 mod copy;
+mod decrypt;
 #[cfg(feature = "demo")]
 mod demo;
 mod devices;
@@ -28,6 +30,7 @@ mod key;
 mod location;
 mod ls;
 mod manifest;
+mod missing;
 mod mounts;
 mod naming;
 mod operation;
@@ -43,6 +46,7 @@ mod repair;
 mod report;
 mod restore;
 mod retention;
+mod same_backup;
 mod shell;
 mod snapshot_spec;
 mod snapshots;
@@ -51,7 +55,6 @@ mod trust;
 mod typed;
 mod undelete;
 mod unlocking;
-mod unseal;
 mod warnings;
 
 use std::process::ExitCode;
@@ -110,8 +113,8 @@ fn run(Arguments { global, command }: &Arguments, report: &Report) -> Result<Exi
         Command::Ls(args) => ls::run(args, global, report),
         Command::Export(args) => export::run(args, global, report),
         Command::Restore(args) => restore::run(args, global, report),
-        Command::Encryption(args) => encryption::run(args, report),
-        Command::Unseal(args) => unseal::run(args, global, report),
+        Command::Encryption(args) => encryption::run(args, global, report),
+        Command::Decrypt(args) => decrypt::run(args, global, report),
         Command::Forget(args) => forget::run(args, global, report),
         Command::Undelete(args) => undelete::run(args, global, report),
         Command::Pin(args) => pin::pin(args, global, report),
@@ -150,7 +153,7 @@ fn has_json(command: &Command) -> bool {
         | Command::Pair(_)
         | Command::Backup(_)
         | Command::Restore(_)
-        | Command::Unseal(_)
+        | Command::Decrypt(_)
         | Command::Encryption(_) => true,
         #[cfg(feature = "demo")]
         Command::Demo(_) => false,

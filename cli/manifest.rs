@@ -2,8 +2,10 @@
 
 use std::{path::Path, sync::mpsc::sync_channel, thread};
 
-use heirloom_device::backup::{Attributes, Error as BackupError, FileId, Kind as RecordKind, Manifest, Record, Row};
-use heirloom_store::{Entry, Kind, Name, PhoneMetadata};
+use heirloom_device::backup::{
+    Attributes, Error as BackupError, FileId, Kind as RecordKind, Manifest, ManifestPlist, Record, Row,
+};
+use heirloom_store::{Entry, Kind, Name, PhoneMetadata, Repository, Snapshot, TreePath};
 
 use crate::{failure::Result, identity::flaw_text, report::of_many, warnings::Warnings};
 
@@ -26,6 +28,22 @@ pub struct Named {
     pub file_id: Option<FileId>,
     /// The key by which the phone encrypted it, wrapped by the backup's keybag.
     pub wrapped_key: Option<Vec<u8>>,
+}
+
+/// Property lists of a backup are some kilobytes; with the icons of all apps some megabytes.
+const PROPERTY_LIST_MAX_LEN: u64 = 64 << 20;
+
+/// A snapshot's Manifest.plist, as far as it can be read.
+pub fn plist_of(repository: &Repository, snapshot: &Snapshot) -> Result<ManifestPlist> {
+    let reader = repository.read(snapshot)?;
+    let entry = reader.get(&Name::of_place(&TreePath::new("Manifest.plist")?))?;
+    let mut bytes = Vec::new();
+    if let Some(content) =
+        entry.and_then(|entry| entry.content).filter(|content| content.length <= PROPERTY_LIST_MAX_LEN)
+    {
+        reader.read_file(&content, &mut bytes)?;
+    }
+    Ok(ManifestPlist::parse(&bytes).unwrap_or_default())
 }
 
 /// Reads the manifest that was opened in the folder `root`, and gives what it names to `each`, in the order of a snapshot's tree. What cannot

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use heirloom_device::backup::{Error as BackupError, FileId, Manifest, ManifestMbdb};
-use heirloom_store::{Error as StoreError, Kind, Naming, SnapshotEditor, Stat, TreePath};
+use heirloom_store::{Error as StoreError, Kind, Name, Naming, SnapshotEditor, Stat, TreePath};
 
 use crate::{
     failure::Result,
@@ -43,14 +43,14 @@ impl<'u> OpenedManifest<'u> {
         Ok(OpenedManifest { manifest: database.map(Manifest::Db), unlocked, place })
     }
 
-    /// Gives each file its name, and keeps what its key opens as plaintext. `each` is told where a file that Manifest.db names should lie, and
+    /// Gives each file its name, and keeps what its key opens as plaintext. `each` is told what Manifest.db names, where a file should lie, and
     /// whether it does; of what is no file there is no place.
     pub fn name_files(
         self,
         editor: SnapshotEditor,
         is_encrypted: bool,
         warnings: &Warnings,
-        each: &mut dyn FnMut(Option<&TreePath>, bool) -> Result<()>,
+        each: &mut dyn FnMut(&Name, Option<&TreePath>, bool) -> Result<()>,
     ) -> Result<Naming> {
         let place_of = match &self.manifest {
             Ok(Manifest::Mbdb(_)) => FileId::flat_place,
@@ -68,7 +68,7 @@ impl<'u> OpenedManifest<'u> {
             }
             let is_file = entry.kind == Kind::File;
             let is_there = naming.describe(&name, place.as_ref(), entry)?;
-            each(place.as_ref().filter(|_| is_file), is_there)
+            each(&name, place.as_ref().filter(|_| is_file), is_there)
         };
         manifest::for_each(self.manifest, Path::new(""), is_encrypted, warnings, &mut name)?;
         Ok(naming)

@@ -6,30 +6,44 @@ use heirloom_device::{
     backup::ManifestPlist,
     mobilebackup2::{BackupSession, Preset, RestoreRequest, info_plist::restore_applications},
 };
-use heirloom_store::{Repository, Snapshot};
+use heirloom_store::{Repository, Snapshot, SnapshotList};
 
 use crate::{
     access,
     args::{Global, PresetName, Restore},
+    clock,
     failure::{Exit, Failure, Result},
     host_folder::SnapshotHostDir,
     interrupt,
+    manifest::{self, MANIFEST_DB},
+    missing::Missing,
     operation::Operation,
     password::Password,
     phone::{self, Phone},
-    report::{Report, can_ask, files, printable, size},
-    snapshots,
+    report::{Report, can_ask, files, local_time, of_many, printable, size},
+    snapshot_spec, snapshots,
+    unlocking::{Refused, Unlocked},
     warnings::Warnings,
 };
+
+/// So often a person is asked for the password of a snapshot.
+const TRIES: usize = 3;
 
 pub fn run(args: &Restore, global: &Global, report: &Report) -> Result<Exit> {
     let mux = phone::muxer()?;
     let found = phone::choose_one(&mux, args.udid.as_ref())?;
     let repository = access::open(global, report)?;
-    let snapshot = snapshots::find(&repository, &args.snapshot, report)?;
     let mut phone = Phone::connect(&mux, &found.device)?;
+    let list = snapshots::list(&repository, report)?;
+    let series = phone.series();
+    let snapshot = snapshot_spec::find_own(&args.snapshot, &list.snapshots, &series, &phone.name())?.clone();
     check_version(&snapshot, &phone)?;
-    let password = if snapshot.record.encrypted { Some(password_of(&repository, &snapshot)?) } else { None };
+    let concerns = concerns(&repository, &list, &snapshot, &series)?;
+    let password = match snapshot.record.encrypted {
+        true => Some(password_of(&repository, &snapshot, &manifest::plist_of(&repository, &snapshot)?, report)?),
+        false => None,
+    };
+    concerns.iter().for_each(|concern| report.warn(format_args!("{}: {concern}", snapshots::title(&snapshot))));
     if !args.yes {
         confirm(&snapshot, &phone, args.preset, report)?;
     }
@@ -40,7 +54,7 @@ pub fn run(args: &Restore, global: &Global, report: &Report) -> Result<Exit> {
     if report.json {
         report.json(&serde_json::json!({
             "snapshot": snapshot.id.to_string(), "udid": phone.udid, "sent_files": sent.files, "sent_bytes": sent.bytes,
-            "warnings": warning_count,
+            "warnings": warning_count, "concerns": concerns,
         }))?;
     } else {
         report.line(format_args!(
@@ -128,24 +142,85 @@ fn version(text: &str) -> Option<[u32; 3]> {
     Some(numbers)
 }
 
-/// The password of an encrypted snapshot: as given, as remembered of its keybag, or as typed.
-fn password_of(repository: &Repository, snapshot: &Snapshot) -> Result<String> {
-    if let Some(given) = Password::BACKUP.given()? {
-        return Ok(given);
+/// The password of an encrypted snapshot: as given, as remembered of its keybag, or as typed; it opens the snapshot. A keybag that cannot be read is
+/// the phone's to judge.
+fn password_of(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    manifest: &ManifestPlist,
+    report: &Report,
+) -> Result<String> {
+    let title = snapshots::title(snapshot);
+    let opens = |password: &str| Unlocked::new(manifest, password).err() != Some(Refused::WrongPassword);
+    let given = Password::BACKUP.given()?;
+    if let Some(given) = given.as_ref().filter(|given| opens(given)) {
+        return Ok(given.clone());
     }
+    let keybag = manifest.keybag.as_deref().unwrap_or_default();
     let remembered = repository.remembered_passwords(&snapshot.record.series)?;
-    if !remembered.is_empty() {
-        let mut folder = SnapshotHostDir::new(repository, snapshot)?;
-        let plist = folder.property_list("Manifest.plist")?.unwrap_or_default();
-        let keybag = ManifestPlist::parse(&plist).ok().and_then(|manifest| manifest.keybag).unwrap_or_default();
-        if let Some(known) = remembered.iter().find(|known| known.is_of(&keybag)) {
-            return Ok(known.password.clone());
-        }
+    if let Some(known) = remembered.iter().find(|known| known.is_of(keybag)).filter(|_| given.is_none()) {
+        return Ok(known.password.clone());
     }
     if !can_ask() {
-        return Err(Password::BACKUP.wanted("the snapshot is encrypted by the phone, and its password is needed"));
+        return Err(match given {
+            Some(_) => wrong_password(&title),
+            None => Password::BACKUP.wanted("the snapshot is encrypted by the phone, and its password is needed"),
+        });
     }
-    Password::BACKUP.ask(&format!("Backup password of {}: ", snapshots::title(snapshot)))
+    if given.is_some() {
+        report.warn(format_args!("{title}: the password that is given is not its password"));
+    }
+    for _ in 0..TRIES {
+        let typed = Password::BACKUP.ask(&format!("Backup password of {title}: "))?;
+        if opens(&typed) {
+            return Ok(typed);
+        }
+        report.warn(format_args!("{title}: that is not its password"));
+    }
+    Err(wrong_password(&title))
+}
+
+fn wrong_password(title: &str) -> Failure {
+    Failure::new(
+        Exit::WrongBackupPassword,
+        format!("{title}: the backup password is wrong; nothing was sent to the phone"),
+    )
+    .hint("it is the one that held when the backup was made")
+}
+
+/// What somebody should know of a snapshot before it goes onto a phone: what it lacks, whose it is, and what is newer.
+fn concerns(repository: &Repository, list: &SnapshotList, snapshot: &Snapshot, series: &str) -> Result<Vec<String>> {
+    let record = &snapshot.record;
+    let mut concerns = Vec::new();
+    if record.series != series {
+        concerns.push(format!("it is of another device: {}", printable(snapshots::device_name(snapshot))));
+    }
+    if let Some(newer) = list.newest_of(&record.series).filter(|newest| newest.id != snapshot.id) {
+        concerns.push(format!(
+            "there is a newer one of its device: {} ({})",
+            snapshots::title(newer),
+            newer.id.short()
+        ));
+    }
+    if record.is_time_doubtful(clock::now()) {
+        let (says, kept) = (local_time(record.time), local_time(record.kept_at()));
+        concerns.push(format!("its date is doubtful: it says {says}, and was kept {kept}"));
+    }
+    concerns.extend(Missing::of(&repository.read(snapshot)?)?.told(MANIFEST_DB, "is not in it", "are not in it"));
+    if record.lost_files > 0 {
+        concerns.push(format!("{} of it are lost or damaged", files(record.lost_files)));
+    }
+    if record.warning_count > 0 {
+        let first = record.warnings.first().map_or(String::new(), |first| format!(", the first: {first}"));
+        let count = of_many(record.warning_count, "warning", "warnings");
+        concerns.push(format!("it was kept with {count}{first} (`heirloom snapshots {}`)", snapshot.id.short()));
+    }
+    if record.encrypted && Unlocked::check(&manifest::plist_of(repository, snapshot)?).is_err() {
+        concerns.push(
+            "it says that it is encrypted, but no password can open it: its keybag is missing or damaged".to_owned(),
+        );
+    }
+    Ok(concerns)
 }
 
 fn confirm(snapshot: &Snapshot, phone: &Phone, preset: PresetName, report: &Report) -> Result<()> {

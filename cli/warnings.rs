@@ -38,6 +38,14 @@ impl<'r> Warnings<'r> {
         }
     }
 
+    /// The same, unless it was added before.
+    pub fn add_once(&self, warning: &str) {
+        let is_known = self.added.borrow().recorded.iter().any(|known| known == warning);
+        if !is_known {
+            self.add(warning);
+        }
+    }
+
     /// Says how many there were that were not said. Returns how many there were, and the first of them.
     pub fn finish(&self) -> (u64, Vec<String>) {
         let Added { count, recorded } = self.added.take();

@@ -41,7 +41,7 @@ const VERBS: [&str; 26] = [
     "backup",
     "restore",
     "encryption",
-    "unseal",
+    "decrypt",
     "forget",
     "undelete",
     "pin",
@@ -787,12 +787,13 @@ fn snapshots_in_json_have_these_keys_and_no_others() {
     SmallBackup::default().write(&home.path(UDID));
     home.ok(&["import", UDID]);
     let mut snapshots = home.json(&["snapshots"]);
-    let [id, added] = ["id", "added_bytes"].map(|key| snapshots[0][key].take());
+    let [id, added, kept] = ["id", "added_bytes", "kept"].map(|key| snapshots[0][key].take());
     assert!(id.as_str().is_some_and(|id| id.len() == 64), "{id}");
     assert!(added.as_u64().is_some_and(|added| added > 0), "{added}");
+    assert!(kept.as_str().is_some_and(|kept| kept.ends_with('Z')), "{kept}");
     let bytes: u64 = files_below(&home.path(UDID)).iter().map(|file| fs::metadata(file).unwrap().len()).sum();
     let expected = json!([{
-        "id": null, "time": "2024-05-03T12:00:00Z", "udid": UDID, "device_name": "Maria’s iPhone",
+        "id": null, "time": "2024-05-03T12:00:00Z", "time_doubtful": false, "kept": null, "udid": UDID, "device_name": "Maria’s iPhone",
         "product_type": "iPhone12,1", "product_version": "17.1", "encrypted": false, "sealed": false,
         "files": 7, "bytes": bytes, "added_bytes": null, "source": "import", "pinned": false,
     }]);
@@ -805,7 +806,7 @@ fn every_result_has_a_shape_in_json() {
     assert_eq!(keys(&home.json(&["init", "--no-password"])), ["id", "path", "recovery_key"]);
     SmallBackup::default().write(&home.path(UDID));
     let imported = home.json(&["import", UDID]);
-    assert_eq!(keys(&imported[0]), ["error", "missing_files", "outcome", "path", "snapshot", "warnings"]);
+    assert_eq!(keys(&imported[0]), ["error", "missing", "missing_files", "outcome", "path", "snapshot", "warnings"]);
     assert_eq!(imported[0]["outcome"], "kept");
     assert_eq!(home.json(&["import", UDID])[0]["outcome"], "known");
     assert_eq!(imported[0]["snapshot"], home.json(&["snapshots"])[0]);

@@ -467,3 +467,164 @@ fn copy_recursively(from: &Path, to: &Path) {
         }
     }
 }
+
+// ---- the same again, and dates ---------------------------------------------------------------------------------------------------
+
+/// The bytes of all packs of the repository.
+fn packed(home: &Home) -> u64 {
+    let files = folder_at(&home.path("repo"));
+    let packs = files.iter().filter(|(path, _)| path.starts_with("packs/") || path.starts_with("trees/"));
+    packs.map(|(_, thing)| if let Thing::File(file) = thing { file.bytes.len() as u64 } else { 0 }).sum()
+}
+
+#[test]
+fn same_backup_with_other_times_is_known() {
+    let (home, folder) = with_backup(|_| ());
+    let first = home.json(&["import", "Backup"]);
+    let before = packed(&home);
+    // As SMB, exFAT and `cp -r` do.
+    copy_recursively(&folder, &home.path("copy"));
+    for args in [&["import", "copy"][..], &["import", "copy"], &["import", "--full-read", "copy"]] {
+        let again = home.json(args);
+        assert_eq!((&again[0]["outcome"], &again[0]["snapshot"]["id"]), (&"known".into(), &first[0]["snapshot"]["id"]));
+    }
+    fs::remove_dir_all(home.path("cache")).unwrap();
+    assert_eq!(home.json(&["import", "copy"])[0]["outcome"], "known");
+    assert_eq!((home.json(&["snapshots"]).as_array().unwrap().len(), packed(&home)), (1, before));
+
+    // One byte makes it another.
+    fs::write(blob(&home.path("copy"), SMS.0, SMS.1), b"Messages").unwrap();
+    assert_eq!(home.json(&["import", "copy"])[0]["outcome"], "kept");
+    home.assert_exact("latest", &home.path("copy"));
+    assert_eq!(home.json(&["import", "Backup"])[0]["snapshot"]["id"], first[0]["snapshot"]["id"]);
+    fs::write(home.path("copy/more"), b"one more file").unwrap();
+    assert_eq!(home.json(&["import", "copy"])[0]["outcome"], "kept");
+}
+
+#[test]
+fn undated_backup_with_other_times_is_known() {
+    let (home, folder) = with_backup(|folder| {
+        ["Info.plist", "Status.plist"].iter().for_each(|list| fs::remove_file(folder.join(list)).unwrap());
+    });
+    assert_eq!(home.json(&["import", "Backup"])[0]["outcome"], "kept");
+    copy_recursively(&folder, &home.path(&format!("{UDID}-copy")));
+    fs::create_dir(home.path("other")).unwrap();
+    fs::rename(home.path(&format!("{UDID}-copy")), home.path("other").join(UDID)).unwrap();
+    assert_eq!(home.json(&["import", "other"])[0]["outcome"], "known");
+}
+
+#[test]
+fn known_backup_tells_its_warnings_again() {
+    let (home, folder) = with_backup(|folder| fs::remove_file(blob(folder, SMS.0, SMS.1)).unwrap());
+    let first = home.json(&["import", "Backup"]);
+    copy_recursively(&folder, &home.path("copy"));
+    for path in ["Backup", "copy"] {
+        let again = home.json(&["import", path]);
+        assert_eq!(again[0]["outcome"], "known");
+        for key in ["warnings", "missing_files", "missing"] {
+            assert_eq!(again[0][key], first[0][key], "{key}");
+        }
+        let said = home.run(&["import", path]);
+        assert!(said.exit == INCOMPLETE && said.stderr.contains("sms.db (messages)"), "{said:?}");
+    }
+}
+
+#[test]
+fn missing_messages_are_named() {
+    let gone = [SMS.1, "Library/Voicemail/voicemail.db", "a", "b", "c"];
+    let (home, _) = with_backup(|folder| {
+        fs::remove_file(blob(folder, SMS.0, SMS.1)).unwrap();
+        let database = rusqlite::Connection::open(folder.join("Manifest.db")).unwrap();
+        gone[1..].iter().for_each(|path| list(&database, &file_id("HomeDomain", path), "HomeDomain", path));
+    });
+    let said = home.run(&["-v", "import", "Backup"]);
+    let words = "5 files that Manifest.db names are not in the folder, among them HomeDomain:Library/SMS/sms.db (messages), \
+                 HomeDomain:Library/Voicemail/voicemail.db (voicemail)";
+    assert!(said.exit == INCOMPLETE && said.stderr.contains(words), "{said:?}");
+    gone.iter().for_each(|path| assert!(said.stderr.contains(&format!("missing: HomeDomain:{path}\n")), "{said:?}"));
+    let mut names = home.json(&["import", "--force", "Backup"])[0]["missing"].clone();
+    names.as_array_mut().unwrap().sort_by_key(|name| name.to_string());
+    let mut wanted = gone.map(|path| format!("HomeDomain:{path}"));
+    wanted.sort();
+    assert_eq!(names, serde_json::json!(wanted));
+
+    // They are found again.
+    let shown = home.ok(&["snapshots", "latest"]).stdout;
+    assert!(shown.contains(&format!("warning  {words}")), "{shown}");
+    let row = &home.json(&["snapshots", "latest"])[0];
+    assert!(row["warning_count"] == 1 && row["warnings"][0].as_str().unwrap().contains("sms.db"), "{row}");
+}
+
+#[test]
+fn clock_ahead_does_not_decide_latest() {
+    let home = Home::new();
+    for (number, date) in ["2024-01-01T10:10:10Z", "2099-02-02T20:20:20Z", "2024-05-03T12:00:00Z"].iter().enumerate() {
+        let file = number.to_string();
+        let files = [("HomeDomain", "file", file.as_bytes())];
+        SmallBackup { date, files: &files, ..SmallBackup::default() }.write(&home.path(&format!("{number}")));
+        home.ok(&["import", &number.to_string()]);
+    }
+    let rows = home.json(&["snapshots"]);
+    let of = |key: &str| rows.as_array().unwrap().iter().map(|row| row[key].clone()).collect::<Vec<_>>();
+    assert_eq!(of("time"), ["2099-02-02T20:20:20Z", "2024-01-01T10:10:10Z", "2024-05-03T12:00:00Z"]);
+    assert_eq!(of("time_doubtful"), [true, false, false]);
+    let shown = home.ok(&["snapshots"]).stdout;
+    assert!(shown.lines().nth(1).unwrap().ends_with("date doubtful: says 2099-02-02 20:20"), "{shown}");
+    for spec in ["latest", "Maria's iPhone", "@2024", "@2098-01-01~0"] {
+        let exported = tempfile::tempdir().unwrap();
+        home.ok(&["export", spec, "--to", exported.path().to_str().unwrap()]);
+        let file = blob(&exported.path().join(UDID), "HomeDomain", "file");
+        assert_eq!(fs::read(&file).unwrap(), b"2", "{spec}");
+    }
+    // The doubtful one takes nobody's place.
+    let forgotten = home.json(&["forget", "--keep-last", "2", "--dry-run"]);
+    assert_eq!(forgotten["removed"], serde_json::json!([]), "{forgotten}");
+}
+
+/// The program with a clock that says `seconds` since 1970, where that can be made.
+#[cfg(target_os = "linux")]
+fn at_time(home: &Home, seconds: i64) -> Option<std::path::PathBuf> {
+    let (source, library) = (home.path("clock.c"), home.path(&format!("clock{seconds}.so")));
+    let code = format!(
+        "#define _GNU_SOURCE\n#include <time.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n\
+         int clock_gettime(clockid_t id, struct timespec *now) {{\n\
+         if (id == CLOCK_REALTIME) {{ now->tv_sec = {seconds}LL; now->tv_nsec = 0; return 0; }}\n\
+         return syscall(SYS_clock_gettime, id, now); }}\n"
+    );
+    fs::write(&source, code).unwrap();
+    let compile = ["-shared", "-fPIC", "-o", library.to_str().unwrap(), source.to_str().unwrap()];
+    let made = std::process::Command::new("cc").args(compile).status().is_ok_and(|status| status.success());
+    made.then_some(library)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn clock_outside_the_calendar_stops_nothing() {
+    let (home, folder) = with_backup(|_| ());
+    home.ok(&["import", "Backup"]);
+    for (number, seconds) in [400_000_000_000, -100_000_000_000, 9_000_000_000_000_000_000i64].into_iter().enumerate() {
+        let Some(library) = at_time(&home, seconds) else {
+            println!("skipped: there is no C compiler");
+            return;
+        };
+        let run = |args: &[&str]| {
+            let said = home.said(home.command(args).env("LD_PRELOAD", &library));
+            assert_eq!(said.exit, OK, "{seconds} {args:?}: {said:?}");
+            said
+        };
+        write_at(&folder.join("more"), number.to_string().as_bytes());
+        run(&["import", "Backup"]);
+        run(&["snapshots"]);
+        run(&["snapshots", "latest"]);
+        run(&["--json", "snapshots"]);
+        run(&["ls", "@2024"]);
+        run(&["stats"]);
+        run(&["pin", "latest"]);
+        run(&["check", "--read-data"]);
+        run(&["forget", "--keep-daily", "3", "--keep-within", "9d", "--dry-run"]);
+        run(&["forget", "--keep-yearly", "1"]);
+        run(&["undelete"]);
+        run(&["prune"]);
+    }
+    home.ok(&["check", "--read-data"]);
+}

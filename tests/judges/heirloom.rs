@@ -93,9 +93,9 @@ fn exports_are_gone_on_from() {
 fn exports_are_restored() {
     for options in [Options::default(), encrypting()] {
         let attached = Attached::paired_with(options);
-        attached.ok(&["backup"]);
+        attached.ok(&["backup", "--as-ciphertext"]);
         attached.phone.live_one_day().unwrap();
-        attached.ok(&["backup"]);
+        attached.ok(&["backup", "--as-ciphertext"]);
         export(&attached, "latest~1", "restored");
         let command = ["restore", "--system", "--settings", "--remove", "--password", PASSWORD];
         let said = attached.other_ok("idevicebackup2", &[&command[..], &[&attached.folder("restored")]].concat());
@@ -121,7 +121,7 @@ fn imports_and_restores_what_others_wrote() {
 
         // The next backup goes on from it.
         let sent = back_up(&attached);
-        assert_eq!(attached.sent_during(|| drop(attached.ok(&["backup"]))).files, sent.files);
+        assert_eq!(attached.sent_during(|| drop(attached.ok(&["backup", "--as-ciphertext"]))).files, sent.files);
         assert_restored(&attached.restore(&[BACKUP_PASSWORD], &["latest"]), &phone_on_day(1), true);
         attached.assert_left_well();
     }
@@ -129,9 +129,9 @@ fn imports_and_restores_what_others_wrote() {
 
 fn encrypted_exports_open() {
     let attached = Attached::paired_with(encrypting());
-    attached.ok(&["backup"]);
+    attached.ok(&["backup", "--as-ciphertext"]);
     attached.phone.live_one_day().unwrap();
-    attached.ok(&["backup"]);
+    attached.ok(&["backup", "--as-ciphertext"]);
     export(&attached, "latest", "export");
     assert_opens(&attached, "export");
 

@@ -64,7 +64,7 @@ fn an_encrypted_backup_is_kept_and_opens_with_its_password_alone() {
             attached.phone.live_one_day().unwrap();
         }
         let before = attached.phone.traffic().files_sent;
-        let rows = attached.json(&["backup"]);
+        let rows = attached.json(&["backup", "--as-ciphertext"]);
         assert_eq!((&rows[0]["outcome"], &rows[0]["snapshot"]["encrypted"]), (&"kept".into(), &true.into()), "{rows}");
         let sent = attached.phone.traffic().files_sent - before;
         assert_eq!(sent < 100, day > 0, "{sent}");
@@ -101,12 +101,12 @@ fn a_change_of_the_password_begins_anew_and_older_backups_keep_theirs() {
     let passwords = ["first", "second"];
     let on = attached.run_with(&[(NEW_PASSWORD, passwords[0])], &["encryption", "on"]);
     assert_eq!(on.exit, 0, "{on:?}");
-    assert_eq!(attached.json(&["backup"])[0]["snapshot"]["encrypted"], true);
+    assert_eq!(attached.json(&["backup", "--as-ciphertext"])[0]["snapshot"]["encrypted"], true);
     let change = [(BACKUP_PASSWORD, passwords[0]), (NEW_PASSWORD, passwords[1])];
     let changed = attached.run_with(&change, &["encryption", "change-password"]);
     assert_eq!(changed.exit, 0, "{changed:?}");
     let everything = files_of(&phone_on_day(0)).count() as u64;
-    let rows = attached.json(&["backup"]);
+    let rows = attached.json(&["backup", "--as-ciphertext"]);
     assert!(rows[0]["received_files"].as_u64().unwrap() > everything, "{rows}");
     for (snapshot, password, exit) in [
         ("latest", passwords[0], WRONG_BACKUP_PASSWORD),

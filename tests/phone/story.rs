@@ -11,7 +11,7 @@ use crate::support::{
     phone::{
         Attached, FILES_OF_EACH_BACKUP, assert_restored, assert_whole, bytes_at, files_of, phone_on_day, place_of,
     },
-    program::{PASSWORD, SmallBackup, assert_same, write_at},
+    program::{PASSWORD, SmallBackup, assert_same, blob, write_at},
 };
 
 #[test]
@@ -72,7 +72,7 @@ fn devices_are_listed_with_what_they_tell() {
     assert!(shown.contains(&udid) && shown.contains(&name) && shown.contains("never"), "{shown}");
 
     let (backup, _) = attached.back_up(&[]);
-    assert_eq!(attached.json(&["devices"]), row(backup["snapshot"]["time"].clone()));
+    assert_eq!(attached.json(&["devices"]), row(backup["snapshot"]["kept"].clone()));
     let without_repository = attached.home.said(attached.command(&["devices"]).env_remove("HEIRLOOM_REPOSITORY"));
     assert_eq!(without_repository.exit, 0, "{without_repository:?}");
     assert!(!without_repository.stdout.contains("LAST BACKUP"), "{without_repository:?}");
@@ -308,4 +308,40 @@ fn an_export_is_what_the_phone_sent_and_no_more() {
     let apps = info["Installed Applications"].as_array().unwrap();
     assert_eq!(apps.len(), attached.phone.phone().apps().len());
     attached.assert_left_well();
+}
+
+#[test]
+fn restore_says_what_the_snapshot_is_not() {
+    let attached = Attached::paired();
+    let (udid, name) = (attached.phone.udid().to_owned(), attached.phone.phone().name().to_owned());
+    let ask = |spec: &str| attached.fails(&["restore", spec], USAGE, &["must be confirmed"]).stderr;
+    let other = SmallBackup { date: "2024-05-03T12:00:00Z", ..SmallBackup::default() };
+    other.write(&attached.home.path("other"));
+    let imported = attached.json(&["import", "other"]);
+    attached.fails(&["restore", "latest", "--yes"], FAILED, &["no snapshot of", &name, "name the one that is meant"]);
+    let said = ask(imported[0]["snapshot"]["id"].as_str().unwrap());
+    assert!(said.contains("it is of another device: Maria’s iPhone"), "{said}");
+    assert!(!said.contains("newer") && !said.contains("are not in it"), "{said}");
+
+    // Its own, older than the other's, and without what matters most.
+    for (folder, date) in [("whole", "2024-02-02T12:00:00Z"), ("holes", "2024-01-01T12:00:00Z")] {
+        let folder = attached.home.path(folder);
+        SmallBackup { udid: &udid, date, ..SmallBackup::default() }.write(&folder);
+        if folder.ends_with("holes") {
+            fs::remove_file(blob(&folder, "HomeDomain", "Library/SMS/sms.db")).unwrap();
+        }
+    }
+    let holes = attached.json(&["import", "holes"]);
+    let said = ask("latest");
+    let id = holes[0]["snapshot"]["id"].as_str().unwrap();
+    let lacks = "1 file that Manifest.db names is not in it: HomeDomain:Library/SMS/sms.db (messages)";
+    for words in [&id[..8], lacks, "it was kept with 1 warning"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    attached.json(&["import", "whole"]);
+    let said = ask(id);
+    assert!(said.contains("there is a newer one of its device") && said.contains(lacks), "{said}");
+    let said = ask("latest");
+    assert!(!said.contains("warning:"), "{said}");
+    assert!(attached.phone.restored().is_none());
 }

@@ -184,7 +184,7 @@ fn sealed() {
     };
     let mut making = Making::new("v1-sealed", expected, &["init", "--no-verify"]);
     for day in 0..2 {
-        run(&["backup", "--full"]);
+        run(&["backup", "--full", "--as-ciphertext"]);
         let to = locked.path(&format!("day{day}"));
         run(&["export", "latest", "--to", to.to_str().unwrap()]);
         let phone = simulator.phone();

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsStr,
     fs::{self, File, FileTimes},
+    io::{Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -103,6 +104,31 @@ impl Home {
     /// The same with variables of the environment.
     pub fn run_with(&self, variables: &[(&str, &str)], args: &[&str]) -> Said {
         self.said(self.command(args).envs(variables.iter().copied()))
+    }
+
+    /// Runs the program on a terminal, where these lines are typed; stdout and stderr come as one. `None` where there is no `script` to make a terminal.
+    #[cfg(target_os = "linux")]
+    pub fn typed(&self, variables: &[(&str, &str)], args: &[&str], lines: &[&str]) -> Option<Said> {
+        Command::new("script").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?;
+        let program = self.command(&[]).get_program().to_str().unwrap().to_owned();
+        let words: Vec<String> =
+            std::iter::once(program.as_str()).chain(args.iter().copied()).map(|word| format!("'{word}'")).collect();
+        let mut command = self.program("script");
+        command.args(["-qec", &words.join(" "), "/dev/null"]).envs(variables.iter().copied()).stdin(Stdio::piped());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(lines.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes()).unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let reader = thread::spawn(move || {
+            let mut said = String::new();
+            stdout.read_to_string(&mut said).unwrap();
+            said
+        });
+        let exit = exit_of(child);
+        drop(stdin);
+        let said = reader.join().unwrap();
+        assert!(!said.contains("panicked"), "{said}");
+        Some(Said { exit, stdout: said.clone(), stderr: said })
     }
 
     /// Runs a command to its end. What it says is kept in files, so that it never waits for a reader.

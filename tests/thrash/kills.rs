@@ -196,7 +196,7 @@ fn encrypted_days(home: &Home, seed: u64) -> Vec<Generation> {
         if day > 0 {
             simulator.live_one_day().unwrap();
         }
-        run(&["backup", "--full"]);
+        run(&["backup", "--full", "--as-ciphertext"]);
         let to = home.path(&format!("encrypted{day}"));
         run(&["export", "latest", "--to", to.to_str().unwrap()]);
         Generation::at(only_child(&to))
