@@ -44,8 +44,8 @@ pub fn run(args: &Decrypt, global: &Global, report: &Report) -> Result<Exit> {
     let mut rows = Vec::new();
     let (mut converted, mut exit) = (0, Exit::Ok);
     for (snapshot, opened) in wanted.iter().zip(opened) {
-        let new = opened.and_then(|unlocked| convert(&repository, snapshot, &unlocked, report));
-        match new.map_err(|failure| failure.about(title(snapshot))) {
+        let convert = |unlocked: Box<Unlocked>| convert(&repository, snapshot, &unlocked, report);
+        match opened.and_then(|unlocked| convert(unlocked).map_err(|failure| failure.about(title(snapshot)))) {
             Ok(new) => {
                 converted += 1;
                 rows.push(tell_converted(&repository, snapshot, &new, report)?);
@@ -115,8 +115,8 @@ fn open_all(
         let locked = Locked { series: &snapshot.record.series, title: &title(snapshot), manifest: &manifest };
         match passwords.open(locked)? {
             Opening::Open(unlocked) => Ok(unlocked),
-            Opening::NoPassword => Err(no_password()),
-            Opening::NoKeybag(why) => Err(Failure::failed(format!("{why}; it stays as it is"))),
+            Opening::NoPassword => Err(no_password().about(title(snapshot))),
+            Opening::NoKeybag(why) => Err(Failure::failed(format!("{why}; it stays as it is")).about(title(snapshot))),
         }
     };
     let mut opened = Vec::new();

@@ -430,10 +430,10 @@ fn wrong(title: &str) -> Failure {
 }
 
 fn not_of_newest(Encrypting { name, newest, .. }: Encrypting) -> Failure {
-    let of = newest.map_or(String::new(), |(_, date)| format!(" of its newest backup, of {date}"));
-    Failure::new(
-        Exit::WrongBackupPassword,
-        format!("that is not the backup password of {name}{of}: nothing was taken from the phone"),
-    )
-    .hint(format!("if it was changed since, `heirloom backup --full` goes by the new one; {LATER}"))
+    let what = match newest {
+        Some((_, date)) => format!("that is not the password of {name}'s newest backup, of {date}"),
+        None => format!("the backup password of {name} was not given"),
+    };
+    Failure::new(Exit::WrongBackupPassword, format!("{what}: nothing was taken from the phone"))
+        .hint(format!("if it was changed since, `heirloom backup --full` goes by the new one; {LATER}"))
 }
