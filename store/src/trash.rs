@@ -93,7 +93,7 @@ mod tests {
         let snapshots = times.iter().map(|&time| {
             let mut editor = repository.edit("phone", None).unwrap();
             editor.write_file(&TreePath::new("notes").unwrap(), None, 8, &mut &time.to_le_bytes()[..]).unwrap();
-            editor.commit(Details::new(time, Source::Device)).unwrap().0
+            editor.commit(Details::new(time, Source::Import)).unwrap().0
         });
         let snapshots = snapshots.collect();
         (storage, repository, snapshots)
