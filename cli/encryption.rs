@@ -10,7 +10,6 @@ use heirloom_device::{
     mobilebackup2::{Client, Notifications, OBSERVED, Refusal},
     mux::Mux,
 };
-use heirloom_store::Repository;
 
 use crate::{
     access,
@@ -66,7 +65,7 @@ pub fn run(args: &Encryption, global: &Global, report: &Report) -> Result<Exit> 
 }
 
 /// The repository that is to remember a new password: because that was said, or because it remembers another of the phone.
-fn keeper(args: &Encryption, global: &Global, series: &str, report: &Report) -> Result<Option<Repository>> {
+fn keeper(args: &Encryption, global: &Global, series: &str, report: &Report) -> Result<Option<access::Opened>> {
     if args.action == EncryptionAction::Off {
         return Ok(None);
     }

@@ -125,11 +125,16 @@ pub struct Taken<'a> {
 ///
 /// What has a doubtful date is looked at by both of its dates, and takes no place of another: what the rules keep without it, they keep with it.
 pub fn reasons_to_keep(snapshots: &[Taken], rules: &Rules, now: i64, zone: &TimeZone) -> Vec<Vec<String>> {
-    let mut reasons = reasons_by(snapshots, |taken| Some(taken.time), rules, now, zone);
+    let credible = |taken: &Taken| Some(taken.time);
+    let mut reasons = reasons_by(snapshots, Order::AsGiven, credible, rules, now, zone);
     if snapshots.iter().any(|taken| taken.doubtful.is_some()) {
         let certain = |taken: &Taken| taken.doubtful.is_none().then_some(taken.time);
         let claimed = |taken: &Taken| Some(taken.doubtful.unwrap_or(taken.time));
-        let more = [reasons_by(snapshots, certain, rules, now, zone), reasons_by(snapshots, claimed, rules, now, zone)];
+        let more = [
+            reasons_by(snapshots, Order::AsGiven, certain, rules, now, zone),
+            reasons_by(snapshots, Order::ByDate, credible, rules, now, zone),
+            reasons_by(snapshots, Order::AsGiven, claimed, rules, now, zone),
+        ];
         for (at, reason) in more.into_iter().flat_map(|all| all.into_iter().enumerate()) {
             let new: Vec<String> = reason.into_iter().filter(|reason| !reasons[at].contains(reason)).collect();
             reasons[at].extend(new);
@@ -138,9 +143,19 @@ pub fn reasons_to_keep(snapshots: &[Taken], rules: &Rules, now: i64, zone: &Time
     reasons
 }
 
+/// Which of two snapshots is newer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// The one that was given later.
+    AsGiven,
+    /// The one whose date is later.
+    ByDate,
+}
+
 /// The same by the dates that `time` gives, of the snapshots that have one.
 fn reasons_by(
     snapshots: &[Taken],
+    order: Order,
     time: impl Fn(&Taken) -> Option<i64>,
     rules: &Rules,
     now: i64,
@@ -152,7 +167,10 @@ fn reasons_by(
         series.entry(snapshot.series).or_default().extend(times[at].map(|time| (at, time)));
     }
     let mut reasons = vec![Vec::new(); snapshots.len()];
-    for newest_first in series.into_values() {
+    for mut newest_first in series.into_values() {
+        if order == Order::ByDate {
+            newest_first.sort_by_key(|&(_, time)| std::cmp::Reverse(time));
+        }
         let newest_time = newest_first.iter().map(|&(_, time)| time).filter(|&time| time <= now).max();
         let since = since(&rules.within, newest_time.unwrap_or(now), zone);
         let (pinned, others): (Vec<_>, Vec<_>) = newest_first.into_iter().partition(|&(at, _)| snapshots[at].is_pinned);
