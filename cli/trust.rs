@@ -11,7 +11,9 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use heirloom_store::{Error as StoreError, FileHash, Probe, RecordPlace, Repository, SnapshotId, SnapshotList};
+use heirloom_store::{
+    Error as StoreError, FileHash, KeySlot, Probe, RecordPlace, Repository, SlotKind, SnapshotId, SnapshotList,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -101,7 +103,7 @@ impl Memory {
         let id = probe.id.to_string();
         let is_new_here = !self.place.repositories.iter().any(|known| known.id == id);
         if is_new_here && !self.place.repositories.is_empty() {
-            return Err(changed(path, "another repository is here than the one that this computer knows"));
+            return Err(another(path));
         }
         match self.find(&id) {
             Some(known) if known.needs_password && !probe.needs_password => {
@@ -191,9 +193,14 @@ fn changed(path: &Path, what: &str) -> Failure {
     let program = format!("heirloom --repo {} trust", path.display());
     Failure::new(Exit::Changed, format!("{what}: this may be an attack by somebody who can write to the folder"))
         .about(path.display())
-        .hint(format!(
-            "`{program}` shows both. If you have changed it yourself, `{program} --reset`; if two disks take turns here, `{program} --add`"
-        ))
+        .hint(format!("`{program}` shows both; if you have changed it yourself, `{program} --reset`"))
+}
+
+/// What a disk that takes turns with another is met with, too.
+fn another(path: &Path) -> Failure {
+    let failure = changed(path, "another repository is here than the one that this computer knows");
+    let hint = failure.hint.clone().unwrap_or_default();
+    failure.hint(format!("{hint}; if two disks take turns here, `heirloom --repo {} trust --add`", path.display()))
 }
 
 /// Where all of it is.
@@ -300,7 +307,9 @@ impl Watched {
         // Another run may have remembered something meanwhile.
         let mut memory = self.memory.again();
         let mut known = memory.here(&self.known.id).unwrap_or_else(|| self.known.clone());
-        if known.listed == listed && !prunes {
+        let had_password = known.needs_password;
+        known.needs_password = had_password || has_password(repository);
+        if known.listed == listed && known.needs_password == had_password && !prunes {
             return;
         }
         let Ok(list) = repository.snapshots() else { return };
@@ -319,6 +328,12 @@ impl Watched {
         // The next run is told if it fails there, too.
         let _ = memory.save();
     }
+}
+
+/// Whether it has got a password, perhaps just now.
+fn has_password(repository: &Repository) -> bool {
+    let is_one = |slot: &KeySlot| matches!(slot.kind, SlotKind::Password | SlotKind::Recovery);
+    repository.slots().is_ok_and(|slots| slots.iter().any(is_one))
 }
 
 fn place_of(repository: &Repository, snapshot: &Newest) -> Option<RecordPlace> {

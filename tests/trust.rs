@@ -214,8 +214,13 @@ fn own_doing_is_no_alarm() {
     // Without a password, which comes later.
     fs::remove_dir_all(home.path("repo")).unwrap();
     assert_eq!(home.run(&["init", "--no-password"]).exit, 0);
+    let open = home.path("while it was open");
+    copy_folder(&home.path("repo"), &open);
     assert_eq!(home.run_with(&[("HEIRLOOM_NEW_PASSWORD", PASSWORD)], &["key", "change"]).exit, 0);
     quiet(&["import", UDID]);
+    // That it has one is remembered at once.
+    put_in_place(&home, &open);
+    home.run(&["snapshots"]).assert_failed(13, &["had a password"]);
 }
 
 #[test]
