@@ -264,7 +264,8 @@ impl<'m> Phone<'m> {
 /// Whether the phone has ended the session in which it was asked.
 fn is_session_gone(error: &DeviceError) -> bool {
     match error {
-        DeviceError::Disconnected => true,
+        // A phone that has forgotten this computer ends the next one as well.
+        DeviceError::Disconnected | DeviceError::Forgotten => true,
         DeviceError::Lockdown { code, .. } | DeviceError::Service { code, .. } => {
             matches!(code.as_str(), "SessionInactive" | "InvalidSessionID")
         }
