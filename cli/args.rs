@@ -604,7 +604,8 @@ pub struct Prune {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   heirloom check                           # seconds
-  heirloom check --packs                   # compare every file with its name; needs no password
+  heirloom check --packs                   # are all files there, and whole? needs no password
+  heirloom check --packs --same-as /mnt/second/phones    # and is all here that lies there?
   heirloom check --read-data               # decrypt and verify every byte
   heirloom check --max-time 30m            # for a nightly job: longest unverified first
   heirloom check --read-data-subset 5%     # the same by size; 10G does as well
@@ -613,9 +614,13 @@ pub struct Prune {
 Exit code 30 says that damage was found. What comes out wrong is read again, past what the computer remembers: a problem that says
 \"read differently\" is one of cable, memory or controller, and the file is whole.")]
 pub struct Check {
-    /// Verify that each file of the repository has the hash that is its name; needs no password
+    /// Verify that every pack is there that the index names, and that each file has the hash that is its name; needs no password. Prints a
+    /// fingerprint, which is the same for two places that hold the same
     #[arg(long, conflicts_with_all = ["read_data", "read_data_subset", "max_time", "full"])]
     pub packs: bool,
+    /// With --packs: name what this place of the same repository has and the one that is checked has not
+    #[arg(long, value_name = "DIR", requires = "packs", value_parser = typed(), value_hint = clap::ValueHint::DirPath)]
+    pub same_as: Option<PathBuf>,
     /// Read, decrypt and verify every byte
     #[arg(long)]
     pub read_data: bool,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use heirloom_store::{Affected, CheckOptions, CheckReport, Depth, SnapshotId, Subset, Verified};
+use heirloom_store::{Affected, CheckOptions, CheckReport, Depth, Keyless, SnapshotId, Subset, Verified};
 use serde::Serialize;
 
 use crate::{
@@ -16,8 +16,11 @@ use crate::{
 
 pub fn run(args: &Check, global: &Global, report: &Report) -> Result<Exit> {
     let started = Instant::now();
-    let (checked, pins) =
-        if args.packs { (check_files(global, report)?, BTreeSet::new()) } else { check_content(args, global, report)? };
+    let (checked, pins) = if args.packs {
+        (check_files(args, global, report)?, BTreeSet::new())
+    } else {
+        check_content(args, global, report)?
+    };
     if report.json {
         report.json(&Row::of(&checked, &pins))?;
     } else {
@@ -25,19 +28,26 @@ pub fn run(args: &Check, global: &Global, report: &Report) -> Result<Exit> {
         let found = what_is_wrong(&checked);
         report.line(format_args!("{found}: {} in {}", what_was_read(&checked), duration(started.elapsed())))?;
         print_verified(args, &checked, report)?;
+        checked.keyless.iter().try_for_each(|keyless| print_keyless(keyless, report))?;
         note_without_spare(checked.without_spare, report);
     }
     Ok(if checked.is_whole() { Exit::Ok } else { Exit::Damage })
 }
 
 /// Compares each file with its name, for which nobody needs a password.
-fn check_files(global: &Global, report: &Report) -> Result<CheckReport> {
+fn check_files(args: &Check, global: &Global, report: &Report) -> Result<CheckReport> {
     let path = access::repository_path(global)?;
     let storage = access::storage(path);
     interrupt::catch();
     let progress = report.progress("checking");
     let checked = heirloom_store::check_packs_without_key(&*storage, &|now| progress.step(now));
-    checked.map_err(|error| access::failure_at(path, &*storage, error))
+    let mut checked = checked.map_err(|error| access::failure_at(path, &*storage, error))?;
+    if let Some(other) = &args.same_as {
+        let beside = access::storage(other);
+        let lacking = heirloom_store::lacking_beside(&*storage, &*beside);
+        checked.problems.extend(lacking.map_err(|error| access::failure_at(other, &*beside, error))?);
+    }
+    Ok(checked)
 }
 
 /// Gives also which snapshots are pinned.
@@ -122,6 +132,18 @@ fn what_was_read(checked: &CheckReport) -> String {
     if parts.is_empty() { "nothing is kept yet".to_owned() } else { parts.join(", ") }
 }
 
+/// What was told without the password, and what could not be.
+fn print_keyless(keyless: &Keyless, report: &Report) -> Result<()> {
+    report.line(format_args!("fingerprint {}, the same for a copy that holds the same", keyless.fingerprint))?;
+    if keyless.unindexed_packs > 0 {
+        let packs = of_many(keyless.unindexed_packs, "pack is", "packs are");
+        report.note(format_args!(
+            "{packs} named by no segment: a backup goes on or was cut off, or a segment is lost; `heirloom check` tells"
+        ));
+    }
+    Ok(())
+}
+
 /// Nothing is lost where a spare is missing.
 fn note_without_spare(number: u64, report: &Report) {
     if number > 0 {
@@ -169,6 +191,15 @@ pub struct Row<'a> {
     chunks: u64,
     bytes_read: u64,
     verified: Option<VerifiedRow>,
+    #[serde(flatten)]
+    keyless: Option<KeylessRow<'a>>,
+}
+
+/// Without the password alone.
+#[derive(Serialize)]
+struct KeylessRow<'a> {
+    fingerprint: &'a str,
+    unindexed_packs: u64,
 }
 
 #[derive(Serialize)]
@@ -222,6 +253,10 @@ impl<'a> Row<'a> {
             chunks: checked.chunks,
             bytes_read: checked.bytes_read,
             verified: checked.verified.map(verified),
+            keyless: checked.keyless.as_ref().map(|Keyless { fingerprint, unindexed_packs }| KeylessRow {
+                fingerprint,
+                unindexed_packs: *unindexed_packs,
+            }),
         }
     }
 }

@@ -18,6 +18,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+mod keyless;
 mod ledger;
 mod packs;
 mod reads;
@@ -30,19 +31,23 @@ use crate::{
     chunks::ChunkReader,
     error::{Problem, Result},
     id::{ChunkId, FileHash},
-    index::{INDEX_FOLDER, Index, NAME_MISMATCH, SegmentPack, list_packs, segment::Segment},
+    index::{
+        INDEX_FOLDER, Index, NAME_MISMATCH, SegmentPack, list_packs,
+        segment::{SEGMENT_MAX_LEN, Segment, TOO_LONG},
+    },
     mark::MARKS_FOLDER,
     name::Name,
     parity,
     pins::check_pins,
     progress::OnEvent,
     remembered::PASSWORDS_FOLDER,
-    repository::{Probe, Repository},
-    session::{SESSIONS_FOLDER, unix_seconds},
+    repository::Repository,
+    session::unix_seconds,
     snapshot::{RecordKind, Snapshot, SnapshotRecord, read_records, read_snapshots},
     spares::{SPARES_FOLDER, list_lost, list_without, lost_snapshot},
     storage::Storage,
 };
+pub use keyless::{Keyless, check_packs_without_key, lacking_beside};
 use ledger::Ledger;
 pub(crate) use packs::Unreadable;
 use reads::Verdict;
@@ -131,6 +136,8 @@ pub struct CheckReport {
     pub bytes_read: u64,
     /// How much of the repository was ever verified byte by byte, if there is a ledger that knows.
     pub verified: Option<Verified>,
+    /// What only a check without the key tells.
+    pub keyless: Option<Keyless>,
 }
 
 impl CheckReport {
@@ -194,26 +201,6 @@ pub fn check<'a>(
     on_event: OnEvent,
 ) -> Result<CheckReport> {
     survey(repository, &options.into(), on_event).map(|(report, ..)| report)
-}
-
-/// Checks that packs and small files match their names, which takes no password.
-///
-/// # Errors
-/// Only what makes checking impossible; everything else is in the report.
-pub fn check_packs_without_key(storage: &dyn Storage, on_event: OnEvent) -> Result<CheckReport> {
-    let Probe { parity, problems, .. } = Repository::probe(storage)?;
-    let mut report = CheckReport { problems, ..CheckReport::default() };
-    check_small_files(storage, &mut report)?;
-    let packs: Vec<SegmentPack> =
-        list_packs(storage)?.into_iter().map(|((kind, name), len)| SegmentPack { name, kind, len }).collect();
-    if parity {
-        // Somebody may have written a pack, and be about to write its sidecar: without the key nobody can tell.
-        let is_quiet = storage.list_folder(SESSIONS_FOLDER)?.is_empty();
-        report.problems.extend(check_parity(storage, |_| is_quiet, true)?);
-    }
-    packs::check_names(storage, &packs, &mut report, on_event)?;
-    report.problems.sort();
-    Ok(report)
 }
 
 /// A check, with the chunks as it found them and what of them cannot be read: for those who mend.
@@ -361,10 +348,15 @@ fn check_small_files(storage: &dyn Storage, report: &mut CheckReport) -> Result<
     for folder in SMALL_FILES {
         for (name, len) in storage.list_named(folder)? {
             let file = format!("{folder}/{name}");
+            if len > SEGMENT_MAX_LEN {
+                report.problems.push(Problem::new(file, TOO_LONG));
+                continue;
+            }
             match Verdict::of_file(storage, &file, &name, len) {
                 Ok(verdict) => report.problems.extend(verdict.problem(&file)),
                 Err(error) if error.is_missing_file() => {}
-                Err(error) => report.problems.push(Problem::from_error(&file, error)),
+                Err(error) if error.is_damage() => report.problems.push(Problem::from_error(&file, error)),
+                Err(error) => return Err(error),
             }
         }
     }

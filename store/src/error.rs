@@ -163,6 +163,9 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// Two places that were to be of one repository are not.
+    #[error("it is another repository")]
+    OtherRepository,
     /// The caller asked to stop.
     #[error("interrupted")]
     Interrupted,

@@ -42,7 +42,7 @@ const TIER_SEGMENTS: usize = 7;
 /// Copies of a chunk that are looked at. Each writer and each prune that was cut off leaves one; more are an attack.
 const PLACES_MAX: usize = 256;
 /// How often a repository that changes while it is listed is listed again.
-const LOADS_MAX: usize = 10;
+pub(crate) const LOADS_MAX: usize = 10;
 
 /// Where a chunk lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -466,9 +466,9 @@ pub(crate) fn parse_contents(name: FileHash, contents: Vec<u8>) {
 }
 
 /// The files in `index/`, with their lengths.
-type SegmentList = BTreeSet<(String, u64)>;
+pub(crate) type SegmentList = BTreeSet<(String, u64)>;
 
-fn list_segments(storage: &dyn Storage) -> Result<SegmentList> {
+pub(crate) fn list_segments(storage: &dyn Storage) -> Result<SegmentList> {
     Ok(storage.list_folder(INDEX_FOLDER)?.into_iter().collect())
 }
 

@@ -457,7 +457,7 @@ pub(crate) fn parse_slot(line: &str) -> serde_json::Result<Slot> {
     serde_json::from_str(line)
 }
 
-fn is_slot_name(name: &str) -> bool {
+pub(crate) fn is_slot_name(name: &str) -> bool {
     let copy = name.strip_suffix("-1").or_else(|| name.strip_suffix("-2"));
     copy.is_some_and(|slot| decode_hex(slot, &mut [0; 8]))
 }

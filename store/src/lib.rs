@@ -107,7 +107,8 @@ pub mod stages;
 pub mod generated;
 
 pub use check::{
-    Affected, CheckOptions, CheckReport, Depth, LostFile, LostPart, Subset, Verified, check, check_packs_without_key,
+    Affected, CheckOptions, CheckReport, Depth, Keyless, LostFile, LostPart, Subset, Verified, check,
+    check_packs_without_key, lacking_beside,
 };
 pub use copy::{Copied, Copier, CopyProgress};
 pub use diff::{Change, Diff};

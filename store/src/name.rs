@@ -14,7 +14,9 @@ use crate::{
 
 const DOMAIN_MAX_LEN: usize = 255;
 pub(crate) const PATH_MAX_LEN: usize = 4096;
-const PART_MAX_LEN: usize = 255;
+/// Of a path on the phone, whose disk takes 255 units of UTF-16, and of a place, which lies on any disk.
+const PHONE_PART_MAX_LEN: usize = 1024;
+const PLACE_PART_MAX_LEN: usize = 255;
 
 /// A relative path of at least one part, none of them `.` or `..`, as in `3d/3d0d7e5f…`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,7 +28,7 @@ impl TreePath {
     /// # Errors
     /// [`Error::InvalidName`] with the rule that it breaks.
     pub fn new(text: &str) -> Result<TreePath> {
-        let verdict = if text.is_empty() { Err("it is empty") } else { check_path(text) };
+        let verdict = if text.is_empty() { Err("it is empty") } else { check_place(text) };
         verdict.map(|()| TreePath(text.to_owned())).map_err(|why| Error::InvalidName { name: text.to_owned(), why })
     }
 
@@ -85,8 +87,10 @@ impl Name {
             Err("it contains a zero byte")
         } else if domain.is_empty() && path.is_empty() {
             Err("it is empty")
+        } else if domain.is_empty() {
+            check_place(path)
         } else {
-            check_path(path)
+            check_path(path, PHONE_PART_MAX_LEN)
         };
         match verdict {
             Ok(()) => Ok(Name { key: format!("{domain}\0{path}"), domain_len: domain.len() }),
@@ -138,8 +142,13 @@ impl fmt::Display for Name {
     }
 }
 
-/// The rule of paths; the empty path passes.
-fn check_path(path: &str) -> Result<(), &'static str> {
+/// The rule of places; the empty one passes.
+fn check_place(place: &str) -> Result<(), &'static str> {
+    check_path(place, PLACE_PART_MAX_LEN)
+}
+
+/// The rule of paths, whose parts have at most so many bytes; the empty path passes.
+fn check_path(path: &str, part_max_len: usize) -> Result<(), &'static str> {
     if path.len() > PATH_MAX_LEN {
         return Err("it is longer than 4096 bytes");
     }
@@ -153,7 +162,7 @@ fn check_path(path: &str) -> Result<(), &'static str> {
         match part {
             "" => return Err("a part of it is empty"),
             "." | ".." => return Err("a part of it is '.' or '..'"),
-            part if part.len() > PART_MAX_LEN => return Err("a part of it is longer than 255 bytes"),
+            part if part.len() > part_max_len => return Err("a part of it is too long"),
             _ => {}
         }
     }
@@ -166,7 +175,7 @@ mod tests {
 
     #[test]
     fn hostile_paths_are_refused() {
-        let long_part = "x".repeat(256);
+        let long_part = "x".repeat(1025);
         let long_path = "x/".repeat(2049);
         for bad in
             ["", "/", "/a", "a/", "a//b", ".", "..", "../../etc/passwd", "a/../b", "a\0b", &long_part, &long_path]
@@ -177,6 +186,17 @@ mod tests {
         assert!(Name::new("", "").is_err());
         assert!(Name::new("a\0b", "c").is_err());
         assert!(Name::new(&"d".repeat(256), "c").is_err());
+    }
+
+    /// Apple's file system counts units of UTF-16, of which each may take three bytes.
+    #[test]
+    fn parts_of_phone_paths_may_be_longer_than_places() {
+        let long = "語".repeat(255);
+        assert!(long.len() > 255 && Name::new("HomeDomain", &long).is_ok());
+        assert!(Name::new("HomeDomain", &"x".repeat(1024)).is_ok());
+        assert!(Name::new("", &long).is_err() && TreePath::new(&long).is_err(), "it is a place");
+        assert!(Name::new("", &"x".repeat(255)).is_ok() && TreePath::new(&"x".repeat(255)).is_ok());
+        assert!(Name::new("", &"x".repeat(256)).is_err() && TreePath::new(&"x".repeat(256)).is_err());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{
     session::unix_seconds,
 };
 
-const PINS_FOLDER: &str = "pins";
+pub(crate) const PINS_FOLDER: &str = "pins";
 const PIN_MAX_LEN: usize = 4096;
 
 #[derive(Serialize, Deserialize)]

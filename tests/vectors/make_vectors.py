@@ -1297,8 +1297,10 @@ def key_cases():
     long = b"/".join([b"p" * 255] * 15 + [b"p" * 254, b"p"])
     add("path of 4096 bytes", "ok", b"D", long)
     add("path of 4097 bytes", "refuse", b"D", long + b"p")
-    add("part of 255 bytes", "ok", b"D", b"p" * 255)
-    add("part of 256 bytes", "refuse", b"D", b"p" * 256)
+    add("part of 1024 bytes", "ok", b"D", b"p" * 1024)
+    add("part of 1025 bytes", "refuse", b"D", b"p" * 1025)
+    add("part of a place of 255 bytes", "ok", b"", b"p" * 255)
+    add("part of a place of 256 bytes", "refuse", b"", b"p" * 256)
     for path in (b"/", b"/a", b"a/", b"a//b", b".", b"..", b"./a", b"a/.", b"../a", b"a/..", b"a/../b", b"a/./b"):
         add(f"path {path.decode()}", "refuse", b"HomeDomain", path)
     add("zero byte in the path", "refuse", b"HomeDomain", b"a\0b")
@@ -1322,6 +1324,7 @@ def place_cases():
         ("slash at the end", "refuse", b"a/"),
         ("zero byte", "refuse", b"a\0"),
         ("not UTF-8", "refuse", b"\xff"),
+        ("part of 255 bytes", "ok", b"p" * 255),
         ("part of 256 bytes", "refuse", b"p" * 256),
         ("dot", "refuse", b"."),
     ):

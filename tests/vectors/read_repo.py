@@ -459,14 +459,14 @@ def decode_text(data, what):
         raise Refused(f"a {what} that is not UTF-8") from None
 
 
-def check_path(path, what):
-    """A relative path of at least one part, as text."""
+def check_path(path, what, longest=255):
+    """A relative path of at least one part, as text; no part has more than `longest` bytes."""
     text = decode_text(path, what)
     require(len(path) <= 4096, f"a {what} of more than 4096 bytes")
     require(b"\0" not in path, f"a {what} with a zero byte")
     for part in path.split(b"/"):
         require(part not in (b"", b".", b".."), f"{what} {text!r} has a part that is empty, `.` or `..`")
-        require(len(part) <= 255, f"a {what} with a part of more than 255 bytes")
+        require(len(part) <= longest, f"a {what} with a part of more than {longest} bytes")
     return text
 
 
@@ -477,7 +477,7 @@ def parse_key(key):
     require(len(domain) <= 255, "a domain of more than 255 bytes")
     if domain and not path:
         return decode_text(domain, "domain"), ""
-    return decode_text(domain, "domain"), check_path(path, "path")
+    return decode_text(domain, "domain"), check_path(path, "path", 1024 if domain else 255)
 
 
 def parse_node(data):

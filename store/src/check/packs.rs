@@ -230,13 +230,13 @@ pub(super) fn check_packs(
             if depth == Depth::Structure && known.contains(&pack.name) {
                 let ledger = kept.lock().unwrap_or_else(PoisonError::into_inner);
                 chunk_count.fetch_add(ledger.pack(&pack).map_or(0, |record| record.chunks), Ordering::Relaxed);
-                return None;
+                return Ok(None);
             }
-            let looked = check_pack(chunks, depth, &pack);
+            let looked = check_pack(chunks, depth, &pack)?;
             note(&pack, &looked);
             chunk_count.fetch_add(looked.chunks, Ordering::Relaxed);
             bytes_read.fetch_add(if depth > Depth::Structure { pack.len } else { 0 }, Ordering::Relaxed);
-            (looked.is_gone || !looked.findings.is_empty()).then_some((pack, looked))
+            Ok((looked.is_gone || !looked.findings.is_empty()).then_some((pack, looked)))
         },
     );
     let ledger = kept.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -368,17 +368,19 @@ impl Looked {
     }
 }
 
-fn check_pack(chunks: &ChunkReader, depth: Depth, pack: &SegmentPack) -> Looked {
+/// Looks at a pack. One that this user may not read is no damage.
+fn check_pack(chunks: &ChunkReader, depth: Depth, pack: &SegmentPack) -> Result<Looked> {
     let mut looked = Looked::default();
     match look_into(chunks, depth, pack, &mut looked) {
         Ok(()) => {}
         Err(error) if error.is_missing_file() => looked.is_gone = true,
-        Err(error) => {
+        Err(error) if error.is_damage() => {
             let problem = Problem::from_error(&pack.file(), error);
             looked.findings.push(Finding { lost: Lost::Pack, problem });
         }
+        Err(error) => return Err(error),
     }
-    looked
+    Ok(looked)
 }
 
 fn look_into(chunks: &ChunkReader, depth: Depth, pack: &SegmentPack, looked: &mut Looked) -> Result<()> {
@@ -506,9 +508,10 @@ pub(super) fn check_names(
         |pack| {
             let file = pack.file();
             match Verdict::of_file(storage, &file, &pack.name, pack.len) {
-                Ok(verdict) => verdict.problem(&file),
-                Err(error) if error.is_missing_file() => None,
-                Err(error) => Some(Problem::from_error(&file, error)),
+                Ok(verdict) => Ok(verdict.problem(&file)),
+                Err(error) if error.is_missing_file() => Ok(None),
+                Err(error) if error.is_damage() => Ok(Some(Problem::from_error(&file, error))),
+                Err(error) => Err(error),
             }
         },
     )?;
@@ -523,13 +526,13 @@ fn each_pack<J: Send, F: Send>(
     len: impl Fn(&J) -> u64 + Sync,
     (files_total, bytes_total): (u64, u64),
     on_event: OnEvent,
-    look: impl Fn(J) -> Option<F> + Sync,
+    look: impl Fn(J) -> Result<Option<F>> + Sync,
 ) -> Result<Vec<F>> {
     let tally = Tally::new(files_total, bytes_total, on_event);
     jobs.par_bridge()
         .map(|job| {
             let len = len(&job);
-            let found = look(job);
+            let found = look(job)?;
             tally.pass(len).map(|()| found)
         })
         .filter_map(Result::transpose)

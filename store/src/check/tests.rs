@@ -35,6 +35,8 @@ struct Disk {
     errs: Mutex<BTreeMap<String, (u8, bool)>>,
     /// What happens when a file is read for the first time.
     meanwhile: Mutex<Option<(String, Hook)>>,
+    /// A file that this user may not read.
+    forbidden: Mutex<Option<String>>,
 }
 
 impl Disk {
@@ -75,6 +77,9 @@ impl Storage for Disk {
     }
 
     fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        if self.forbidden.lock().unwrap().as_deref() == Some(name) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         let hook = self.meanwhile.lock().unwrap().take_if(|(file, _)| name == file);
         if let Some((_, hook)) = hook {
             hook(&self.files);
@@ -562,5 +567,173 @@ proptest! {
         same_as_without(&files, cache.path());
         same_as_without(&damaged(&files, &folders, &more, false), cache.path());
         same_as_without(&WHOLE, cache.path());
+    }
+}
+
+fn keyless(disk: &Disk) -> CheckReport {
+    check_packs_without_key(disk, &go_on).unwrap()
+}
+
+fn fingerprint(files: &Files) -> String {
+    keyless(&Disk::of(files)).keyless.unwrap().fingerprint
+}
+
+#[test]
+fn what_a_copy_lacks_is_told_without_the_key() {
+    let disk = repository_of(2);
+    let files = disk.files.files().clone();
+    let whole = keyless(&disk);
+    assert!(whole.is_whole() && whole.keyless.as_ref().unwrap().unindexed_packs == 0, "{whole:?}");
+    for pack in disk.packs() {
+        let mut lacking = files.clone();
+        lacking.remove(&pack);
+        assert_eq!(wrong(&keyless(&Disk::of(&lacking))).0, [format!("{pack}: it is missing")]);
+        let mut cut = files.clone();
+        cut.get_mut(&pack).unwrap().pop();
+        let len = files[&pack].len();
+        let told = wrong(&keyless(&Disk::of(&cut))).0;
+        assert!(told.contains(&format!("{pack}: it is {} bytes long, not {len}", len - 1)), "{told:?}");
+    }
+    // A segment takes with it that its packs must be there, and they tell themselves what they hold.
+    let segment = disk.names("index/")[0].clone();
+    let mut lacking = files.clone();
+    lacking.remove(&segment);
+    let found = keyless(&Disk::of(&lacking));
+    assert!(found.is_whole() && found.keyless.unwrap().unindexed_packs > 0);
+    // Without either nothing tells of contents, but each snapshot has a tree.
+    let mut lacking = files.clone();
+    lacking.retain(|file, _| !is_pack(file) && !file.starts_with("index/"));
+    assert_eq!(wrong(&keyless(&Disk::of(&lacking))).0, ["trees: there are snapshots, but no pack of a tree"]);
+    let snapshot = disk.names("snapshots/")[0].clone();
+    let mut lacking = files.clone();
+    lacking.remove(&snapshot);
+    assert_eq!(
+        wrong(&keyless(&Disk::of(&lacking))).0,
+        [format!("{snapshot}: the record is missing, its spare is there")]
+    );
+}
+
+#[test]
+fn a_fingerprint_is_that_of_what_is_whole() {
+    let disk = repository_of(2);
+    let repository = disk.open(None);
+    let snapshot = repository.snapshots().unwrap().snapshots.remove(0);
+    repository.pin(&snapshot.id).unwrap();
+    let whole = disk.files.files().clone();
+    let expected = fingerprint(&whole);
+    assert!(expected.len() == 32 && expected == fingerprint(&whole));
+    for file in whole.keys() {
+        let is_content = !["spares/", "sessions/", "tmp/", "reserve"].iter().any(|other| file.starts_with(other));
+        let mut lacking = whole.clone();
+        lacking.remove(file);
+        if file != "config" {
+            assert_eq!(fingerprint(&lacking) == expected, !is_content, "{file} is missing");
+        }
+        let mut damaged = whole.clone();
+        damaged.get_mut(file).unwrap()[20] ^= 1;
+        // A damaged pin pins as well.
+        assert_eq!(fingerprint(&damaged) == expected, !is_content || file.starts_with("pins/"), "{file} is damaged");
+    }
+    keep(&disk.open(None), "phone", 9);
+    assert_ne!(fingerprint(&disk.files.files()), expected);
+}
+
+#[test]
+fn what_another_place_has_is_named() {
+    let disk = repository_of(2);
+    let whole = disk.files.files().clone();
+    assert_eq!(lacking_beside(&*disk, &*Disk::of(&whole)).unwrap(), []);
+    for file in whole.keys().filter(|file| is_pack(file) || file.starts_with("snapshots/") || file.starts_with("keys/"))
+    {
+        let mut less = whole.clone();
+        less.remove(file);
+        let less = Disk::of(&less);
+        let told = lacking_beside(&*less, &*disk).unwrap();
+        assert_eq!(told.iter().map(|problem| &problem.file).collect::<Vec<_>>(), [file]);
+        assert_eq!(lacking_beside(&*disk, &*less).unwrap(), [], "it may have more");
+    }
+    let other = repository_of(1);
+    assert!(matches!(lacking_beside(&*disk, &*other), Err(crate::Error::OtherRepository)));
+}
+
+#[test]
+fn a_prune_meanwhile_is_no_loss_without_the_key() {
+    let disk = repository_of(1);
+    let before = disk.files.files().clone();
+    let snapshot = keep(&disk.open(None), "another phone", 30);
+    let files = disk.files.files().clone();
+    let alone: Vec<String> = disk.packs().into_iter().filter(|pack| !before.contains_key(pack)).collect();
+    let then = pruned(&files, &alone, &snapshot.id);
+    for segment in disk.names("index/") {
+        let disk = Disk::of(&files);
+        let then = then.clone();
+        disk.meanwhile(&segment, move |files| *files.files() = then);
+        let report = keyless(&disk);
+        assert!(report.is_whole(), "{:?}", wrong(&report));
+    }
+}
+
+#[test]
+fn a_pack_that_may_not_be_read_is_no_loss() {
+    let disk = repository_of(1);
+    for pack in disk.packs() {
+        *disk.forbidden.lock().unwrap() = Some(pack.clone());
+        let repository = disk.open(None);
+        for depth in [Depth::Structure, Depth::Packs, Depth::ReadData] {
+            let error = check(&repository, depth, &go_on).unwrap_err();
+            assert!(!error.is_damage() && error.to_string().contains(&pack), "{error}");
+        }
+        let error = check_packs_without_key(&*disk, &go_on).unwrap_err();
+        assert!(!error.is_damage() && error.to_string().contains(&pack), "{error}");
+    }
+}
+
+/// Only its head is ever read.
+#[test]
+fn a_segment_that_is_too_long_is_not_read() {
+    let disk = repository_of(1);
+    let name = FileHash([7; 32]);
+    let long = Sparse { disk: disk.files.files().clone(), file: format!("index/{name}"), len: 6 << 30 };
+    let long = Arc::new(long);
+    let told = [format!("index/{name}: {TOO_LONG}")];
+    assert_eq!(wrong(&check_packs_without_key(&*long, &go_on).unwrap()).0, told);
+    let repository = Repository::open(long.clone(), Unlock::Open, None).unwrap();
+    assert_eq!(wrong(&run(&repository, Depth::Structure)).0, told);
+    assert_eq!(repository.snapshots().unwrap().problems, []);
+}
+
+/// A disk with one more file, of zeros, that must not be read.
+struct Sparse {
+    disk: Files,
+    file: String,
+    len: u64,
+}
+
+impl Storage for Sparse {
+    fn put(&self, _: &str, _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        assert_ne!(name, self.file, "it is read");
+        Disk::of(&self.disk).read(name, offset, len)
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
+        let mut listed = Disk::of(&self.disk).list(folder)?;
+        listed.extend(self.file.strip_prefix(&format!("{folder}/")).map(|name| (name.to_owned(), self.len)));
+        Ok(listed)
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn delete(&self, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -37,7 +37,8 @@ const FILTER_BITS_PER_ENTRY: u64 = 10;
 const FILTER_PROBES: u32 = 6;
 const MAX_ENTRIES: u64 = 1 << 28;
 const CHECK_LEN: usize = 32;
-const TOO_LONG: &str = "it is longer than any segment";
+/// What is wrong with what is longer than the longest file of its kind.
+pub(crate) const TOO_LONG: &str = "it is too long to be one of its kind";
 
 /// A chunk's place, as a segment holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,6 +162,18 @@ impl ClearPart {
         let parsed = ClearPart::parse(&clear).map_err(|what| Error::damaged(file, what))?;
         Ok(([begin, clear].concat(), parsed))
     }
+}
+
+/// Reads the clear part of the segment `name`, which is listed with `len` bytes, once its bytes have that name.
+pub(crate) fn read_clear_part(
+    storage: &dyn Storage,
+    repository: &RepositoryId,
+    name: &FileHash,
+    len: u64,
+) -> Result<ClearPart> {
+    let file = segment_file(name);
+    check_name(storage, &file, name, len)?;
+    Ok(ClearPart::read(storage, repository, &file, len)?.1)
 }
 
 /// Hashes a segment part by part, if it is not too long to be one.
