@@ -25,6 +25,16 @@ pub struct Protocol {
     pub announces_anew: bool,
     /// A writer looks for its session after it has written the snapshot.
     pub looks_for_session_again: bool,
+    /// A writer that finds its session checks marks and packs nevertheless, before it writes the snapshot.
+    pub checks_before: bool,
+    /// The same after it has written the snapshot.
+    pub checks_after: bool,
+    /// A check reads marks before it looks for packs.
+    pub checks_marks_first: bool,
+    /// What lies only in marked packs when it is checked is stored again.
+    pub stores_again: bool,
+    /// A chunk that is there only as a delta counts only while its base does.
+    pub deltas_need_bases: bool,
     /// An undelete reads marks and packs and looks for its session as a writer does.
     pub undelete_is_a_writer: bool,
     /// What is carried over from a base, or undeleted, is copied if only marked packs hold it.
@@ -33,6 +43,22 @@ pub struct Protocol {
     pub undelete_looks_for_pruners: bool,
     /// A reader whose pack is gone reads the index anew.
     pub readers_look_again: bool,
+    /// A record that is moved is copied before it is deleted.
+    pub copies_before_it_deletes: bool,
+    /// Who has moved a record to the trash looks whether the copy is still there.
+    pub looks_for_copy: bool,
+    /// Who has deleted the copy in the trash of a snapshot looks whether that is still there.
+    pub looks_for_snapshot_again: bool,
+    /// A record that is in the trash, too, is that of a snapshot.
+    pub both_is_a_snapshot: bool,
+    /// The bases of needed deltas are needed.
+    pub bases_are_needed: bool,
+    /// Where listings may be late, a pruner waits before it lists sessions for the second time.
+    pub waits_for_sessions: bool,
+    /// The same before it lists roots for the second time.
+    pub waits_for_roots: bool,
+    /// Then it looks whether what it keeps is still there, and not marked.
+    pub looks_at_plan_again: bool,
     /// A pruner does nothing if it finds another.
     pub prunes_alone: bool,
     /// A pruner reads marks before it lists sessions for the first time.
@@ -78,6 +104,19 @@ impl Protocol {
         looks_for_first_session: true,
         announces_anew: true,
         looks_for_session_again: true,
+        checks_before: true,
+        checks_after: true,
+        checks_marks_first: true,
+        stores_again: true,
+        deltas_need_bases: true,
+        copies_before_it_deletes: true,
+        looks_for_copy: true,
+        looks_for_snapshot_again: true,
+        both_is_a_snapshot: true,
+        bases_are_needed: true,
+        waits_for_sessions: true,
+        waits_for_roots: true,
+        looks_at_plan_again: true,
         undelete_is_a_writer: true,
         copies_what_it_carries: true,
         undelete_looks_for_pruners: true,
@@ -111,9 +150,11 @@ pub enum Kind {
     Undelete(usize),
     Forget(usize),
     Reader(usize),
-    /// Of several copies it keeps the one in the pack of the lowest number, or of the highest.
+    /// Of several copies it keeps the one in the pack of the lowest number, or of the highest. One that is lavish leaves what nobody needs in packs of
+    /// which something is needed.
     Pruner {
         keeps_old: bool,
+        is_lavish: bool,
     },
 }
 
@@ -121,6 +162,10 @@ pub enum Kind {
 pub struct Scenario {
     pub name: &'static str,
     pub packs: &'static [Chunks],
+    /// Which chunks of each are there as deltas.
+    pub deltas: &'static [Chunks],
+    /// Whether writers store deltas where they can: C against A.
+    pub writes_deltas: bool,
     /// Packs that a mark names which a prune left.
     pub old_mark: Packs,
     pub snapshots: &'static [Chunks],
@@ -131,6 +176,8 @@ pub struct Scenario {
     pub wrong_deaths: u8,
     /// Whether a listing takes time, in which others go on.
     pub slow_listings: bool,
+    /// Whether a listing may show any state of the last while. A pruner's wait is longer than that while.
+    pub late_listings: bool,
 }
 
 /// A scenario under a protocol.
@@ -138,6 +185,9 @@ pub struct Model<'a> {
     pub protocol: &'a Protocol,
     pub scenario: &'a Scenario,
 }
+
+/// What is done with a listing.
+type Then<'m> = fn(&Model<'m>, &mut State, usize, u32) -> &'static str;
 
 /// What a run did, or what was done to it, and what came of it.
 pub struct Event {
@@ -152,6 +202,7 @@ impl Scenario {
         for (pack, content) in self.packs.iter().enumerate() {
             state.packs |= 1 << pack;
             state.content[pack] = *content;
+            state.deltas[pack] = self.deltas.get(pack).copied().unwrap_or_default();
         }
         if self.old_mark != 0 {
             state.marks = 1 << OLD_MARK;
@@ -161,19 +212,21 @@ impl Scenario {
         for (snapshot, (reach, is_trash)) in self.snapshots.iter().map(|reach| (reach, false)).chain(trash).enumerate()
         {
             *(if is_trash { &mut state.trash } else { &mut state.snapshots }) |= 1 << snapshot;
+            state.written |= 1 << snapshot;
             state.reach[snapshot] = *reach;
         }
         state
     }
 }
 
-impl Model<'_> {
+impl<'m> Model<'m> {
     /// The files, and nobody has begun.
     pub fn first_state(&self) -> State {
         let mut state = self.scenario.files();
         for (run, (kind, _)) in self.scenario.runs.iter().enumerate() {
             state.runs[run].next = match kind {
-                Kind::Forget(_) => Step::Forget,
+                Kind::Forget(_) if self.protocol.copies_before_it_deletes => Step::CopyToTrash,
+                Kind::Forget(_) => Step::DeleteSnapshot,
                 Kind::Reader(_) => Step::ReadIndex,
                 Kind::Writer { .. } if !self.protocol.announces_first => Step::ReadMarks,
                 _ => Step::Announce,
@@ -185,7 +238,7 @@ impl Model<'_> {
     }
 
     pub fn kind(&self, run: usize) -> Kind {
-        self.scenario.runs.get(run).map_or(Kind::Pruner { keeps_old: true }, |(kind, _)| *kind)
+        self.scenario.runs.get(run).map_or(Kind::Pruner { keeps_old: true, is_lavish: false }, |(kind, _)| *kind)
     }
 
     pub fn is_pruner(&self, run: usize) -> bool {
@@ -203,61 +256,92 @@ impl Model<'_> {
             }
             end_session(state, run, &mut events);
         }
+        if self.scenario.late_listings {
+            events.iter_mut().for_each(|event| event.state.note_changes(state));
+        }
         events
     }
 
     /// What `run` may do next.
     pub fn step(&self, state: &State, run: usize, events: &mut Vec<Event>) {
-        match state.runs[run].next {
-            Step::LookForPruners => self.list(state, run, state.sessions, events, Self::look_for_pruners),
-            Step::ListSessions => self.list(state, run, state.sessions, events, Self::list_sessions),
-            Step::ListSessionsAgain => self.list(state, run, state.sessions, events, Self::list_sessions_again),
-            Step::ListRoots => self.list(state, run, state.snapshots.into(), events, Self::list_roots),
-            Step::ListTrash => self.list(state, run, state.trash.into(), events, Self::list_trash),
-            Step::ListRootsAgain => self.list(state, run, state.snapshots.into(), events, Self::list_roots_again),
-            Step::ListTrashAgain => self.list(state, run, state.trash.into(), events, Self::list_trash_again),
-            _ => {
-                let mut after = *state;
-                let what = match self.kind(run) {
-                    Kind::Writer { .. } | Kind::Undelete(_) => self.writer_step(&mut after, run),
-                    Kind::Pruner { .. } => self.pruner_step(&mut after, run),
-                    Kind::Reader(snapshot) => self.reader_step(&mut after, run, snapshot),
-                    Kind::Forget(snapshot) => {
-                        after.retire(snapshot);
-                        after.finish(run, Step::Ended);
-                        "forgets a snapshot"
-                    }
-                };
-                events.push(Event { run, what, state: after });
+        let (files, recent) = (state.files(), state.recent);
+        let [snapshots, trash] = [files.snapshots, files.trash].map(u32::from);
+        let [new_snapshots, new_trash] = [recent.snapshots, recent.trash].map(u32::from);
+        let list = match state.runs[run].next {
+            Step::LookForPruners => (files.sessions, recent.sessions, Self::look_for_pruners as Then<'m>),
+            Step::ListSessions => (files.sessions, recent.sessions, Self::list_sessions as Then<'m>),
+            Step::ListSessionsAgain => (files.sessions, recent.sessions, Self::list_sessions_again as Then<'m>),
+            Step::ListRoots => (snapshots, new_snapshots, Self::list_roots as Then<'m>),
+            Step::ListTrash => (trash, new_trash, Self::list_trash as Then<'m>),
+            Step::ListRootsAgain => (snapshots, new_snapshots, Self::list_roots_again as Then<'m>),
+            Step::ListTrashAgain => (trash, new_trash, Self::list_trash_again as Then<'m>),
+            Step::ReadMarks | Step::ReadMarksAnew | Step::ReadMarksAgain | Step::ReadMarksAtLast => {
+                return self.read_marks(state, run, events);
             }
+            _ => return self.change(state, run, events),
+        };
+        self.list(state, run, list, events);
+    }
+
+    /// What `run` does next where that is no listing.
+    fn change(&self, state: &State, run: usize, events: &mut Vec<Event>) {
+        let mut after = *state;
+        let what = match (self.kind(run), state.runs[run].next) {
+            (kind, step) if step.is_of_moving() => self.move_record(&mut after, run, kind),
+            (Kind::Writer { .. } | Kind::Undelete(_), _) => self.writer_step(&mut after, run),
+            (Kind::Pruner { .. }, _) => self.pruner_step(&mut after, run),
+            (Kind::Reader(snapshot), _) => self.reader_step(&mut after, run, snapshot),
+            (Kind::Forget(_), step) => unreachable!("one who forgets does not {step:?}"),
+        };
+        events.push(Event { run, what, state: after });
+    }
+
+    /// Marks are few, and their listing takes no time; but it may be late.
+    fn read_marks(&self, state: &State, run: usize, events: &mut Vec<Event>) {
+        let perhaps = if self.scenario.late_listings { state.marks & state.recent.marks } else { 0 };
+        for seen in subsets(perhaps.into()) {
+            let mut after = *state;
+            let what = self.then_read_marks(&mut after, run, state.marks & !perhaps | seen as Marks);
+            events.push(Event { run, what, state: after });
         }
     }
 
-    /// A listing shows what was there all the while, and some, all or nothing of what came or went meanwhile.
-    fn list(
-        &self,
-        state: &State,
-        run: usize,
-        there: u32,
-        events: &mut Vec<Event>,
-        then: fn(&Self, &mut State, usize, u32) -> &'static str,
-    ) {
-        let mut state = *state;
-        let Some(before) = state.runs[run].listing.take().or((!self.scenario.slow_listings).then_some(there)) else {
-            state.runs[run].listing = Some(there);
-            return events.push(Event { run, what: "begins to list", state });
+    fn then_read_marks(&self, state: &mut State, run: usize, seen: Marks) -> &'static str {
+        let next = state.runs[run].next;
+        if next == Step::ReadMarksAtLast {
+            // Another prune has marked something that this one may keep.
+            state.runs[run].has_come |= seen & !(state.runs[run].marks | 1 << run) != 0;
+            state.runs[run].next = Step::LookAtPlan;
+            return "reads marks at last";
+        }
+        state.runs[run].marks = seen;
+        state.runs[run].next = match next {
+            Step::ReadMarksAnew => Step::CheckPacks,
+            Step::ReadMarksAgain => Step::CheckPacksAgain,
+            _ if self.is_pruner(run) => self.after_reading(Step::ReadMarks),
+            _ => self.after_reading_marks(state, run),
         };
-        let (surely, perhaps) = (before & there, before ^ there);
-        // Every subset of `perhaps`.
-        let mut seen = perhaps;
-        loop {
+        "reads marks"
+    }
+
+    /// A listing shows what was there all the while, and some, all or nothing of what came or went meanwhile, or lately where it may be late. What is
+    /// listed though it is gone is not there when it is read.
+    fn list(&self, state: &State, run: usize, (there, recent, then): (u32, u32, Then<'m>), events: &mut Vec<Event>) {
+        let mut state = *state;
+        let (surely, perhaps) = if self.scenario.late_listings {
+            (there & !recent, there & recent)
+        } else {
+            let before = state.runs[run].listing.take().or((!self.scenario.slow_listings).then_some(there));
+            let Some(before) = before else {
+                state.runs[run].listing = Some(there);
+                return events.push(Event { run, what: "begins to list", state });
+            };
+            (before & there, before ^ there)
+        };
+        for seen in subsets(perhaps) {
             let mut after = state;
             let what = then(self, &mut after, run, surely | seen);
             events.push(Event { run, what, state: after });
-            if seen == 0 {
-                break;
-            }
-            seen = (seen - 1) & perhaps;
         }
     }
 
@@ -300,8 +384,13 @@ impl Model<'_> {
     }
 }
 
+/// Every subset of `set`, all of it first.
+fn subsets(set: u32) -> impl Iterator<Item = u32> {
+    std::iter::successors(Some(set), move |seen| (*seen != 0).then(|| (seen - 1) & set))
+}
+
 fn crash(state: &State, run: usize, events: &mut Vec<Event>) {
-    if state.crashes_left > 0 && state.sessions & sessions_of(run) != 0 {
+    if state.crashes_left > 0 && (state.sessions & sessions_of(run) != 0 || state.runs[run].next.is_of_moving()) {
         let mut state = *state;
         state.crashes_left -= 1;
         state.finish(run, Step::Crashed);

@@ -13,13 +13,16 @@ const IMPORT: Kind = Kind::Writer { own: A | B, base: None };
 const OTHER_IMPORT: Kind = Kind::Writer { own: A | C, base: None };
 const EDIT: Kind = Kind::Writer { own: B, base: Some(0) };
 const OTHER_EDIT: Kind = Kind::Writer { own: A | C, base: Some(0) };
-const PRUNE: Kind = Kind::Pruner { keeps_old: true };
-const OTHER_PRUNE: Kind = Kind::Pruner { keeps_old: false };
+const PRUNE: Kind = Kind::Pruner { keeps_old: true, is_lavish: false };
+const OTHER_PRUNE: Kind = Kind::Pruner { keeps_old: false, is_lavish: false };
+const LAVISH_PRUNE: Kind = Kind::Pruner { keeps_old: true, is_lavish: true };
 
 /// Two packs, one of them garbage, and nobody.
 const USUAL: Scenario = Scenario {
     name: "",
     packs: &[A, B],
+    deltas: &[],
+    writes_deltas: false,
     old_mark: 0b00,
     snapshots: &[B],
     trash: &[],
@@ -27,6 +30,7 @@ const USUAL: Scenario = Scenario {
     crashes: 0,
     wrong_deaths: 0,
     slow_listings: false,
+    late_listings: false,
 };
 
 pub const CRASHES: Scenario = Scenario {
@@ -105,6 +109,46 @@ pub const READ: Scenario = Scenario {
     ..USUAL
 };
 
+pub const LATE_LISTINGS: Scenario = Scenario {
+    name: "a writer and a prune, while listings are late",
+    runs: &[(IMPORT, None), (PRUNE, None)],
+    late_listings: true,
+    ..USUAL
+};
+
+pub const LATE_PRUNERS: Scenario = Scenario {
+    name: "two prunes, while listings are late",
+    packs: &[A, A | B],
+    snapshots: &[A],
+    runs: &[(PRUNE, None), (OTHER_PRUNE, None)],
+    late_listings: true,
+    ..USUAL
+};
+
+pub const LATE_UNDELETE: Scenario = Scenario {
+    name: "an undelete and a prune, while listings are late",
+    trash: &[A],
+    runs: &[(Kind::Undelete(1), None), (PRUNE, None)],
+    late_listings: true,
+    ..USUAL
+};
+
+pub const DELTAS: Scenario = Scenario {
+    name: "a writer of deltas and two prunes, the first of which leaves a delta without its base",
+    packs: &[A, B | C],
+    deltas: &[0, C],
+    writes_deltas: true,
+    runs: &[(Kind::Writer { own: B | C, base: None }, None), (LAVISH_PRUNE, None), (OTHER_PRUNE, Some(1))],
+    ..USUAL
+};
+
+pub const MOVED: Scenario = Scenario {
+    name: "a forget that is undone, another one, and a prune, of whom one crashes",
+    runs: &[(Kind::Forget(0), None), (Kind::Undelete(0), Some(0)), (Kind::Forget(0), None), (PRUNE, None)],
+    crashes: 1,
+    ..USUAL
+};
+
 const TWO_WRITERS: Scenario = Scenario {
     name: "two writers and a prune, one of which crashes",
     runs: &[(IMPORT, None), (OTHER_EDIT, None), (PRUNE, None)],
@@ -136,13 +180,18 @@ pub const SMALL: &[Scenario] = &[
     FORGOTTEN,
     MADE_AND_FORGOTTEN,
     READ,
+    LATE_LISTINGS,
+    LATE_PRUNERS,
+    LATE_UNDELETE,
+    DELTAS,
+    MOVED,
     TWO_WRITERS,
     IN_TURN,
-    TWO_OF_EACH,
 ];
 
 /// What takes minutes, and gigabytes.
 pub const LARGE: &[Scenario] = &[
+    TWO_OF_EACH,
     Scenario {
         name: "two writers, one of them twice, and two prunes",
         runs: &[(IMPORT, None), (OTHER_EDIT, None), (IMPORT, Some(0)), (PRUNE, None), (OTHER_PRUNE, Some(3))],

@@ -49,17 +49,25 @@ fn judge(model: &Model, state: &State) -> Option<String> {
     if let Some((snapshot, lost)) = kept(state.snapshots).find_map(|snapshot| Some((snapshot, lost(&snapshot)?))) {
         return Some(format!("snapshot {snapshot} lacks {}", letters(lost)));
     }
-    let mut kept = kept(state.trash).filter(|snapshot| !is_withdrawn(model, state, *snapshot));
+    let may_lack = |snapshot: &usize| is_withdrawn(model, state, *snapshot) || state.stale & 1 << *snapshot != 0;
+    let mut kept = kept(state.trash).filter(|snapshot| !may_lack(snapshot));
     if let Some((snapshot, lost)) = kept.find_map(|snapshot| Some((snapshot, lost(&snapshot)?))) {
         return Some(format!("trash {snapshot} can no more be undeleted: it lacks {}", letters(lost)));
     }
-    let failed = (0..RUNS).find(|run| state.runs[*run].next == Step::Failed)?;
-    (!state.was_wrong).then(|| format!("run {failed} failed for want of a chunk"))
+    let nowhere = state.written & !(state.snapshots | state.trash | state.pruned | state.in_hand);
+    if nowhere != 0 {
+        return Some(format!("the record of snapshot {} is lost", numbers(nowhere)));
+    }
+    let is_stale = |run: &usize| is_writer(model, *run) && state.stale & 1 << model.snapshot_of(*run) != 0;
+    let failed = (0..RUNS).find(|run| state.runs[*run].next == Step::Failed && !is_stale(run))?;
+    // One that began just after a mark, and read it late, may find that what it relied on is gone.
+    (!state.was_wrong && !model.scenario.late_listings).then(|| format!("run {failed} failed for want of a chunk"))
 }
 
-/// Whether a writer's session was ended wrongly about when it wrote this snapshot, and it has not said that it is committed.
+/// Whether a writer's session was ended wrongly about when it wrote this snapshot, or was perhaps listed late, and it has not said that it is committed.
 fn is_unsure(model: &Model, state: &State, snapshot: usize) -> bool {
-    writers_of(model, snapshot).any(|run| state.runs[run].is_unsure && !state.runs[run].has_committed)
+    let is_unsure = |run: usize| state.runs[run].is_unsure || model.scenario.late_listings;
+    writers_of(model, snapshot).any(|run| is_unsure(run) && !state.runs[run].has_committed)
 }
 
 fn is_withdrawn(model: &Model, state: &State, snapshot: usize) -> bool {
@@ -68,8 +76,11 @@ fn is_withdrawn(model: &Model, state: &State, snapshot: usize) -> bool {
 
 fn writers_of(model: &Model, snapshot: usize) -> impl Iterator<Item = usize> {
     let runs = 0..model.scenario.runs.len();
-    let is_writer = |run: &usize| matches!(model.kind(*run), Kind::Writer { .. } | Kind::Undelete(_));
-    runs.filter(is_writer).filter(move |run| model.snapshot_of(*run) == snapshot)
+    runs.filter(|run| is_writer(model, *run)).filter(move |run| model.snapshot_of(*run) == snapshot)
+}
+
+fn is_writer(model: &Model, run: usize) -> bool {
+    matches!(model.kind(run), Kind::Writer { .. } | Kind::Undelete(_))
 }
 
 /// If every process ended here, and then one prunes alone: nothing is lost, and no garbage is left.
@@ -85,8 +96,11 @@ fn judge_lone_prune(model: &Model, state: &State, pruned: &mut HashSet<State>) -
         model.step(&state, LAST, &mut events);
         state = events.pop()?.state;
     }
-    let live = state.reached_from(state.snapshots);
+    let mut live = state.reached_from(state.snapshots);
     let lost = live & !state.held_by(state.packs);
+    if members(state.packs).any(|pack| state.deltas[pack] & live != 0) {
+        live |= BASE;
+    }
     let copies: u32 = members(state.packs).map(|pack| state.content[pack].count_ones()).sum();
     let (packs, marks, trash) = (numbers(state.packs), numbers(state.marks), numbers(state.trash));
     match () {
@@ -100,10 +114,10 @@ fn judge_lone_prune(model: &Model, state: &State, pruned: &mut HashSet<State>) -
 
 /// The files of a state in which no process is left.
 fn files_alone(state: &State) -> State {
-    let State { packs, mut content, marks, mut marked_by, snapshots, trash, reach, .. } = *state;
-    (0..PACKS).filter(|pack| packs & 1 << pack == 0).for_each(|pack| content[pack] = 0);
+    let State { packs, mut content, mut deltas, marks, mut marked_by, snapshots, trash, reach, .. } = *state;
+    (0..PACKS).filter(|pack| packs & 1 << pack == 0).for_each(|pack| (content[pack], deltas[pack]) = (0, 0));
     (0..MARKS).filter(|mark| marks & 1 << mark == 0).for_each(|mark| marked_by[mark] = 0);
-    State { packs, content, marks, marked_by, snapshots, trash, reach, ..State::default() }
+    State { packs, content, deltas, marks, marked_by, snapshots, trash, reach, ..State::default() }
 }
 
 /// How a state is reached: a line for each step.

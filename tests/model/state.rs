@@ -6,9 +6,11 @@ use std::fmt::{self, Write};
 pub const RUNS: usize = 7;
 /// The lone prune.
 pub const LAST: usize = RUNS - 1;
-/// Packs that may be there at the beginning. Every run may write one more, whose number follows.
+/// Packs that may be there at the beginning. Every run may write two more, whose numbers follow.
 pub const FIRST_PACKS: usize = 2;
-pub const PACKS: usize = FIRST_PACKS + RUNS;
+pub const PACKS: usize = FIRST_PACKS + 2 * RUNS;
+/// The chunk that deltas are against.
+pub const BASE: Chunks = 1;
 /// Snapshots that may be there at the beginning. Every writer may write one more, whose number follows.
 pub const FIRST_SNAPSHOTS: usize = 2;
 pub const SNAPSHOTS: usize = FIRST_SNAPSHOTS + RUNS;
@@ -35,6 +37,8 @@ pub struct State {
     pub packs: Packs,
     /// What each pack holds or held. A name is used once.
     pub content: [Chunks; PACKS],
+    /// Which of these are there as deltas against [`BASE`].
+    pub deltas: [Chunks; PACKS],
     pub marks: Marks,
     pub marked_by: [Packs; MARKS],
     pub sessions: Sessions,
@@ -49,6 +53,24 @@ pub struct State {
     pub wrong_deaths_left: u8,
     /// Whether a session was ended while its process went on.
     pub was_wrong: bool,
+    /// What a listing that is served late may not show yet.
+    pub recent: Files,
+    /// Records that were ever there, that a prune has deleted, and that are nowhere for a moment, while one who moves them has them in memory, or has
+    /// crashed with them: then a spare tells.
+    pub written: Snapshots,
+    pub pruned: Snapshots,
+    pub in_hand: Snapshots,
+    /// Records that were put back into the trash because they were nowhere: meanwhile a prune may have missed them.
+    pub stale: Snapshots,
+}
+
+/// Files of the folders that decisions rest on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Files {
+    pub sessions: Sessions,
+    pub snapshots: Snapshots,
+    pub trash: Snapshots,
+    pub marks: Marks,
 }
 
 /// A process: the step that it takes next, and what it remembers.
@@ -71,6 +93,12 @@ pub struct Run {
     pub newly_marked: Packs,
     /// Packs that are to be deleted.
     pub swept: Packs,
+    /// Packs that hold what is needed and stay.
+    pub staying: Packs,
+    /// Snapshots of which the trash has a copy.
+    pub left_over: Snapshots,
+    /// What was recent when a wait began that goes on.
+    pub aging: Files,
     /// How often a reader has read the index.
     pub tries: u8,
     /// Whether its session was ended after it was seen to be there, but before it was looked for again.
@@ -96,24 +124,39 @@ pub enum Step {
     LookForSession,
     AnnounceAnew,
     ReadMarksAnew,
+    LookAtPacks,
     CheckPacks,
+    StoreAgain,
     Publish,
     LookForSessionAgain,
+    AnnounceAgain,
     ReadMarksAgain,
+    LookAtPacksAgain,
     CheckPacksAgain,
-    Withdraw,
+    StoreOnceMore,
+    /// To move a record to the trash.
+    CopyToTrash,
+    DeleteSnapshot,
+    LookForCopy,
+    /// To delete the copy in the trash of what is a snapshot.
+    LookForSnapshot,
+    DeleteLeftOver,
+    LookForSnapshotAgain,
     ListSessions,
     ListRoots,
     ListTrash,
     MoveChunks,
     WriteMark,
+    WaitForSessions,
     ListSessionsAgain,
+    WaitForRoots,
     ListRootsAgain,
     ListTrashAgain,
+    ReadMarksAtLast,
+    LookAtPlan,
     DeleteTrash,
     DeletePacks,
     DeleteMarks,
-    Forget,
     ReadIndex,
     ReadChunks,
     End,
@@ -130,9 +173,26 @@ impl Step {
         !matches!(self, Step::None | Step::Ended | Step::Failed | Step::Crashed)
     }
 
-    /// Whether a writer has seen or announced its session before the snapshot, and not yet looked for it after the snapshot.
+    /// Whether a record is being moved between folders.
+    pub fn is_of_moving(self) -> bool {
+        use Step::*;
+        let to_trash = matches!(self, CopyToTrash | DeleteSnapshot | LookForCopy);
+        to_trash || matches!(self, LookForSnapshot | DeleteLeftOver | LookForSnapshotAgain)
+    }
+
+    /// Whether a writer has seen or announced its session before the snapshot, and has not yet checked that it lacks nothing after it.
     pub fn is_between_looks(self) -> bool {
-        matches!(self, Step::ReadMarksAnew | Step::CheckPacks | Step::Publish | Step::LookForSessionAgain)
+        use Step::*;
+        let before = matches!(self, ReadMarksAnew | LookAtPacks | CheckPacks | StoreAgain | Publish);
+        before || self.is_checking_at_last()
+    }
+
+    /// Whether a writer has written its snapshot, and not yet said that it is committed.
+    pub fn is_checking_at_last(self) -> bool {
+        use Step::*;
+        let looks =
+            matches!(self, LookForSessionAgain | AnnounceAgain | ReadMarksAgain | LookAtPacksAgain | CheckPacksAgain);
+        looks || matches!(self, StoreOnceMore | CopyToTrash | DeleteSnapshot)
     }
 }
 
@@ -146,6 +206,11 @@ pub fn sessions_of(run: usize) -> Sessions {
     ((1 << FILES) - 1) << (run * FILES)
 }
 
+/// The lowest of a set, alone.
+pub fn lowest(set: u16) -> u16 {
+    set & set.wrapping_neg()
+}
+
 /// The numbers in a set.
 pub fn members(set: impl Into<u32>) -> impl Iterator<Item = usize> {
     let mut set = set.into();
@@ -157,8 +222,14 @@ pub fn members(set: impl Into<u32>) -> impl Iterator<Item = usize> {
 }
 
 impl State {
-    /// What some packs hold together.
+    /// What some packs hold together. A delta counts while its base is there.
     pub fn held_by(&self, packs: Packs) -> Chunks {
+        let whole = members(packs).fold(0, |chunks, pack| chunks | self.content[pack] & !self.deltas[pack]);
+        if whole & BASE != 0 { self.named_by(packs) } else { whole }
+    }
+
+    /// What some packs hold together, be it of use or not.
+    pub fn named_by(&self, packs: Packs) -> Chunks {
         members(packs).fold(0, |chunks, pack| chunks | self.content[pack])
     }
 
@@ -172,19 +243,28 @@ impl State {
         members(snapshots).fold(0, |chunks, snapshot| chunks | self.reach[snapshot])
     }
 
-    /// Writes the pack of `run`, if there is something to put into it.
-    pub fn write_pack(&mut self, run: usize, content: Chunks) {
+    /// Writes the pack of `run` of this number, if there is something to put into it.
+    pub fn write_pack(&mut self, run: usize, number: usize, content: Chunks, deltas: Chunks) {
         if content != 0 {
-            self.packs |= 1 << (FIRST_PACKS + run);
-            self.content[FIRST_PACKS + run] = content;
+            let pack = FIRST_PACKS + number * RUNS + run;
+            self.packs |= 1 << pack;
+            self.content[pack] = content;
+            self.deltas[pack] = deltas & content;
         }
     }
 
-    /// Moves a snapshot to the trash, if it is there.
-    pub fn retire(&mut self, snapshot: usize) {
-        let moved = self.snapshots & 1 << snapshot;
-        self.snapshots &= !moved;
-        self.trash |= moved;
+    /// The files of the folders that decisions rest on.
+    pub fn files(&self) -> Files {
+        Files { sessions: self.sessions, snapshots: self.snapshots, trash: self.trash, marks: self.marks }
+    }
+
+    /// Notes that what is other than in `before` was changed just now.
+    pub fn note_changes(&mut self, before: &State) {
+        let changed = before.files().each(&self.files(), |was, is| was ^ is);
+        self.recent = self.recent.each(&changed, |recent, changed| recent | changed);
+        for run in &mut self.runs {
+            run.aging = run.aging.each(&changed, |aging, changed| aging & !changed);
+        }
     }
 
     /// Ends a process. What it remembered is forgotten, so that states which do not differ in what counts are one.
@@ -222,6 +302,18 @@ impl State {
             ACKNOWLEDGING => format!("session {run}b that acknowledges marks {}", numbers(self.acknowledges[run])),
             ANEW => format!("session {run}c"),
             _ => format!("session {run}"),
+        }
+    }
+}
+
+impl Files {
+    /// Joins the sets of two, each with its like.
+    pub fn each(&self, other: &Files, join: impl Fn(u32, u32) -> u32) -> Files {
+        Files {
+            sessions: join(self.sessions, other.sessions),
+            snapshots: join(self.snapshots.into(), other.snapshots.into()) as Snapshots,
+            trash: join(self.trash.into(), other.trash.into()) as Snapshots,
+            marks: join(self.marks.into(), other.marks.into()) as Marks,
         }
     }
 }

@@ -32,15 +32,6 @@ impl Model<'_> {
                 };
                 (next, "announces a session")
             }
-            Step::ReadMarks => {
-                state.runs[run].marks = state.marks;
-                let next = match () {
-                    () if state.sessions & sessions_of(run) == 0 && !protocol.announces_first => Step::Announce,
-                    () if protocol.marks_before_packs => Step::ListPacks,
-                    () => Step::ListSnapshots,
-                };
-                (next, "reads marks")
-            }
             Step::ListPacks => {
                 state.runs[run].packs = state.packs;
                 let next = if protocol.marks_before_packs { Step::ListSnapshots } else { Step::ReadMarks };
@@ -58,46 +49,63 @@ impl Model<'_> {
                 (Step::StoreChunks, "deletes its first session file")
             }
             Step::StoreChunks => return self.store_chunks(state, run),
-            Step::LookForSession if self.session_is_there(state, run) => (Step::Publish, "finds its session"),
+            Step::LookForSession if self.session_is_there(state, run) => {
+                (if protocol.checks_before { self.first_of_check() } else { Step::Publish }, "finds its session")
+            }
             Step::LookForSession => {
-                let next = if protocol.announces_anew { Step::AnnounceAnew } else { Step::ReadMarksAnew };
+                let next = if protocol.announces_anew { Step::AnnounceAnew } else { self.first_of_check() };
                 (next, "misses its session")
             }
             Step::AnnounceAnew => {
                 state.sessions |= session(run, ANEW);
-                (Step::ReadMarksAnew, "announces another session")
+                (self.first_of_check(), "announces another session")
             }
-            Step::ReadMarksAnew => {
-                state.runs[run].marks = state.marks;
-                (Step::CheckPacks, "reads marks anew")
+            Step::LookAtPacks => {
+                state.runs[run].packs = state.packs;
+                (Step::ReadMarksAnew, "looks for packs")
             }
             Step::CheckPacks if self.is_whole(state, run) => {
                 (Step::Publish, "finds all chunks in packs that are not marked")
             }
+            Step::CheckPacks if protocol.stores_again => (Step::StoreAgain, "misses a chunk"),
             Step::CheckPacks => {
                 state.finish(run, Step::Failed);
                 return "misses a chunk, and fails";
             }
+            Step::StoreAgain => match self.store_again(state, run) {
+                Again::Stored => (self.first_of_check(), "stores again what is marked"),
+                Again::TooOften => (Step::End, "gives up: more is marked than it can store again"),
+                Again::Gone => {
+                    state.finish(run, Step::Failed);
+                    return "cannot read a chunk, and fails";
+                }
+            },
             Step::Publish => return self.publish(state, run),
+            Step::LookForSessionAgain if self.session_is_there(state, run) && !protocol.checks_after => {
+                return self.commit(state, run);
+            }
             Step::LookForSessionAgain if self.session_is_there(state, run) => {
-                state.runs[run].has_committed = true;
-                (Step::End, "finds its session, and says that the snapshot is committed")
+                (self.first_of_last_check(), "finds its session after the snapshot")
             }
-            Step::LookForSessionAgain => (Step::ReadMarksAgain, "misses its session after the snapshot"),
-            Step::ReadMarksAgain => {
-                state.runs[run].marks = state.marks;
-                (Step::CheckPacksAgain, "reads marks again")
+            Step::LookForSessionAgain => {
+                let next = if protocol.announces_anew { Step::AnnounceAgain } else { self.first_of_last_check() };
+                (next, "misses its session after the snapshot")
             }
-            Step::CheckPacksAgain if self.is_whole(state, run) => {
-                state.runs[run].has_committed = true;
-                (Step::End, "finds all chunks in packs that are not marked, and says that the snapshot is committed")
+            Step::AnnounceAgain => {
+                state.sessions |= session(run, ANEW);
+                (self.first_of_last_check(), "announces another session")
             }
-            Step::CheckPacksAgain => (Step::Withdraw, "misses a chunk"),
-            Step::Withdraw => {
-                state.retire(self.snapshot_of(run));
-                state.runs[run].has_withdrawn = true;
-                (Step::End, "withdraws the snapshot")
+            Step::LookAtPacksAgain => {
+                state.runs[run].packs = state.packs;
+                (Step::ReadMarksAgain, "looks for packs")
             }
+            Step::CheckPacksAgain if self.is_whole(state, run) => return self.commit(state, run),
+            Step::CheckPacksAgain if protocol.stores_again => (Step::StoreOnceMore, "misses a chunk"),
+            Step::CheckPacksAgain => (Step::CopyToTrash, "misses a chunk, and withdraws"),
+            Step::StoreOnceMore => match self.store_again(state, run) {
+                Again::Stored => (self.first_of_last_check(), "stores again what is marked"),
+                Again::TooOften | Again::Gone => (Step::CopyToTrash, "cannot store a chunk again, and withdraws"),
+            },
             Step::End => {
                 state.finish(run, Step::Ended);
                 return "ends its session";
@@ -106,6 +114,49 @@ impl Model<'_> {
         };
         state.runs[run].next = next;
         what
+    }
+
+    /// What comes after the first reading of marks.
+    pub(super) fn after_reading_marks(&self, state: &State, run: usize) -> Step {
+        match () {
+            () if state.sessions & sessions_of(run) == 0 && !self.protocol.announces_first => Step::Announce,
+            () if self.protocol.marks_before_packs => Step::ListPacks,
+            () => Step::ListSnapshots,
+        }
+    }
+
+    fn first_of_check(&self) -> Step {
+        if self.protocol.checks_marks_first { Step::ReadMarksAnew } else { Step::LookAtPacks }
+    }
+
+    fn first_of_last_check(&self) -> Step {
+        if self.protocol.checks_marks_first { Step::ReadMarksAgain } else { Step::LookAtPacksAgain }
+    }
+
+    /// Writes what the snapshot reaches and no pack that stays holds into a second pack. There is room for one.
+    fn store_again(&self, state: &mut State, run: usize) -> Again {
+        let missing =
+            state.reach[self.snapshot_of(run)] & !self.held(state, state.packs & !state.marked(state.runs[run].marks));
+        if missing & !state.held_by(state.packs) != 0 {
+            return Again::Gone;
+        }
+        if state.content[FIRST_PACKS + RUNS + run] != 0 {
+            return Again::TooOften;
+        }
+        state.write_pack(run, 1, missing, 0);
+        Again::Stored
+    }
+
+    /// Says that the snapshot is committed.
+    fn commit(&self, state: &mut State, run: usize) -> &'static str {
+        state.runs[run].has_committed = true;
+        state.runs[run].next = if self.is_undelete(run) { Step::LookForSnapshot } else { Step::End };
+        "finds that nothing is missing, and says that the snapshot is committed"
+    }
+
+    /// What a writer takes for there.
+    fn held(&self, state: &State, packs: Packs) -> Chunks {
+        if self.protocol.deltas_need_bases { state.held_by(packs) } else { state.named_by(packs) }
     }
 
     /// What an undelete does when nobody prunes.
@@ -127,7 +178,7 @@ impl Model<'_> {
         state.reach[self.snapshot_of(run)] = own | carried;
         state.runs[run].carried = carried;
         let Run { marks, packs, .. } = state.runs[run];
-        let can_acknowledge = carried & !state.held_by(packs & !state.marked(marks)) == 0;
+        let can_acknowledge = carried & !self.held(state, packs & !state.marked(marks)) == 0;
         let acknowledges =
             marks != 0 && !self.is_undelete(run) && (can_acknowledge || !self.protocol.acknowledges_what_it_can);
         if acknowledges { Step::Acknowledge } else { Step::StoreChunks }
@@ -137,7 +188,8 @@ impl Model<'_> {
     fn store_chunks(&self, state: &mut State, run: usize) -> &'static str {
         let Run { packs, marks, carried, .. } = state.runs[run];
         let marked = if self.protocol.marked_copies_are_none { state.marked(marks) } else { 0 };
-        let mut missing = state.reach[self.snapshot_of(run)] & !state.held_by(packs & !marked);
+        let held = self.held(state, packs & !marked);
+        let mut missing = state.reach[self.snapshot_of(run)] & !held;
         if !self.protocol.copies_what_it_carries {
             missing &= !carried;
         }
@@ -146,7 +198,8 @@ impl Model<'_> {
             state.finish(run, Step::Failed);
             return "cannot read what it carries over, and fails";
         }
-        state.write_pack(run, missing);
+        let deltas = if self.scenario.writes_deltas && held & BASE != 0 { !BASE } else { 0 };
+        state.write_pack(run, 0, missing, deltas);
         state.runs[run].next = if self.protocol.looks_for_session { Step::LookForSession } else { Step::Publish };
         if missing == 0 { "knows all chunks" } else { "stores chunks" }
     }
@@ -158,19 +211,13 @@ impl Model<'_> {
             state.runs[run].next = Step::End;
             return "finds that the trash was deleted";
         }
-        state.trash &= !(1 << snapshot);
         state.snapshots |= 1 << snapshot;
+        state.written |= 1 << snapshot;
         if self.protocol.looks_for_session_again && (!is_undelete || self.protocol.undelete_is_a_writer) {
             state.runs[run].next = Step::LookForSessionAgain;
-            return if is_undelete { "moves the snapshot back" } else { "writes the snapshot" };
+            return if is_undelete { "copies the snapshot back" } else { "writes the snapshot" };
         }
-        state.runs[run].has_committed = true;
-        state.runs[run].next = Step::End;
-        if is_undelete {
-            "moves the snapshot back, and says so"
-        } else {
-            "writes the snapshot, and says that it is committed"
-        }
+        self.commit(state, run)
     }
 
     /// Whether nobody ended the session that was announced before the marks were read. One that acknowledges marks was announced later.
@@ -185,7 +232,15 @@ impl Model<'_> {
 
     /// Whether every chunk of the snapshot lies in a pack that is there, and not marked by the marks that were read.
     fn is_whole(&self, state: &State, run: usize) -> bool {
-        let relied_on = state.packs & !state.marked(state.runs[run].marks);
-        state.reach[self.snapshot_of(run)] & !state.held_by(relied_on) == 0
+        let there = if self.protocol.checks_marks_first { state.packs } else { state.runs[run].packs };
+        let relied_on = there & !state.marked(state.runs[run].marks);
+        state.reach[self.snapshot_of(run)] & !self.held(state, relied_on) == 0
     }
+}
+
+/// What came of storing again.
+enum Again {
+    Stored,
+    TooOften,
+    Gone,
 }
