@@ -5,34 +5,36 @@
 //! until the end: were it replaced, one who lists at that moment might see neither, and one that others have ended would come back to life.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
-    fs,
+    collections::{BTreeSet, HashSet},
     path::Path,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
+
+mod seen;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     bytes::random,
     error::{Error, Result},
-    id::{FileHash, encode_hex},
+    id::{FileHash, decode_hex, encode_hex},
     index::{Index, SegmentBuilder, SegmentPack, list_packs},
+    machine::{self, Process},
     mark::{Mark, read_marks},
-    private,
     repository::{Core, Repository, index_cache},
     seal::FileKind,
+    storage::Storage,
 };
 
-pub(crate) const SESSIONS_FOLDER: &str = "sessions";
+pub(crate) use seen::{Moment, end_long_seen};
+
+const SESSIONS_FOLDER: &str = "sessions";
 const TEMPORARY_FOLDER: &str = "tmp";
 /// The name of the second file ends so.
 const ACKNOWLEDGES: &str = "-acknowledges";
-/// In the cache folder: which sessions were seen since when.
-const SEEN_FILE: &str = "sessions";
-/// No backup takes a week.
-const SILENT_SECONDS: i64 = 7 * 24 * 60 * 60;
+/// Bytes that the name of the first file is the digits of.
+const ID_LEN: usize = 16;
 /// A session names a few marks, each in 67 bytes.
 const SESSION_MAX_LEN: usize = 64 << 10;
 
@@ -58,15 +60,15 @@ pub struct SessionInfo {
     pub prunes: bool,
     acknowledges: Vec<FileHash>,
     is_dead: bool,
+    may_be_elsewhere: bool,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Announcement {
     started: i64,
-    host: String,
-    pid: u32,
-    boot: String,
+    #[serde(flatten)]
+    process: Process,
     program: String,
     prunes: bool,
     acknowledges: Vec<FileHash>,
@@ -106,10 +108,14 @@ impl Session {
         )
     }
 
-    /// Announces anew one whose session others have ended. It acknowledges nothing.
-    pub(crate) fn renew(&mut self) -> Result<()> {
+    /// Announces anew one whose session others have ended, and tells whether they had. It acknowledges nothing.
+    pub(crate) fn renew(&mut self) -> Result<bool> {
+        if self.is_there()? {
+            return Ok(false);
+        }
         self.name = fresh_name()?;
-        put(&self.core, &self.name, &self.announcement)
+        put(&self.core, &self.name, &self.announcement)?;
+        Ok(true)
     }
 
     /// Whether nobody has taken this process for dead.
@@ -138,12 +144,12 @@ impl Session {
         index.write_segment(&**storage, sealer, index_cache(cache_dir).as_deref(), segment)
     }
 
-    /// Those who are at work beside this one. Fails if this one was taken for dead.
+    /// Those who are at work beside this one. Fails if this one was taken for dead, which no list tells, as that may be late.
     pub(crate) fn others(&self) -> Result<Vec<SessionInfo>> {
+        self.core.storage.forget_listing(SESSIONS_FOLDER);
         let mut sessions = read_sessions(&self.core)?;
-        let count = sessions.len();
         sessions.retain(|session| session.id != self.name);
-        if sessions.len() == count { Err(Error::Overtaken) } else { Ok(sessions) }
+        if self.is_there()? { Ok(sessions) } else { Err(Error::Overtaken) }
     }
 
     /// Fails while somebody else prunes.
@@ -163,6 +169,11 @@ impl Drop for Session {
 }
 
 impl SessionInfo {
+    /// Whether it may run on another computer than this one.
+    pub(crate) fn may_be_elsewhere(&self) -> bool {
+        self.may_be_elsewhere
+    }
+
     /// Whether it relies on nothing that `mark` names.
     pub(crate) fn acknowledges(&self, mark: &Mark) -> bool {
         self.acknowledges.contains(&mark.name)
@@ -170,9 +181,12 @@ impl SessionInfo {
 
     /// By what its files say. One that cannot be read may be anybody's.
     fn of(id: String, announcement: Option<Announcement>, acknowledges: Vec<FileHash>) -> SessionInfo {
-        let is_dead = announcement.as_ref().is_some_and(Announcement::is_dead);
-        let Announcement { started, host, pid, prunes, .. } = announcement.unwrap_or_default();
-        SessionInfo { id, started, host, pid, prunes, acknowledges, is_dead }
+        let here = Process::this();
+        let Announcement { started, process, prunes, .. } = announcement.unwrap_or_default();
+        let is_dead = process.is_gone(&here, machine::is_running);
+        let may_be_elsewhere = process.may_be_elsewhere(&here);
+        let Process { host, pid, .. } = process;
+        SessionInfo { id, started, host, pid, prunes, acknowledges, is_dead, may_be_elsewhere }
     }
 }
 
@@ -217,20 +231,11 @@ impl Announcement {
     fn of_this_process() -> Announcement {
         Announcement {
             started: unix_seconds(),
-            host: host_name(),
-            pid: std::process::id(),
-            boot: boot_id(),
+            process: Process::this(),
             program: crate::PROGRAM.to_owned(),
             prunes: false,
             acknowledges: Vec::new(),
         }
-    }
-
-    /// Whether its process is surely gone: it ran on this machine, which can tell.
-    fn is_dead(&self) -> bool {
-        let here = self.host == host_name() && !self.boot.is_empty();
-        let processes = std::path::Path::new("/proc/self").exists();
-        here && (self.boot != boot_id() || processes && !std::path::Path::new(&format!("/proc/{}", self.pid)).exists())
     }
 }
 
@@ -239,7 +244,7 @@ fn file(name: &str) -> String {
 }
 
 fn fresh_name() -> Result<String> {
-    Ok(encode_hex(&random::<16>().map_err(Error::Random)?))
+    Ok(encode_hex(&random::<ID_LEN>().map_err(Error::Random)?))
 }
 
 fn put(core: &Core, name: &str, announcement: &Announcement) -> Result<()> {
@@ -253,12 +258,8 @@ fn delete(core: &Core, id: &str) -> Result<()> {
 }
 
 fn read_sessions(core: &Core) -> Result<Vec<SessionInfo>> {
-    let mut ids = BTreeSet::new();
-    for (name, _) in core.storage.list_folder(SESSIONS_FOLDER)? {
-        ids.insert(name.strip_suffix(ACKNOWLEDGES).map_or_else(|| name.clone(), str::to_owned));
-    }
     let mut sessions = Vec::new();
-    for id in ids {
+    for id in list_ids(&*core.storage)? {
         let first = read(core, &id);
         let second = read(core, &format!("{id}{ACKNOWLEDGES}"));
         let has_ended = |read: &Result<Announcement>| read.as_ref().is_err_and(Error::is_missing_file);
@@ -275,22 +276,16 @@ fn read(core: &Core, name: &str) -> Result<Announcement> {
     core.read_json(FileKind::Session, &file(name), SESSION_MAX_LEN)
 }
 
-/// Ends sessions that this machine has seen for seven days by its own watching, which is in the folder `cache`, and gives those. No clocks of two machines
-/// are compared. `now` is in seconds since 1970.
-pub(crate) fn end_long_seen(core: &Core, cache: &Path, now: i64) -> Result<Vec<SessionInfo>> {
-    let path = cache.join(SEEN_FILE);
-    let seen = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<BTreeMap<String, i64>>(&bytes).ok());
-    let seen = seen.unwrap_or_default();
-    let since = |session: &SessionInfo| seen.get(&session.id).copied().filter(|&since| since <= now).unwrap_or(now);
-    let (ended, watched): (Vec<_>, Vec<_>) =
-        read_sessions(core)?.into_iter().partition(|session| now - since(session) >= SILENT_SECONDS);
-    ended.iter().try_for_each(|session| delete(core, &session.id))?;
-    let watched: BTreeMap<&str, i64> = watched.iter().map(|session| (session.id.as_str(), since(session))).collect();
-    // What is not kept is seen for the first time again.
-    if let Ok(bytes) = serde_json::to_vec(&watched) {
-        let _ = private::create_folder(cache).and_then(|()| private::write(&path, &bytes));
-    }
-    Ok(ended)
+/// The ids of all sessions by the names of their files. Whatever else lies there is none of ours.
+fn list_ids(storage: &dyn Storage) -> Result<BTreeSet<String>> {
+    let names = storage.list_folder(SESSIONS_FOLDER)?.into_iter().map(|(name, _)| name);
+    let ids = names.map(|name| name.strip_suffix(ACKNOWLEDGES).map_or_else(|| name.clone(), str::to_owned));
+    Ok(ids.filter(|id| decode_hex(id, &mut [0; ID_LEN])).collect())
+}
+
+/// Whether there is any session, without the key.
+pub(crate) fn is_anybody_at_work(storage: &dyn Storage) -> Result<bool> {
+    Ok(!list_ids(storage)?.is_empty())
 }
 
 fn end_dead_sessions(core: &Core) -> Result<()> {
@@ -311,15 +306,6 @@ pub(crate) fn unix_seconds() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
-/// Linux tells both in files; elsewhere a session is never presumed dead.
-fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| String::new(), |name| name.trim().to_owned())
-}
-
-fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or_else(|_| String::new(), |id| id.trim().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -329,19 +315,6 @@ mod tests {
         let storage = Arc::new(MemoryStorage::default());
         let (repository, _) = Repository::create(storage.clone(), None, &Options::default()).unwrap();
         (storage, repository)
-    }
-
-    #[test]
-    fn a_session_is_ended_when_it_was_seen_for_seven_days() {
-        let (_, repository) = new();
-        let cache = tempfile::tempdir().unwrap();
-        let session = Session::begin(repository.core()).unwrap();
-        let end_at = |now| end_long_seen(repository.core(), cache.path(), now).unwrap().len();
-        assert_eq!([0, 5, SILENT_SECONDS - 1].map(end_at), [0; 3]);
-        assert!(session.is_there().unwrap());
-        // A clock that was set back begins anew.
-        assert_eq!([-9, SILENT_SECONDS - 10, SILENT_SECONDS - 9].map(end_at), [0, 0, 1]);
-        assert!(!session.is_there().unwrap());
     }
 
     #[test]
@@ -360,32 +333,57 @@ mod tests {
         assert!(!storage.files().keys().any(|name| name.starts_with("sessions/")));
     }
 
+    /// An id of one digit.
+    fn id(digit: char) -> String {
+        digit.to_string().repeat(2 * ID_LEN)
+    }
+
     #[test]
-    fn a_session_of_a_process_that_is_gone_is_ended_and_one_that_cannot_be_read_is_not() {
+    fn session_whose_process_is_gone_is_ended_alone() {
         let (storage, repository) = new();
         let core = repository.core();
         // No process has this number.
-        let gone = Announcement { pid: u32::MAX, ..Announcement::of_this_process() };
-        put(core, "gone", &gone).unwrap();
-        put(core, "gone-acknowledges", &gone).unwrap();
-        let elsewhere = "elsewhere".to_owned();
-        put(core, &elsewhere, &Announcement { host: "elsewhere".into(), ..gone }).unwrap();
-        storage.put("sessions/torn", b"").unwrap();
+        let mut gone = Announcement::of_this_process();
+        gone.process.pid = u32::MAX;
+        put(core, &id('a'), &gone).unwrap();
+        put(core, &format!("{}{ACKNOWLEDGES}", id('a')), &gone).unwrap();
+        let mut elsewhere = gone;
+        elsewhere.process.host = "elsewhere".to_owned();
+        put(core, &id('e'), &elsewhere).unwrap();
+        storage.put(&file(&id('7')), b"").unwrap();
         storage.put("tmp/leftover", b"").unwrap();
         let session = Session::begin(core).unwrap();
         let mut others: Vec<String> = session.others().unwrap().into_iter().map(|other| other.id).collect();
         others.sort();
         let is_linux = cfg!(target_os = "linux");
-        assert!(others.contains(&elsewhere) && others.contains(&"torn".to_owned()));
+        assert!(others.contains(&id('e')) && others.contains(&id('7')));
         assert_eq!(others.len(), if is_linux { 2 } else { 3 });
         assert!(storage.files().contains_key("tmp/leftover"), "somebody may be writing it");
-        for id in [&elsewhere[..5], "torn"] {
-            repository.end_session(id).unwrap();
+        for session in [&id('e')[..5], &id('7')] {
+            repository.end_session(session).unwrap();
         }
         assert!(matches!(repository.end_session(""), Err(Error::NoSuchSession { .. })));
         drop(Session::begin(core).unwrap());
         drop(session);
         drop(Session::begin(core).unwrap());
         assert!(!storage.files().contains_key("tmp/leftover"));
+    }
+
+    #[test]
+    fn files_of_other_names_are_nobody_at_work() {
+        let (storage, repository) = new();
+        let [one, upper] = [id('a'), id('A')];
+        let litter = [".DS_Store", "Thumbs.db", "desktop.ini", &format!("._{one}"), &format!("{one} 2"), &upper];
+        for name in litter.iter().map(|name| (*name).to_owned()).chain([format!("{one}-honours"), one[1..].to_owned()])
+        {
+            storage.put(&file(&name), b"litter").unwrap();
+        }
+        assert!(!is_anybody_at_work(&*storage).unwrap());
+        assert_eq!(repository.sessions().unwrap(), []);
+        let before = storage.files().len();
+        let session = Session::begin_prune(repository.core()).unwrap();
+        assert_eq!(session.others().unwrap(), []);
+        drop(session);
+        assert_eq!(storage.files().len(), before, "and what is not ours is left alone");
     }
 }
