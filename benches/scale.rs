@@ -339,10 +339,6 @@ impl Storage for Unsynced {
         self.local.list(folder)
     }
 
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.local.rename(from, to)
-    }
-
     fn delete(&self, name: &str) -> io::Result<()> {
         self.local.delete(name)
     }

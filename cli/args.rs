@@ -779,7 +779,7 @@ pub struct Trust {
 
 /// Find out whether a drive is fit for a repository
 ///
-/// Does in a folder of its own what a repository does: writes, reads, renames, lists, deletes; looks at names, times, large files and room; and measures. The folder
+/// Does in a folder of its own what a repository does: writes, reads, lists, deletes; looks at names, times, large files and room; and measures. The folder
 /// is removed again, and nothing else is touched.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

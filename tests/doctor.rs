@@ -19,7 +19,7 @@ fn a_folder_that_works_is_fit_and_is_as_it_was() {
     fs::write(home.path("drive/other"), b"somebody's").unwrap();
     let before = folder_at(&home.path("drive"));
     let said = home.ok(&["doctor", "drive", "--megabytes", "9"]);
-    for what in ["read back", "rename", "large files", "long names", "small files", "write", "read"] {
+    for what in ["read back", "replace", "large files", "long names", "small files", "write", "read"] {
         assert!(said.stdout.lines().any(|line| line.starts_with(what)), "{what}: {said:?}");
     }
     assert!(said.stdout.contains("drive is fit for a repository"), "{said:?}");

@@ -669,10 +669,6 @@ mod tests {
             self.lists.lock().unwrap().pop_front().map_or_else(|| self.disk.list(folder), Ok)
         }
 
-        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-            self.disk.rename(from, to)
-        }
-
         fn delete(&self, name: &str) -> io::Result<()> {
             self.disk.delete(name)
         }

@@ -272,10 +272,14 @@ pub(crate) fn read_snapshots(storage: &dyn Storage, sealer: &Sealer, cache: Opti
     Ok(SnapshotList::of(read_each(storage, sealer, kind, Copies::open(cache))?, kind))
 }
 
-/// Reads every snapshot that was forgotten.
+/// Reads every snapshot that was forgotten, and is none.
 pub(crate) fn read_trash(storage: &dyn Storage, sealer: &Sealer) -> Result<SnapshotList> {
     let kind = RecordKind::Forgotten;
-    Ok(SnapshotList::of(read_records(storage, sealer, kind)?, kind))
+    let mut records = read_records(storage, sealer, kind)?;
+    // What is in both folders is a snapshot. Records come back before they leave the trash, so this list is the later one.
+    let kept = storage.names_in(RecordKind::Snapshot.folder())?;
+    records.retain(|(id, _)| !kept.contains(id));
+    Ok(SnapshotList::of(records, kind))
 }
 
 /// Reads every record of a kind, each of which may be broken; not those that go meanwhile.

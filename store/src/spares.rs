@@ -19,9 +19,20 @@ pub(crate) fn spare_file(id: &SnapshotId) -> String {
 
 /// The snapshots of which only the spare is left.
 pub(crate) fn list_lost(storage: &dyn Storage) -> Result<BTreeSet<SnapshotId>> {
-    let lost = spares_alone(storage)?;
-    // One that was undeleted between two lists is in the next, and of one that was pruned there is no spare any more.
-    if lost.is_empty() { Ok(lost) } else { Ok(&lost & &spares_alone(storage)?) }
+    let mut lost = spares_alone(storage)?;
+    if lost.is_empty() {
+        return Ok(lost);
+    }
+    // One that was undeleted between two lists is in the next, and of one that was pruned there is no spare any more. Of one that was written by another
+    // computer a list may not know yet.
+    lost = &lost & &spares_alone(storage)?;
+    let mut missing = BTreeSet::new();
+    for id in lost {
+        if !storage.has_file(&RecordKind::Snapshot.file(&id))? && !storage.has_file(&RecordKind::Forgotten.file(&id))? {
+            missing.insert(id);
+        }
+    }
+    Ok(missing)
 }
 
 /// What is wrong with a snapshot of which only the spare is left.

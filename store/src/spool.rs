@@ -287,9 +287,6 @@ mod tests {
             fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
                 self.0.list(folder)
             }
-            fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-                self.0.rename(from, to)
-            }
             fn delete(&self, name: &str) -> io::Result<()> {
                 self.0.delete(name)
             }

@@ -3,9 +3,10 @@
 //! A name is a relative path with `/` between its parts, made by this library alone. What a test wants a disk to do wrong, it
 //! does in an implementation of [`Storage`].
 
-use std::{collections::BTreeSet, io};
+use std::{collections::BTreeSet, io, time::Duration};
 
 mod local;
+mod local_disk;
 mod memory;
 mod overlay;
 mod trial;
@@ -68,6 +69,9 @@ pub(crate) fn is_of_system(name: &str) -> bool {
     name.starts_with('.') || name.starts_with("FOUND.") || OF_SYSTEMS.contains(&&*name)
 }
 
+/// Longer than any client keeps a listing that we know of: those of NFS and macOS do for 60 seconds, Windows for 10.
+pub(crate) const LATE_LISTING: Duration = Duration::from_secs(61);
+
 /// Where a repository's files lie.
 pub trait Storage: Send + Sync {
     /// Writes a whole file, so that it exists under `name` with its content on the disk, or not at all. Its existence is
@@ -88,14 +92,26 @@ pub trait Storage: Send + Sync {
     /// system keeps at the root of a disk.
     fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>>;
 
-    /// Gives a file another name, which nothing else has.
-    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-
     /// Deletes a file; one that is not there is deleted already.
     fn delete(&self, name: &str) -> io::Result<()>;
 
-    /// Makes every earlier `put`, `rename` and `delete` durable.
+    /// Makes every earlier `put` and `delete` durable.
     fn sync(&self) -> io::Result<()>;
+
+    /// What tells this place from others that hold a copy of the same files, as far as this computer can tell.
+    fn place(&self) -> String {
+        String::new()
+    }
+
+    /// How late a listing may show what others have created or deleted; zero where it shows at once what is there.
+    fn listing_delay(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Lets time pass, at least this much, while others work. A storage of a test has a time of its own.
+    fn pause(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
 
     /// How many bytes there is room for, if that can be told.
     fn free_bytes(&self) -> io::Result<Option<u64>> {
@@ -168,6 +184,17 @@ impl dyn Storage + '_ {
         self.list(folder).map_err(storage_error("list", if folder.is_empty() { "the folders" } else { folder }))
     }
 
+    /// Sees that the next list of a folder is none that this computer remembers: where it has changed something itself it lists anew. That a list may
+    /// be late all the same is what waiting is for, so it is no failure if this cannot be done.
+    pub(crate) fn forget_listing(&self, folder: &str) {
+        if self.listing_delay().is_zero() {
+            return;
+        }
+        let Ok(number) = crate::bytes::random::<8>() else { return };
+        let name = format!("{folder}/.look-{}", crate::id::encode_hex(&number));
+        let _ = self.put(&name, b"look").and_then(|()| self.delete(&name));
+    }
+
     pub(crate) fn delete_file(&self, name: &str) -> Result<()> {
         self.delete(name).map_err(storage_error("delete", name))
     }
@@ -207,7 +234,7 @@ impl dyn Storage + '_ {
 }
 
 /// What systems call a sector that cannot be read: EIO, or ERROR_CRC and ERROR_IO_DEVICE.
-fn is_bad_sector(error: &io::Error) -> bool {
+pub(crate) fn is_bad_sector(error: &io::Error) -> bool {
     let codes: &[i32] = if cfg!(windows) { &[23, 1117] } else { &[5] };
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
@@ -254,11 +281,9 @@ mod tests {
         storage.put("packs/ab/abcd", b"other").unwrap();
         assert_eq!(storage.read("packs/ab/abcd", 0, 99).unwrap(), b"other");
         storage.sync().unwrap();
-        storage.rename("packs/ab/abcd", "trash/abcd").unwrap();
-        assert_eq!(storage.list("trash").unwrap(), [("abcd".to_owned(), 5)]);
-        storage.delete("trash/abcd").unwrap();
-        storage.delete("trash/abcd").unwrap();
-        assert_eq!(storage.list("trash").unwrap(), []);
+        storage.delete("packs/ab/abcd").unwrap();
+        storage.delete("packs/ab/abcd").unwrap();
+        assert_eq!(storage.list("packs").unwrap(), [("cd/cdef".to_owned(), 0)]);
         storage.sync().unwrap();
     }
 

@@ -1,15 +1,18 @@
 //! Forgetting: the record of a snapshot moves to `trash/`, and back if it is undeleted before the next prune (SPEC §10).
-
-use std::io;
+//!
+//! To move is to copy, and then to delete: whoever is killed in between leaves a record in both folders, and that is a snapshot.
 
 use crate::{
     Repository,
     error::{Error, Result},
-    id::SnapshotId,
+    id::{FileHash, SnapshotId},
     repository::Core,
     snapshot::{RecordKind, Snapshot, SnapshotList, read_trash},
     writer::SnapshotWriter,
 };
+
+/// So many records are held in memory while they are moved.
+const COPIES_AT_ONCE: usize = 64;
 
 impl Repository {
     /// Moves the records of snapshots to `trash/`: they are listed no more, and nothing of what they hold is deleted before the next
@@ -24,11 +27,8 @@ impl Repository {
         if let Some(pinned) = snapshots.iter().find(|snapshot| pins.contains(&snapshot.id)) {
             return Err(Error::Pinned { id: pinned.id });
         }
-        let core = self.core();
-        for snapshot in snapshots {
-            core.with_reserve(|| move_to_trash(core, &snapshot.id))?;
-        }
-        core.storage.sync_all()
+        let ids: Vec<SnapshotId> = snapshots.iter().map(|snapshot| snapshot.id).collect();
+        move_to_trash(self.core(), &ids)
     }
 
     /// Forgets a snapshot whose place another has taken, which is pinned then if that one was.
@@ -61,22 +61,66 @@ impl Repository {
     }
 }
 
-/// Takes a snapshot off the list. It is durable with the next sync.
-pub(crate) fn move_to_trash(core: &Core, snapshot: &SnapshotId) -> Result<()> {
-    move_record(core, "forget", snapshot, RecordKind::Snapshot, RecordKind::Forgotten)
-}
-
-/// Puts a forgotten snapshot back on the list. It is durable with the next sync.
-pub(crate) fn take_from_trash(core: &Core, snapshot: &SnapshotId) -> Result<()> {
-    move_record(core, "undelete", snapshot, RecordKind::Forgotten, RecordKind::Snapshot)
-}
-
-fn move_record(core: &Core, action: &'static str, id: &SnapshotId, from: RecordKind, to: RecordKind) -> Result<()> {
-    let (from, to) = (from.file(id), to.file(id));
-    match core.storage.rename(&from, &to) {
-        Err(source) if source.kind() == io::ErrorKind::NotFound => Err(Error::SnapshotGone { id: *id }),
-        moved => moved.map_err(|source| Error::Storage { action, name: from, source }),
+/// Takes snapshots off the list, durably: each is copied before it is deleted, so that it is never nowhere.
+///
+/// # Errors
+/// [`Error::SnapshotGone`], if one is not there, and then all stay; or what the storage says.
+pub(crate) fn move_to_trash(core: &Core, ids: &[SnapshotId]) -> Result<()> {
+    for ids in ids.chunks(COPIES_AT_ONCE) {
+        let copy = |id| core.with_reserve(|| copy_record(core, id, RecordKind::Snapshot, RecordKind::Forgotten));
+        let copies: Vec<Vec<u8>> = ids.iter().map(copy).collect::<Result<_>>()?;
+        core.storage.sync_all()?;
+        ids.iter().try_for_each(|id| core.storage.delete_file(&RecordKind::Snapshot.file(id)))?;
+        for (id, bytes) in ids.iter().zip(copies) {
+            // Who saw it in both places may have deleted the copy meanwhile.
+            let copy = RecordKind::Forgotten.file(id);
+            if !core.storage.has_file(&copy)? {
+                core.storage.put_file(&copy, &bytes)?;
+            }
+        }
     }
+    core.storage.sync_all()
+}
+
+/// Puts a copy of a forgotten snapshot back on the list, durably. Until its record in the trash is deleted, it is in both, and a snapshot.
+pub(crate) fn copy_from_trash(core: &Core, id: &SnapshotId) -> Result<()> {
+    copy_record(core, id, RecordKind::Forgotten, RecordKind::Snapshot)?;
+    core.storage.sync_all()
+}
+
+/// Deletes the copy in the trash of what is a snapshot. It is durable with the next sync.
+pub(crate) fn delete_left_over(core: &Core, id: &SnapshotId) -> Result<()> {
+    let (record, copy) = (RecordKind::Snapshot.file(id), RecordKind::Forgotten.file(id));
+    if !core.storage.has_file(&record)? {
+        return Ok(());
+    }
+    let bytes = match core.storage.read_whole(&copy, RecordKind::FILE_MAX_LEN) {
+        // One that cannot be read again could not be put back.
+        Err(error) if error.is_missing_file() || error.is_damage() => return Ok(()),
+        other => other?,
+    };
+    core.storage.delete_file(&copy)?;
+    // Who forgets it meanwhile found the copy, and has deleted the record since.
+    if !core.storage.has_file(&record)? && !core.storage.has_file(&copy)? {
+        core.storage.put_file(&copy, &bytes)?;
+    }
+    Ok(())
+}
+
+/// Copies the record of a snapshot as it is, and gives it. A whole one is never replaced by a damaged one.
+fn copy_record(core: &Core, id: &SnapshotId, from: RecordKind, to: RecordKind) -> Result<Vec<u8>> {
+    let read = |kind: RecordKind| core.storage.read_whole(&kind.file(id), RecordKind::FILE_MAX_LEN);
+    let bytes = match read(from) {
+        Err(error) if error.is_missing_file() => return Err(Error::SnapshotGone { id: *id }),
+        other => other?,
+    };
+    if FileHash::of(&bytes) != *id
+        && let Some(whole) = read(to).ok().filter(|bytes| FileHash::of(bytes) == *id)
+    {
+        return Ok(whole);
+    }
+    core.storage.put_file(&to.file(id), &bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -141,7 +185,8 @@ mod tests {
     fn a_broken_record_in_the_trash_is_told_and_hides_no_other() {
         let (storage, repository, snapshots) = with_snapshots(&[1, 2]);
         let parked = repository.edit("phone", None).unwrap().park().unwrap();
-        storage.rename(&RecordKind::Parked.file(&parked.id), &RecordKind::Forgotten.file(&parked.id)).unwrap();
+        let bytes = storage.files()[&RecordKind::Parked.file(&parked.id)].clone();
+        storage.put(&RecordKind::Forgotten.file(&parked.id), &bytes).unwrap();
         repository.forget(&snapshots).unwrap();
         storage.files().get_mut(&RecordKind::Forgotten.file(&snapshots[0].id)).unwrap()[70] ^= 1;
         let SnapshotList { snapshots: found, problems } = repository.trash().unwrap();

@@ -43,10 +43,6 @@ impl Storage for Recorder {
         self.disk.list(folder)
     }
 
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to).and_then(|()| self.note())
-    }
-
     fn delete(&self, name: &str) -> io::Result<()> {
         self.disk.delete(name).and_then(|()| self.note())
     }
@@ -98,10 +94,6 @@ impl Storage for Replay {
     fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
         self.go_on();
         self.disk.list(folder)
-    }
-
-    fn rename(&self, from: &str, _: &str) -> io::Result<()> {
-        panic!("one who reads renames {from}")
     }
 
     fn delete(&self, name: &str) -> io::Result<()> {

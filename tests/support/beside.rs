@@ -68,11 +68,6 @@ impl Storage for Interposed {
         self.disk.list(folder)
     }
 
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.pass(Moments::Changes);
-        self.disk.rename(from, to)
-    }
-
     fn delete(&self, name: &str) -> io::Result<()> {
         self.pass(Moments::Changes);
         self.disk.delete(name)

@@ -69,16 +69,6 @@ impl Storage for FatLike {
         self.disk.list(folder)
     }
 
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        if self.spelling(to).is_some() {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        let from = self.spelling(from).ok_or(io::ErrorKind::NotFound)?;
-        let content = self.disk.files()[&from].clone();
-        self.create(to, &content)?;
-        self.disk.delete(&from)
-    }
-
     fn delete(&self, name: &str) -> io::Result<()> {
         self.spelling(name).map_or(Ok(()), |name| self.disk.delete(&name))
     }
@@ -167,10 +157,6 @@ impl Storage for SmbLike {
         Ok(list)
     }
 
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.change(to, |disk| disk.rename(from, to), io::ErrorKind::NotFound)
-    }
-
     fn delete(&self, name: &str) -> io::Result<()> {
         self.change("", |disk| disk.delete(name), io::ErrorKind::Interrupted)
     }
@@ -233,15 +219,6 @@ impl Storage for BadSectors {
 
     fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
         self.disk.list(folder)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)?;
-        let mut file = self.file.lock().unwrap();
-        if *file == from {
-            to.clone_into(&mut file);
-        }
-        Ok(())
     }
 
     fn delete(&self, name: &str) -> io::Result<()> {

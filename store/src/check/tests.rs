@@ -102,10 +102,6 @@ impl Storage for Disk {
         self.files.list(folder)
     }
 
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.files.rename(from, to)
-    }
-
     fn delete(&self, name: &str) -> io::Result<()> {
         self.files.delete(name)
     }
@@ -184,6 +180,24 @@ fn same_as_without(files: &Files, cache: &Path) -> CheckReport {
 
 fn one_pack(files: &Files, kind: u8) -> String {
     files.iter().find(|(name, bytes)| is_pack(name) && bytes[9] == kind).unwrap().0.clone()
+}
+
+#[test]
+fn what_was_verified_of_a_repository_is_not_of_its_copy() {
+    let (disk, folder, cache) = (repository_of(2), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let place = |name: &str| Arc::new(crate::LocalStorage::new(&folder.path().join(name)));
+    for name in ["first", "copy"] {
+        for (file, bytes) in &*disk.files.files() {
+            place(name).put(file, bytes).unwrap();
+        }
+    }
+    let verified = |name: &str, depth| {
+        let repository = Repository::open(place(name), Unlock::Open, Some(cache.path())).unwrap();
+        run(&repository, depth).verified.unwrap().bytes
+    };
+    assert!(verified("first", Depth::ReadData) > 0);
+    assert!(verified("first", Depth::Structure) > 0, "it is remembered");
+    assert_eq!(verified("copy", Depth::Structure), 0);
 }
 
 #[test]

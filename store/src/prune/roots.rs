@@ -19,6 +19,8 @@ pub(crate) struct Roots {
     others: Vec<ChunkId>,
     /// The other forgotten snapshots, with the roots of those that can be read.
     pub(crate) forgotten: BTreeMap<SnapshotId, Option<ChunkId>>,
+    /// Snapshots of which the trash has a copy: somebody was cut off while moving it.
+    pub(crate) left_over: Vec<SnapshotId>,
     /// Of snapshots, parked runs, and those that were pinned.
     ids: BTreeSet<SnapshotId>,
 }
@@ -27,6 +29,9 @@ impl Roots {
     /// Reads all of them. Of a snapshot that is lost or cannot be read nobody knows what it needs, so that nothing may be deleted; a parked run that
     /// cannot be read is none.
     pub(crate) fn read(core: &Core) -> Result<Roots> {
+        for kind in [RecordKind::Parked, RecordKind::Snapshot, RecordKind::Forgotten] {
+            core.storage.forget_listing(kind.folder());
+        }
         let records = |kind| read_records(&*core.storage, &core.sealer, kind);
         // Before the snapshots: a parked run that becomes one meanwhile is found here, or there.
         let parked = records(RecordKind::Parked)?;
@@ -37,16 +42,19 @@ impl Roots {
         }
         let ids = list.snapshots.iter().map(|snapshot| snapshot.id).chain(parked.iter().map(|(id, _)| *id)).collect();
         let others = parked.into_iter().filter_map(|(_, record)| Some(record.ok()?.root)).collect();
-        let mut roots = Roots { snapshots: list.snapshots, others, forgotten: BTreeMap::new(), ids };
+        let mut roots =
+            Roots { snapshots: list.snapshots, others, forgotten: BTreeMap::new(), left_over: Vec::new(), ids };
         // After the snapshots: what is forgotten meanwhile is found there, or here.
         let forgotten = records(RecordKind::Forgotten)?;
         let pins = list_pins(core)?;
         for (id, record) in forgotten {
             let root = record.ok().map(|record| record.root);
-            if pins.contains(&id) {
+            if roots.ids.contains(&id) {
+                roots.left_over.push(id);
+            } else if pins.contains(&id) {
                 roots.others.extend(root);
                 roots.ids.insert(id);
-            } else if !roots.ids.contains(&id) {
+            } else {
                 roots.forgotten.insert(id, root);
             }
         }
@@ -78,6 +86,7 @@ impl Roots {
     pub(crate) fn lack_any(&self, core: &Core) -> Result<bool> {
         // The trash last: what is forgotten meanwhile is found there, or before.
         for kind in [RecordKind::Parked, RecordKind::Snapshot, RecordKind::Forgotten] {
+            core.storage.forget_listing(kind.folder());
             let was_forgotten = |id: &SnapshotId| kind == RecordKind::Forgotten && self.forgotten.contains_key(id);
             let is_new = |id: &SnapshotId| !self.ids.contains(id) && !was_forgotten(id);
             if core.storage.names_in(kind.folder())?.iter().any(is_new) {

@@ -16,6 +16,7 @@ use crate::{
     repository::{Core, index_cache},
     snapshot::RecordKind,
     spares::delete_spares,
+    trash::delete_left_over,
 };
 
 /// What goes.
@@ -26,6 +27,8 @@ pub(crate) struct Sweep<'a> {
     pub(crate) packs: &'a BTreeSet<FileHash>,
     /// Forgotten snapshots, whose packs they were.
     pub(crate) trash: &'a [SnapshotId],
+    /// Snapshots of which the trash has a copy.
+    pub(crate) left_over: &'a [SnapshotId],
     pub(crate) marks: &'a [Mark],
 }
 
@@ -52,15 +55,20 @@ impl Sweep<'_> {
     }
 
     fn delete_trash(&self, outcome: &mut PruneOutcome) -> Result<()> {
+        let Sweep { core, trash, .. } = self;
+        // One that was undeleted since it was listed keeps its spare.
+        let mut gone = trash.to_vec();
+        gone.retain(|id| !core.storage.has_file(&RecordKind::Snapshot.file(id)).unwrap_or(true));
         // Before the records, or a repair would bring them back.
-        delete_spares(&*self.core.storage, self.trash)?;
-        for id in self.trash {
+        delete_spares(&*core.storage, &gone)?;
+        for id in &gone {
             // A record may have a sidecar, too.
-            parity::delete(&*self.core.storage, id)?;
-            self.core.storage.delete_file(&RecordKind::Forgotten.file(id))?;
+            parity::delete(&*core.storage, id)?;
+            core.storage.delete_file(&RecordKind::Forgotten.file(id))?;
             outcome.trash += 1;
         }
-        self.core.storage.sync_all()
+        self.left_over.iter().try_for_each(|id| delete_left_over(core, id))?;
+        core.storage.sync_all()
     }
 
     fn delete_packs(

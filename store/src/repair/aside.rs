@@ -6,12 +6,14 @@ use super::Repair;
 use crate::{
     error::{Error, Result},
     id::FileHash,
-    storage::Storage,
+    storage::{Storage, is_bad_sector},
 };
 
 pub(crate) const ASIDE_FOLDER: &str = "quarantine";
 /// No file is longer that is read here.
 const FILE_MAX_LEN: usize = (1 << 31) - 1;
+/// What drives read or fail to read at once.
+const SECTOR_LEN: usize = 4096;
 
 /// What lies there.
 pub(super) struct Aside {
@@ -48,14 +50,40 @@ impl Repair<'_> {
         std::iter::once(file.to_owned()).chain(self.aside.of(file)).collect()
     }
 
-    /// Moves a file aside; gives false if there is none.
+    /// Moves a file aside: copies it there, durably, and then deletes it. Gives false if there is none.
     pub(super) fn set_aside(&mut self, file: &str) -> Result<bool> {
-        let aside = self.aside.take_name(file);
-        match self.storage.rename(file, &aside) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        let Some(bytes) = self.read_what_is_left(file)? else { return Ok(false) };
+        if !self.is_aside(file, &bytes) {
+            let aside = self.aside.take_name(file);
+            self.core.with_reserve(|| self.storage.put_file(&aside, &bytes))?;
+            self.storage.sync_all()?;
+        }
+        self.storage.delete_file(file)?;
+        Ok(true)
+    }
+
+    /// What can be read of a file, with zeros for bad sectors; nothing if there is no such file.
+    fn read_what_is_left(&self, file: &str) -> Result<Option<Vec<u8>>> {
+        match self.storage.read(file, 0, FILE_MAX_LEN) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) if is_bad_sector(&error) => self.read_by_sectors(file),
             Err(source) => Err(Error::Storage { action: "move aside", name: file.to_owned(), source }),
         }
+    }
+
+    fn read_by_sectors(&self, file: &str) -> Result<Option<Vec<u8>>> {
+        let (folder, name) = file.rsplit_once('/').unwrap_or(("", file));
+        let listed = self.storage.list_folder(folder)?.into_iter().find(|(listed, _)| listed == name);
+        let Some((_, len)) = listed else { return Ok(None) };
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(FILE_MAX_LEN).min(FILE_MAX_LEN)];
+        for (number, sector) in bytes.chunks_mut(SECTOR_LEN).enumerate() {
+            let read = self.storage.read(file, (number * SECTOR_LEN) as u64, sector.len());
+            if let Some(read) = read.ok().filter(|read| read.len() == sector.len()) {
+                sector.copy_from_slice(&read);
+            }
+        }
+        Ok(Some(bytes))
     }
 
     /// Puts `bytes` in the place of a file that is damaged or missing. What was there is aside before that, so that nothing is worse if this is cut off.

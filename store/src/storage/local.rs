@@ -11,17 +11,18 @@ use std::{
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use super::{FOLDERS, Storage, is_of_system};
-use crate::{bytes::random, id::encode_hex};
+use super::{FOLDERS, LATE_LISTING, Storage, is_of_system, local_disk::is_on_local_disk};
+use crate::{bytes::random, config::CONFIG_FILE, id::encode_hex};
 
 /// Packs lie two folders deep.
 const LIST_MAX_DEPTH: usize = 3;
 /// How often what others, or an interrupt, may have spoilt is done again in all.
 const TRIES: u32 = 10;
-/// What macOS says of a share whose files it cannot sync.
-const ENOTTY: i32 = 25;
+/// What macOS says of a share, or of another file system, whose files it cannot sync, or not to the medium.
+const OF_MACOS: [i32; 2] = [25, 45];
 
 /// A repository in a folder.
 #[derive(Debug)]
@@ -44,6 +45,17 @@ trait Calls: Debug + Send + Sync {
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_all()
+    }
+
+    /// As far as the file system does it by itself: macOS is asked to sync to the medium first, which not all can.
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    fn sync_plainly(&self, file: &File) -> io::Result<()> {
+        Ok(rustix::fs::fsync(file)?)
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "macos")))]
+    fn sync_plainly(&self, file: &File) -> io::Result<()> {
         file.sync_all()
     }
 
@@ -73,6 +85,13 @@ impl LocalStorage {
 
     fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
+    }
+
+    /// The folder itself, or the one above it that there is.
+    fn existing(&self) -> io::Result<PathBuf> {
+        let root = std::path::absolute(&self.root)?;
+        let existing = root.ancestors().find(|folder| folder.is_dir()).map(Path::to_owned);
+        Ok(existing.unwrap_or(root))
     }
 
     fn note_unsynced(&self, path: &Path) {
@@ -106,7 +125,7 @@ impl LocalStorage {
     fn write_temporary(&self, content: &[u8]) -> io::Result<PathBuf> {
         // A call that was interrupted had done its work. Nobody else has that name, and nobody needs it.
         let (mut file, temporary) = again_if(io::ErrorKind::AlreadyExists, || self.create_temporary())?;
-        let written = file.write_all(content).and_then(|()| tolerate_unsupported(retry(|| self.calls.sync(&file))));
+        let written = file.write_all(content).and_then(|()| self.sync_file(&file));
         drop(file);
         match written {
             Ok(()) => Ok(temporary),
@@ -137,12 +156,21 @@ impl LocalStorage {
         }
     }
 
+    /// A file system that cannot sync says so in one of several ways; there is nothing that could be done instead.
+    fn sync_file(&self, file: &File) -> io::Result<()> {
+        let synced = match retry(|| self.calls.sync(file)) {
+            Err(error) if is_unsupported(&error) => retry(|| self.calls.sync_plainly(file)),
+            other => other,
+        };
+        synced.or_else(|error| if is_unsupported(&error) { Ok(()) } else { Err(error) })
+    }
+
     #[cfg(unix)]
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         match retry(|| File::open(folder)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
-            Ok(folder) => tolerate_unsupported(retry(|| self.calls.sync(&folder))),
+            Ok(folder) => self.sync_file(&folder),
         }
     }
 
@@ -240,18 +268,6 @@ impl Storage for LocalStorage {
         })
     }
 
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let (from, to) = (self.path(from), self.path(to));
-        self.create_parent(&to)?;
-        match retry(|| self.calls.rename(&from, &to)) {
-            Err(_) if !is_there(&from) && is_there(&to) => {}
-            other => other?,
-        }
-        self.note_unsynced(&from);
-        self.note_unsynced(&to);
-        Ok(())
-    }
-
     fn delete(&self, name: &str) -> io::Result<()> {
         let path = self.path(name);
         self.remove(&path)?;
@@ -275,11 +291,36 @@ impl Storage for LocalStorage {
         tempfile::tempfile_in(folder)
     }
 
-    fn free_bytes(&self) -> io::Result<Option<u64>> {
-        let root = std::path::absolute(&self.root)?;
-        let existing = root.ancestors().find(|folder| folder.is_dir()).unwrap_or(&root);
-        retry(|| fs4::available_space(existing)).map(Some)
+    /// The path, and when `config` was made here: a copy at the same path, as on another stick, was made at another time. Of times that tools copy one
+    /// more is taken, where there is one, that they cannot.
+    fn place(&self) -> String {
+        let path = self.root.canonicalize().unwrap_or_else(|_| self.root.clone());
+        let config = fs::metadata(self.path(CONFIG_FILE)).ok();
+        let created = config.as_ref().and_then(|config| config.created().ok());
+        let created = created.and_then(|created| created.duration_since(std::time::UNIX_EPOCH).ok());
+        format!("{}\n{created:?}\n{:?}", path.display(), config.as_ref().and_then(changed_at))
     }
+
+    fn listing_delay(&self) -> Duration {
+        if self.existing().is_ok_and(|folder| is_on_local_disk(&folder)) { Duration::ZERO } else { LATE_LISTING }
+    }
+
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        let existing = self.existing()?;
+        retry(|| fs4::available_space(&existing)).map(Some)
+    }
+}
+
+/// When the system has noted a change of a file, its creation among them, in seconds and nanoseconds.
+#[cfg(unix)]
+fn changed_at(metadata: &fs::Metadata) -> Option<(i64, i64)> {
+    use std::os::unix::fs::MetadataExt;
+    Some((metadata.ctime(), metadata.ctime_nsec()))
+}
+
+#[cfg(not(unix))]
+fn changed_at(_metadata: &fs::Metadata) -> Option<(i64, i64)> {
+    None
 }
 
 fn is_denied(error: &io::Error) -> bool {
@@ -309,13 +350,10 @@ fn is_there(path: &Path) -> bool {
     retry(|| path.try_exists()).unwrap_or(true)
 }
 
-/// A file system that cannot sync says so in one of several ways; there is nothing that could be done instead.
-fn tolerate_unsupported(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput) => Ok(()),
-        Err(error) if cfg!(unix) && error.raw_os_error() == Some(ENOTTY) => Ok(()),
-        other => other,
-    }
+/// Whether a file system says that it cannot sync.
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput)
+        || cfg!(unix) && error.raw_os_error().is_some_and(|code| OF_MACOS.contains(&code))
 }
 
 /// Does again, with other names, what fails so.
@@ -367,10 +405,12 @@ mod tests {
         /// Nothing is renamed onto a name that exists.
         NeverReplaces,
         CannotSync(io::ErrorKind),
-        CannotSyncOnMacOs,
+        CannotSyncOnMacOs(i32),
+        /// It is not synced to the medium, but as far as the file system does it.
+        SyncsPlainly,
     }
 
-    const ANSWERS: [Answer; 9] = [
+    const ANSWERS: [Answer; 11] = [
         Answer::InterruptedBefore,
         Answer::InterruptedAfter,
         Answer::CreatedExists,
@@ -379,13 +419,18 @@ mod tests {
         Answer::NeverReplaces,
         Answer::CannotSync(io::ErrorKind::Unsupported),
         Answer::CannotSync(io::ErrorKind::InvalidInput),
-        Answer::CannotSyncOnMacOs,
+        Answer::CannotSyncOnMacOs(OF_MACOS[0]),
+        Answer::CannotSyncOnMacOs(OF_MACOS[1]),
+        Answer::SyncsPlainly,
     ];
 
     #[derive(Debug)]
     struct Answering {
         answer: Answer,
         calls: AtomicUsize,
+        /// What was synced plainly, and whether that fails.
+        plain_syncs: Arc<AtomicUsize>,
+        fails_plainly: bool,
     }
 
     impl Answering {
@@ -415,8 +460,18 @@ mod tests {
         fn sync(&self, file: &File) -> io::Result<()> {
             match self.answer {
                 Answer::CannotSync(kind) => Err(kind.into()),
-                Answer::CannotSyncOnMacOs => Err(io::Error::from_raw_os_error(ENOTTY)),
+                Answer::CannotSyncOnMacOs(code) => Err(io::Error::from_raw_os_error(code)),
+                Answer::SyncsPlainly => Err(io::Error::from_raw_os_error(OF_MACOS[1])),
                 _ => self.call(|| file.sync_all()),
+            }
+        }
+
+        fn sync_plainly(&self, file: &File) -> io::Result<()> {
+            self.plain_syncs.fetch_add(1, Ordering::Relaxed);
+            match self.answer {
+                Answer::SyncsPlainly if self.fails_plainly => Err(io::Error::other("input/output error")),
+                Answer::SyncsPlainly => file.sync_all(),
+                _ => self.sync(file),
             }
         }
 
@@ -495,7 +550,44 @@ mod tests {
     }
 
     fn answering(dir: &Path, answer: Answer) -> LocalStorage {
-        LocalStorage::with_calls(dir, Box::new(Answering { answer, calls: AtomicUsize::new(0) }))
+        LocalStorage::with_calls(dir, Box::new(answers(answer)))
+    }
+
+    fn answers(answer: Answer) -> Answering {
+        Answering { answer, calls: AtomicUsize::new(0), plain_syncs: Arc::default(), fails_plainly: false }
+    }
+
+    #[test]
+    fn what_is_not_synced_to_the_medium_is_synced_plainly() {
+        let dir = tempfile::tempdir().unwrap();
+        let (answering, failing) = (answers(Answer::SyncsPlainly), answers(Answer::SyncsPlainly));
+        let synced = answering.plain_syncs.clone();
+        let storage = LocalStorage::with_calls(dir.path(), Box::new(answering));
+        storage.put("config", b"one").unwrap();
+        assert_eq!(synced.load(Ordering::Relaxed), 1);
+        storage.sync().unwrap();
+        assert!(synced.load(Ordering::Relaxed) > 1 || !cfg!(unix), "the folders, too");
+        let storage = LocalStorage::with_calls(dir.path(), Box::new(Answering { fails_plainly: true, ..failing }));
+        assert!(storage.put("other", b"two").is_err(), "what fails then is told");
+        assert!(!dir.path().join("other").exists());
+    }
+
+    #[test]
+    fn copy_of_a_folder_is_another_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, moved) = (dir.path().join("first"), dir.path().join("moved"));
+        let place = |path: &Path| LocalStorage::new(path).place();
+        LocalStorage::new(&first).put("config", b"one").unwrap();
+        let before = place(&first);
+        assert_eq!(before, place(&first));
+        LocalStorage::new(&first).put("packs/ab/abcd", b"one").unwrap();
+        assert_eq!(before, place(&dir.path().join("first/../first")), "by another name");
+        // A stick with a copy is put in the place of the first.
+        fs::rename(&first, &moved).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        fs::create_dir(&first).unwrap();
+        fs::copy(moved.join("config"), first.join("config")).unwrap();
+        assert!(place(&first) != before && place(&moved) != before && place(&first) != place(&moved));
     }
 
     #[test]

@@ -38,13 +38,6 @@ impl Storage for MemoryStorage {
         Ok(self.files().iter().filter_map(|(name, bytes)| Some((below(name)?, bytes.len() as u64))).collect())
     }
 
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut files = self.files();
-        let bytes = files.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        files.insert(to.to_owned(), bytes);
-        Ok(())
-    }
-
     fn delete(&self, name: &str) -> io::Result<()> {
         self.files().remove(name);
         Ok(())

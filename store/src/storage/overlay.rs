@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io::{self, Seek, SeekFrom, Write},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use super::Storage;
@@ -24,15 +25,10 @@ struct State {
 }
 
 /// Where a file lies that was changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Nowhere,
-    Written {
-        offset: u64,
-        len: u64,
-    },
-    /// Below, under the name that it had.
-    Below(String),
+    Written { offset: u64, len: u64 },
 }
 
 impl OverlayStorage {
@@ -45,8 +41,9 @@ impl OverlayStorage {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn place(&self, name: &str) -> Place {
-        self.state().changed.get(name).cloned().unwrap_or_else(|| Place::Below(name.to_owned()))
+    /// Where a file lies, if not below.
+    fn place(&self, name: &str) -> Option<Place> {
+        self.state().changed.get(name).copied()
     }
 }
 
@@ -63,9 +60,9 @@ impl Storage for OverlayStorage {
 
     fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         match self.place(name) {
-            Place::Nowhere => Err(io::ErrorKind::NotFound.into()),
-            Place::Below(name) => self.below.read(&name, offset, len),
-            Place::Written { offset: start, len: whole } => {
+            None => self.below.read(name, offset, len),
+            Some(Place::Nowhere) => Err(io::ErrorKind::NotFound.into()),
+            Some(Place::Written { offset: start, len: whole }) => {
                 let offset = offset.min(whole);
                 let mut bytes = vec![0; (len as u64).min(whole - offset) as usize];
                 positioned::read_exact_at(&self.state().written, &mut bytes, start + offset)?;
@@ -76,8 +73,8 @@ impl Storage for OverlayStorage {
 
     fn read_anew(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         match self.place(name) {
-            Place::Below(name) => self.below.read_anew(&name, offset, len),
-            _ => self.read(name, offset, len),
+            None => self.below.read_anew(name, offset, len),
+            Some(_) => self.read(name, offset, len),
         }
     }
 
@@ -90,23 +87,9 @@ impl Storage for OverlayStorage {
             match place {
                 Place::Nowhere => files.remove(&name),
                 Place::Written { len, .. } => files.insert(name, *len),
-                Place::Below(was) => {
-                    let (folder, last) = was.rsplit_once('/').unwrap_or(("", was));
-                    let listed = self.below.list(folder)?.into_iter().find(|(name, _)| name == last);
-                    listed.and_then(|(_, len)| files.insert(name, len))
-                }
             };
         }
         Ok(files.into_iter().collect())
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.read(from, 0, 0)?;
-        let place = self.place(from);
-        let mut state = self.state();
-        state.changed.insert(from.to_owned(), Place::Nowhere);
-        state.changed.insert(to.to_owned(), place);
-        Ok(())
     }
 
     fn delete(&self, name: &str) -> io::Result<()> {
@@ -116,6 +99,14 @@ impl Storage for OverlayStorage {
 
     fn sync(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn place(&self) -> String {
+        self.below.place()
+    }
+
+    fn listing_delay(&self) -> Duration {
+        self.below.listing_delay()
     }
 
     fn free_bytes(&self) -> io::Result<Option<u64>> {
