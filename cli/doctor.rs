@@ -11,6 +11,7 @@ use crate::{
     failure::{Exit, Failure, Result},
     interrupt, location,
     report::{Align, Report, Table, of_many, size},
+    synced_folder::{not_in_a_synced_folder, synced_by},
 };
 
 /// A drive with less room is hardly worth a repository.
@@ -63,6 +64,7 @@ fn examine(dir: &Path, bulk_bytes: u64, report: &Report) -> Result<Examined> {
     let (file_system, free) = (examined.file_system.as_deref(), examined.free_bytes);
     let findings = &mut examined.findings;
     findings.push(drive::about_file_system(file_system));
+    findings.extend(synced_by(dir).map(|program| Finding::note("kept the same", not_in_a_synced_folder(&program))));
     findings.extend(free.map(room));
     findings.extend(try_out(&LocalStorage::new(&folder.0.join("repository"))));
     if findings.iter().all(|finding| finding.fitness < Fitness::Unfit) {

@@ -88,8 +88,11 @@ pub fn syncing(folder: &Path) -> Finding {
     }
 }
 
+/// As heirloom itself takes it, which then does without: macOS has numbers of its own for it.
 fn is_unsupported(error: &io::Error) -> bool {
+    const OF_MACOS: [i32; 2] = [25, 45];
     matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::InvalidInput)
+        || cfg!(target_os = "macos") && error.raw_os_error().is_some_and(|code| OF_MACOS.contains(&code))
 }
 
 #[cfg(unix)]

@@ -8,6 +8,7 @@ use crate::{
     failure::{Exit, Failure, Result},
     recovery_key,
     report::{Report, for_shell},
+    synced_folder::{not_in_a_synced_folder, synced_by},
     trust,
 };
 
@@ -17,6 +18,9 @@ pub fn run(args: &Init, global: &Global, report: &Report) -> Result<Exit> {
         CipherName::Aes256Gcm => Cipher::Aes256Gcm,
         CipherName::ChaCha20Poly1305 => Cipher::ChaCha20Poly1305,
     };
+    if let Some(program) = synced_by(path) {
+        report.warn(not_in_a_synced_folder(&program));
+    }
     let storage = access::storage(path);
     if Repository::probe(&*storage).is_ok() {
         return Err(Failure::from(StoreError::Exists).about(path.display()));

@@ -51,6 +51,7 @@ mod shell;
 mod snapshot_spec;
 mod snapshots;
 mod stats;
+mod synced_folder;
 mod trust;
 mod typed;
 mod undelete;
