@@ -380,10 +380,6 @@ mod tests {
             self.0.list(folder)
         }
 
-        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-            self.0.rename(from, to)
-        }
-
         fn delete(&self, name: &str) -> io::Result<()> {
             self.0.delete(name)
         }

@@ -174,10 +174,9 @@ fn take_in(
         warnings: &warnings,
         progress: report.progress("importing"),
         done: heirloom_store::Progress {
-            files_done: 0,
             files_total: contents.files(),
-            bytes_done: 0,
             bytes_total: contents.bytes,
+            ..Default::default()
         },
         contents,
         missing: Missing::default(),

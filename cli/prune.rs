@@ -1,6 +1,9 @@
 //! `prune`: frees the room of what no snapshot needs.
 
-use std::time::Instant;
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Instant,
+};
 
 use heirloom_store::{PruneOptions, PruneOutcome, PrunePlan, Repository, SessionInfo, SnapshotId};
 use serde::Serialize;
@@ -56,7 +59,17 @@ pub fn prune(
     let started = Instant::now();
     interrupt::catch();
     let progress = report.progress("freeing room");
-    let outcome = repository.prune(options, &|now| progress.step(now))?;
+    // The time that is left falls; where it rises, another wait begins.
+    let waiting = AtomicU64::new(0);
+    let outcome = repository.prune(options, &|now| {
+        if now.waiting_seconds > waiting.swap(now.waiting_seconds, Relaxed) {
+            report.note(format_args!(
+                "waiting {} s: what other computers have just written may be seen late here. Ctrl-C ends this, and nothing is lost",
+                now.waiting_seconds
+            ));
+        }
+        progress.step(now)
+    })?;
     drop(progress);
     if !report.json {
         report.line(format_args!("{} in {}", what_was_done(&outcome), duration(started.elapsed())))?;

@@ -701,6 +701,7 @@ mod tests {
             files_total: 13_002,
             bytes_done: 1_000_000_000,
             bytes_total: 3_000_000_000,
+            ..Default::default()
         };
         let seconds = Duration::from_secs;
         let line = pace(now, seconds(5), None);

@@ -9,6 +9,7 @@ mod cut_off;
 mod damage;
 mod deltas;
 mod full;
+mod late;
 mod readers;
 
 use std::{

@@ -1,7 +1,7 @@
 //! Whether everything is there and as it was written.
 //!
 //! A check looks at small files, at packs, and at trees. Small files are read each time. Of packs and trees a *ledger* in the cache folder
-//! remembers what was whole, and what follows from that is not looked at again:
+//! remembers what was whole in this place, not in a copy of the repository elsewhere, and what follows from that is not looked at again:
 //!
 //! - A pack whose directory was read well is not opened again while a file of its name and length is listed. So trusted is that what lies in
 //!   it stays what it was: that bits of it rot is for [`Depth::Packs`] and [`Depth::ReadData`] to find, which always read.
@@ -211,7 +211,7 @@ pub(crate) fn survey(
 ) -> Result<(CheckReport, ChunkReader, Unreadable)> {
     let core = repository.core();
     let storage = &*core.storage;
-    let mut ledger = Ledger::open(repository.cache_dir());
+    let mut ledger = Ledger::open(repository.place_dir().as_deref());
     let mut report = CheckReport { problems: repository.problems().to_vec(), ..CheckReport::default() };
     check_small_files(storage, &mut report)?;
     report.problems.extend(check_pins(core)?);
@@ -348,6 +348,10 @@ fn check_small_files(storage: &dyn Storage, report: &mut CheckReport) -> Result<
     for folder in SMALL_FILES {
         for (name, len) in storage.list_named(folder)? {
             let file = format!("{folder}/{name}");
+            // A copy that was left over while a record was moved, perhaps not whole, is none of what counts.
+            if folder == RecordKind::Forgotten.folder() && storage.has_file(&RecordKind::Snapshot.file(&name))? {
+                continue;
+            }
             if len > SEGMENT_MAX_LEN {
                 report.problems.push(Problem::new(file, TOO_LONG));
                 continue;

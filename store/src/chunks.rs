@@ -146,6 +146,18 @@ impl ChunkReader {
         }
     }
 
+    /// The same, and notes the packs that it goes by.
+    pub(crate) fn holds_in(&self, id: &ChunkId, note: &dyn Fn(&FileHash)) -> Result<bool> {
+        let trusted = |pack: &FileHash| {
+            let is_trusted = !self.core.distrusts_any() || !self.core.distrusts(pack);
+            if is_trusted {
+                note(pack);
+            }
+            is_trusted
+        };
+        self.index().contains(id, &trusted)
+    }
+
     /// The plaintext of `id`, which must be a chunk of `kind`, from the first of its places where it is whole.
     pub(crate) fn read(&self, id: &ChunkId, kind: ChunkKind) -> Result<Vec<u8>> {
         self.read_at_depth(id, kind, 0, &mut Search::default()).map(|(bytes, _)| bytes)

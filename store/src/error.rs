@@ -67,8 +67,8 @@ pub enum Error {
         /// Who.
         session: String,
     },
-    /// The session of this run was ended by somebody else, and what it relied on was deleted.
-    #[error("this run was taken for dead, and what it relied on has been deleted")]
+    /// Others did not see that this run was at work, or ended its session, and deleted what it relied on.
+    #[error("others did not see that this was at work, or took it for dead, and have deleted what it relied on")]
     Overtaken,
     /// A snapshot that was to be forgotten is pinned.
     #[error("snapshot {id} is pinned")]

@@ -93,7 +93,7 @@ fn write_all(
 
 fn write_to(target: Target, reader: &SnapshotReader, on_event: OnEvent) -> Result<ExportStats> {
     let record = &reader.snapshot().record;
-    let mut totals = Progress { files_done: 0, files_total: record.files, bytes_done: 0, bytes_total: record.bytes };
+    let mut totals = Progress { files_total: record.files, bytes_total: record.bytes, ..Progress::default() };
     let (mut stats, mut window) = (ExportStats::default(), Window::default());
     // What was read of the window before the current one, on its way to the disk.
     let mut ready = Ready::default();

@@ -41,10 +41,6 @@ impl Storage for Counting {
         self.disk.list(folder)
     }
 
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
     fn delete(&self, name: &str) -> io::Result<()> {
         self.disk.delete(name)
     }

@@ -55,6 +55,12 @@ pub(crate) fn file(name: &FileHash) -> String {
     format!("{MARKS_FOLDER}/{name}")
 }
 
+/// All marks, as they are now, where a list may be one that is remembered.
+pub(crate) fn read_marks_now(core: &Core) -> Result<Vec<Mark>> {
+    core.storage.forget_listing(MARKS_FOLDER);
+    Ok(read_marks(&*core.storage, &core.sealer)?.0)
+}
+
 /// All marks. One that cannot be read binds nobody, and nobody acts on it.
 pub(crate) fn read_marks(storage: &dyn Storage, sealer: &Sealer) -> Result<(Vec<Mark>, Vec<Problem>)> {
     let (mut marks, mut problems) = (Vec::new(), Vec::new());

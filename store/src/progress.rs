@@ -18,6 +18,8 @@ pub struct Progress {
     pub bytes_done: u64,
     /// Bytes in all.
     pub bytes_total: u64,
+    /// For how many seconds more nothing is done but wait until other computers see what was written.
+    pub waiting_seconds: u64,
 }
 
 /// What is called while work goes on; `Break` ends it with [`Error::Interrupted`].
@@ -50,6 +52,6 @@ impl<'a> Tally<'a> {
         let &Tally { on_event, files_total, bytes_total, .. } = self;
         let files_done = self.files_done.fetch_add(1, Ordering::Relaxed) + 1;
         let bytes_done = self.bytes_done.fetch_add(len, Ordering::Relaxed) + len;
-        heed(on_event(Progress { files_done, files_total, bytes_done, bytes_total }))
+        heed(on_event(Progress { files_done, files_total, bytes_done, bytes_total, ..Progress::default() }))
     }
 }

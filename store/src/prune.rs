@@ -13,6 +13,7 @@ mod moving;
 mod plan;
 mod roots;
 mod sweep;
+mod waiting;
 
 pub use plan::PrunePlan;
 pub(crate) use roots::Roots;
@@ -21,14 +22,16 @@ use crate::{
     chunks::ChunkReader,
     error::Result,
     id::{FileHash, SnapshotId},
-    mark::{Mark, read_marks},
+    index::SegmentPack,
+    mark::{Mark, read_marks_now},
     progress::OnEvent,
     repository::{Core, Repository},
-    session::{Session, SessionInfo, end_long_seen, unix_seconds},
+    session::{Moment, Session, SessionInfo, end_long_seen},
 };
 use moving::Moving;
 use plan::{Plan, Whom};
 use sweep::Sweep;
+use waiting::{listing_delay, outwait};
 
 /// What part of what is needed may be taken by what nobody needs, by default.
 const UNUSED_DEFAULT: f64 = 0.04;
@@ -111,8 +114,8 @@ impl Repository {
 
     fn prune_once(&self, options: &PruneOptions, on_event: OnEvent) -> Result<(PruneOutcome, Again)> {
         let core = self.core();
-        if let Some(cache) = self.cache_dir() {
-            end_long_seen(core, cache, unix_seconds())?;
+        if let Some(cache) = self.place_dir() {
+            end_long_seen(core, &cache, &Moment::now())?;
         }
         let session = core.with_reserve(|| Session::begin_prune(core))?;
         let found = Found::read(core, &session)?;
@@ -122,13 +125,26 @@ impl Repository {
         let mut plan = Plan::make(&chunks, &found.roots, &found.whom(), options, on_event)?;
         let mut outcome = PruneOutcome::default();
         let going = self.move_needed(&chunks, &session, &mut plan, &found.roots, &mut outcome, on_event)?;
-        let release = Release::of(core, &session, &found, &going)?;
+        let mut release = Release::of(core, &session, &found, &going, on_event)?;
+        if !release.packs.is_empty()
+            && !core.storage.listing_delay().is_zero()
+            && !stays_as_planned(&chunks, &going, &release.marks)?
+        {
+            release.forbid();
+        }
         outcome.waiting_packs = (going.len() - release.packs.len()) as u64;
         // Who forgets a snapshot may undelete it for as long as all of it is there.
         if !release.has_new_roots && (outcome.waiting_packs == 0 || !release.packs.is_empty()) {
             let trash: Vec<SnapshotId> = found.roots.forgotten.keys().copied().collect();
             let Release { packs, marks, .. } = &release;
-            let sweep = Sweep { core, cache_dir: self.cache_dir(), packs, trash: &trash, marks };
+            let sweep = Sweep {
+                core,
+                cache_dir: self.cache_dir(),
+                packs,
+                trash: &trash,
+                left_over: &found.roots.left_over,
+                marks,
+            };
             sweep.run(&mut outcome, on_event)?;
         }
         let again = match release {
@@ -240,7 +256,7 @@ struct Found {
 
 impl Found {
     fn read(core: &Core, session: &Session) -> Result<Found> {
-        let (marks, _) = read_marks(&*core.storage, &core.sealer)?;
+        let marks = read_marks_now(core)?;
         let others = session.others()?;
         Ok(Found { marks, others, roots: Roots::read(core)? })
     }
@@ -261,14 +277,21 @@ struct Release {
     marks: Vec<Mark>,
     /// Who may rely on the others.
     waits_for: Vec<SessionInfo>,
-    /// Whether a snapshot or parked run has come since, which may need what goes.
+    /// Whether a snapshot, a parked run or another prune has come since, for which what goes may be needed.
     has_new_roots: bool,
 }
 
 impl Release {
     /// Marks what goes, where it is not marked yet. Who is at work and what there is are listed only then: whoever acknowledges no mark of a pack may
-    /// rely on it, and who has ended has left a snapshot, or nothing.
-    fn of(core: &Core, session: &Session, found: &Found, going: &BTreeSet<FileHash>) -> Result<Release> {
+    /// rely on it, and who has ended has left a snapshot, or nothing. Where lists may be late, each is made when it must show what was there at the step
+    /// before it.
+    fn of(
+        core: &Core,
+        session: &Session,
+        found: &Found,
+        going: &BTreeSet<FileHash>,
+        on_event: OnEvent,
+    ) -> Result<Release> {
         let mut marks = found.marks.clone();
         let marked: HashSet<&FileHash> = found.marks.iter().flat_map(|mark| &mark.packs).collect();
         let unmarked: BTreeSet<FileHash> = going.iter().copied().filter(|pack| !marked.contains(pack)).collect();
@@ -276,20 +299,55 @@ impl Release {
             marks.push(core.with_reserve(|| Mark::write(core, &unmarked))?);
             core.storage.sync_all()?;
         }
-        let (mut packs, mut waits_for) = (going.clone(), Vec::new());
-        for other in session.others()? {
+        let mut release = Release { packs: going.clone(), marks, waits_for: Vec::new(), has_new_roots: false };
+        let others = session.others()?;
+        release.wait_for(&others);
+        let delay = listing_delay(core, &others);
+        if !release.packs.is_empty() && !delay.is_zero() {
+            outwait(core, delay, on_event)?;
+            release.wait_for(&session.others()?);
+        }
+        if !release.packs.is_empty() {
+            outwait(core, delay, on_event)?;
+        }
+        if found.roots.lack_any(core)? {
+            release.forbid();
+        }
+        Ok(release)
+    }
+
+    /// Keeps the packs on which one of `others` may rely.
+    fn wait_for(&mut self, others: &[SessionInfo]) {
+        for other in others {
             let acknowledged: HashSet<&FileHash> =
-                marks.iter().filter(|mark| other.acknowledges(mark)).flat_map(|mark| &mark.packs).collect();
-            let before = packs.len();
-            packs.retain(|pack| acknowledged.contains(pack));
-            if packs.len() < before {
-                waits_for.push(other);
+                self.marks.iter().filter(|mark| other.acknowledges(mark)).flat_map(|mark| &mark.packs).collect();
+            let before = self.packs.len();
+            self.packs.retain(|pack| acknowledged.contains(pack));
+            if self.packs.len() < before {
+                self.waits_for.push(other.clone());
             }
         }
-        let has_new_roots = found.roots.lack_any(core)?;
-        if has_new_roots {
-            packs.clear();
-        }
-        Ok(Release { packs, marks, waits_for, has_new_roots })
     }
+
+    /// Keeps all packs: something has come that may need them.
+    fn forbid(&mut self) {
+        self.has_new_roots = true;
+        self.packs.clear();
+    }
+}
+
+/// Whether all that the plan keeps is still there and in no mark that it did not know: another prune may have begun whose session, marks or deletions
+/// were listed late. Packs are looked for by their names.
+fn stays_as_planned(chunks: &ChunkReader, going: &BTreeSet<FileHash>, marks: &[Mark]) -> Result<bool> {
+    let core = &chunks.core;
+    if read_marks_now(core)?.iter().any(|mark| !marks.contains(mark)) {
+        return Ok(false);
+    }
+    let staying: Vec<SegmentPack> = chunks.index().packs().filter(|pack| !going.contains(&pack.name)).collect();
+    for pack in staying {
+        if !core.storage.has_file(&pack.file())? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

@@ -16,7 +16,7 @@ use crate::{
     diff::Diff,
     editor::SnapshotEditor,
     error::{Error, Problem, Result},
-    id::{FileHash, RepositoryId, SnapshotId},
+    id::{FileHash, RepositoryId, SnapshotId, encode_hex},
     index::{Index, SegmentBuilder, SegmentPack, list_packs},
     keys::{KEYS_FOLDER, Keys, RecoveryKey, Secret, Slot, SlotKind, Unlock, open_any, read_slots},
     parked::{Parked, parked_of},
@@ -262,6 +262,12 @@ impl Repository {
     /// Where this repository's rebuildable state is kept, if anywhere.
     pub fn cache_dir(&self) -> Option<&Path> {
         self.cache_dir.as_deref()
+    }
+
+    /// Where is kept what is known of the files in this place alone, and not of a copy elsewhere.
+    pub(crate) fn place_dir(&self) -> Option<PathBuf> {
+        let place = blake3::hash(self.core.storage.place().as_bytes());
+        Some(self.cache_dir()?.join(format!("place-{}", encode_hex(&place.as_bytes()[..16]))))
     }
 
     /// What was damaged, but not fatal, when the repository was opened.

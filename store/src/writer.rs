@@ -4,8 +4,10 @@ use std::{
     collections::{BTreeMap, HashSet},
     io::Read,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
+
+use rayon::prelude::*;
 
 use crate::{
     bytes::{Blocks, Span},
@@ -14,11 +16,12 @@ use crate::{
     content::chunks_of,
     entry::{ChunkRef, Chunks, Content, Entry},
     error::{Error, Problem, Result},
-    id::{ChunkId, SnapshotId},
+    id::{ChunkId, FileHash, SnapshotId},
     index::SegmentBuilder,
     ingest::{Ingest, NewChunk},
+    mark::{MARKS_FOLDER, read_marks_now},
     name::Name,
-    pack::{ChunkKind, chunk_id},
+    pack::{ChunkKind, PackKind, chunk_id, pack_file},
     parked::{Parked, delete_parked, parked_of},
     previous::{PreviousChunks, PreviousTree},
     reach::{is_content_held, is_tree_held, walk},
@@ -27,10 +30,12 @@ use crate::{
     session::{Session, unix_seconds},
     snapshot::{RecordKind, Snapshot, SnapshotRecord, Source, base_of, read_snapshots},
     spares::add_spares,
-    trash::{move_to_trash, take_from_trash},
+    trash::{copy_from_trash, delete_left_over, move_to_trash},
     tree::{self, ENTRY_MAX_LEN, TreeBuilder},
 };
 
+/// How often what marks name is stored again: others may mark more meanwhile.
+const HOLDS_MAX: u32 = 5;
 /// Twice the longest chunk, so that what is left of one read is moved seldom.
 const BUFFER_LEN: usize = 2 * CHUNK_MAX_LEN;
 /// So many new chunks are brought into the index at a time, to bound what a long run remembers.
@@ -49,6 +54,12 @@ pub struct SnapshotWriter {
     segment: SegmentBuilder,
     /// Chunks of this run that the index does not know yet.
     fresh: HashSet<ChunkId>,
+    /// The packs that this run has written, or taken chunks for known by.
+    relied_on: Mutex<HashSet<FileHash>>,
+    /// Whether some of what is carried over lies where a mark names it.
+    is_base_marked: bool,
+    /// Whether something was lost when this run began, which it may carry over.
+    may_lack_data: bool,
     entries: Entries,
     buffer: Vec<u8>,
     stats: WriteStats,
@@ -147,6 +158,7 @@ impl SnapshotWriter {
         base: Option<Base>,
     ) -> Result<SnapshotWriter> {
         let mut session = Session::begin(core)?;
+        core.storage.forget_listing(MARKS_FOLDER);
         let (mut index, mut problems) = core.load_index(cache_dir)?;
         let (segment, of_unlisted) = core.adopt_unlisted(&mut index, |_| true)?;
         problems.extend(of_unlisted);
@@ -157,8 +169,11 @@ impl SnapshotWriter {
         problems.extend(snapshots.problems.iter().cloned());
         let previous = snapshots.newest_of(series);
         let chunks = Arc::new(ChunkReader::new(core.clone(), index));
-        // What is carried over is not looked up. If some of it lies where a mark names it, the prune is to wait.
-        if base.is_none_or(|base| base.stays(&chunks)) {
+        // What is carried over is not looked up: it may lie in any pack. If some of it lies where a mark names it, the prune is to wait.
+        let relied_on = if base.is_some() { packs_that_stay(&chunks) } else { HashSet::new() };
+        let may_lack_data = !problems.is_empty();
+        let is_base_marked = base.is_some_and(|base| !base.stays(&chunks));
+        if !is_base_marked {
             session.acknowledge(chunks.index().marks())?;
         }
         Ok(SnapshotWriter {
@@ -172,6 +187,9 @@ impl SnapshotWriter {
             chunks,
             segment,
             fresh: HashSet::new(),
+            relied_on: Mutex::new(relied_on),
+            is_base_marked,
+            may_lack_data,
             entries: Entries::default(),
             buffer: Vec::new(),
             stats: WriteStats::default(),
@@ -394,25 +412,68 @@ impl SnapshotWriter {
         Ok((snapshot, self.stats))
     }
 
-    /// Makes sure that nobody deletes what the tree `root` reaches before there is a record of it. Where this run was taken for dead, that is
-    /// to be there and to stay.
+    /// Makes sure that all that the tree `root` reaches is there to stay, whether or not others saw this run at work. What lies only where a mark names
+    /// it is stored again.
     fn hold(&mut self, root: &ChunkId) -> Result<()> {
-        if self.session.is_there()? {
-            return Ok(());
+        // From here on nobody knows what was lost before.
+        self.may_lack_data &= !self.session.renew()?;
+        for _ in 0..HOLDS_MAX {
+            if self.is_held()? {
+                return Ok(());
+            }
+            self.store_again(root)?;
         }
-        self.session.renew()?;
+        Err(Error::Overtaken)
+    }
+
+    /// Whether every pack that was relied on is there, and none is marked. The marks are read first: who has deleted a pack deletes its mark after it.
+    fn is_held(&self) -> Result<bool> {
+        let core = &self.chunks.core;
+        let marks = read_marks_now(core)?;
+        let relied_on = self.relied_on.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_base_marked || marks.iter().flat_map(|mark| &mark.packs).any(|pack| relied_on.contains(pack)) {
+            return Ok(false);
+        }
+        Ok(missing_of(core, &relied_on)?.is_empty())
+    }
+
+    /// Reads marks and packs anew, and stores again what of the tree `root` lies in no pack that stays. What was lost before this run began is not missed.
+    fn store_again(&mut self, root: &ChunkId) -> Result<()> {
         let core = self.chunks.core.clone();
         let (index, _) = core.load_index(self.cache_dir.as_deref())?;
-        self.session.acknowledge(index.marks())?;
-        if is_tree_held(&ChunkReader::new(core, index), root)? { Ok(()) } else { Err(Error::Overtaken) }
+        let before = std::mem::replace(&mut *self.chunks.index_mut(), index);
+        self.fresh.clear();
+        let chunks = self.chunks.clone();
+        let gone = missing_of(&core, &packs_that_stay(&chunks))?;
+        if !gone.is_empty() {
+            chunks.index_mut().drop_packs(&gone);
+        }
+        walk(&chunks, root, &mut |kind, id| {
+            if self.has(id)? {
+                return Ok(true);
+            }
+            match chunks.read(id, kind) {
+                Ok(bytes) => self.put_chunk(kind, &bytes, |_, _| None).map(|_| true),
+                Err(error)
+                    if is_gone(&error) && self.may_lack_data && kind == ChunkKind::Data && !before.reads(id)? =>
+                {
+                    Ok(true)
+                }
+                Err(error) => Err(error),
+            }
+        })
+        .map_err(|error| if is_gone(&error) { Error::Overtaken } else { error })?;
+        self.flush()?;
+        core.storage.sync_all()?;
+        *self.relied_on.lock().unwrap_or_else(PoisonError::into_inner) = packs_that_stay(&self.chunks);
+        self.is_base_marked = false;
+        Ok(())
     }
 
     /// Makes sure once more, now that there is a snapshot of the tree `root`, and else takes that back.
     fn hold_or_withdraw(&mut self, id: &SnapshotId, root: &ChunkId) -> Result<()> {
         self.hold(root).or_else(|error| {
-            let core = &self.chunks.core;
-            move_to_trash(core, id)?;
-            core.storage.sync_all()?;
+            move_to_trash(&self.chunks.core, std::slice::from_ref(id))?;
             Err(error)
         })
     }
@@ -423,6 +484,7 @@ impl SnapshotWriter {
         self.session.refuse_prunes()?;
         let root = snapshot.record.root;
         let core = self.chunks.core.clone();
+        *self.relied_on.lock().unwrap_or_else(PoisonError::into_inner) = packs_that_stay(&self.chunks);
         if !self.chunks.index().marks().is_empty()
             && let Err(error) = self.save_from_marked(&root)
         {
@@ -431,9 +493,10 @@ impl SnapshotWriter {
             return Err(if is_there { error } else { Error::SnapshotGone { id: snapshot.id } });
         }
         self.hold(&root)?;
-        take_from_trash(&core, &snapshot.id)?;
-        core.storage.sync_all()?;
+        core.with_reserve(|| copy_from_trash(&core, &snapshot.id))?;
         self.hold_or_withdraw(&snapshot.id, &root)?;
+        delete_left_over(&core, &snapshot.id)?;
+        core.storage.sync_all()?;
         // A prune that was cut off may have deleted its spare.
         let _ = add_spares(&*core.storage);
         Ok(())
@@ -462,10 +525,14 @@ impl SnapshotWriter {
         self.previous = base_of(self.known.iter()).map(|base| base.id);
         let mut record = self.finish(Details::new(unix_seconds(), Source::Device), newest_created)?;
         self.hold(&record.root)?;
-        let core = &self.chunks.core;
-        let id = record.write(core, RecordKind::Parked)?;
+        let core = self.chunks.core.clone();
+        let id = record.write(&core, RecordKind::Parked)?;
         core.storage.sync_all()?;
-        let _ = delete_parked(core, &self.series, Some(&id));
+        self.hold(&record.root).or_else(|error| {
+            core.storage.delete_file(&RecordKind::Parked.file(&id))?;
+            Err(error)
+        })?;
+        let _ = delete_parked(&core, &self.series, Some(&id));
         Ok(Parked { id, record })
     }
 
@@ -520,7 +587,14 @@ impl SnapshotWriter {
     }
 
     fn has(&self, id: &ChunkId) -> Result<bool> {
-        Ok(self.fresh.contains(id) || self.chunks.holds(id)?)
+        Ok(self.fresh.contains(id) || self.rely_on(id)?)
+    }
+
+    /// Whether the repository holds a chunk, in packs that are relied on from then on.
+    fn rely_on(&self, id: &ChunkId) -> Result<bool> {
+        self.chunks.holds_in(id, &|pack| {
+            self.relied_on.lock().unwrap_or_else(PoisonError::into_inner).insert(*pack);
+        })
     }
 
     /// The id of a chunk, which is on its way into a pack if the repository does not hold it. Only then `previous` is asked for the version before it.
@@ -579,6 +653,11 @@ impl SnapshotWriter {
         core.storage.sync_all()?;
         let mut segment = std::mem::take(&mut self.segment);
         segment.append(written);
+        for base in segment.bases() {
+            self.rely_on(base)?;
+        }
+        let written = segment.packs().iter().map(|pack| pack.name);
+        self.relied_on.lock().unwrap_or_else(PoisonError::into_inner).extend(written);
         self.session.write_segment(&mut self.chunks.index_mut(), segment, self.cache_dir.as_deref())
     }
 }
@@ -609,6 +688,32 @@ impl Base {
     fn stays(&self, chunks: &ChunkReader) -> bool {
         chunks.index().marks().is_empty() || is_tree_held(chunks, &self.root).unwrap_or(false)
     }
+}
+
+/// The packs that are there, and that no mark names.
+fn packs_that_stay(chunks: &ChunkReader) -> HashSet<FileHash> {
+    let index = chunks.index();
+    let marked: HashSet<&FileHash> = index.marks().iter().flat_map(|mark| &mark.packs).collect();
+    index.packs().map(|pack| pack.name).filter(|name| !marked.contains(name)).collect()
+}
+
+/// Which of `packs` are not there. Each is looked for by its name: a list may be late.
+fn missing_of(core: &Core, packs: &HashSet<FileHash>) -> Result<HashSet<FileHash>> {
+    let is_there = |pack: &FileHash| -> Result<bool> {
+        let has = |kind| core.storage.has_file(&pack_file(kind, pack));
+        Ok(has(PackKind::Data)? || has(PackKind::Tree)?)
+    };
+    let missing = packs.par_iter().filter_map(|pack| match is_there(pack) {
+        Ok(true) => None,
+        Ok(false) => Some(Ok(*pack)),
+        Err(error) => Some(Err(error)),
+    });
+    missing.collect()
+}
+
+/// Whether a chunk was not read because it, or the pack that it was in, is not there or not whole.
+fn is_gone(error: &Error) -> bool {
+    error.is_damage() || error.is_missing_file()
 }
 
 /// Finds the version of a content before the one that is stored.

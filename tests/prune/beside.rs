@@ -53,7 +53,7 @@ fn assert_whole_but_for_spares(disk: &Arc<MemoryStorage>, kept: &Kept, context: 
 }
 
 /// What reuses much of a snapshot that is forgotten, and has something of its own.
-fn folder_like_forgotten(story: &Story) -> Folder {
+pub(super) fn folder_like_forgotten(story: &Story) -> Folder {
     folder_like(&story.forgotten[0].1)
 }
 
@@ -64,14 +64,14 @@ fn folder_like(other: &Folder) -> Folder {
 }
 
 /// Begins a backup of a third device, and writes the first half of it.
-fn begin(disk: &Arc<MemoryStorage>, folder: &Folder) -> SnapshotEditor {
+pub(super) fn begin<S: Storage + 'static>(disk: &Arc<S>, folder: &Folder) -> SnapshotEditor {
     let mut editor = open(disk).edit("third", None).unwrap();
     write(&mut editor, &Folder::new(), &halves_of(folder).0).unwrap();
     editor
 }
 
 /// Writes the other half, and commits.
-fn end(mut editor: SnapshotEditor, folder: &Folder) -> Result<Snapshot> {
+pub(super) fn end(mut editor: SnapshotEditor, folder: &Folder) -> Result<Snapshot> {
     write(&mut editor, &Folder::new(), &halves_of(folder).1)?;
     Ok(editor.commit(Details::new(9, Source::Device))?.0)
 }
@@ -248,6 +248,45 @@ fn what_is_forgotten_or_undeleted_at_any_moment_of_a_prune_is_gone_or_whole() {
         }
         result.is_some()
     });
+}
+
+/// Somebody was cut off while he forgot a snapshot: its record is in both folders.
+#[test]
+fn copy_left_in_the_trash_goes_and_the_record_never() {
+    let story = Story::new(&OPTIONS);
+    let (snapshot, _) = story.kept[0].clone();
+    let [record, copy] = ["snapshots", "trash"].map(|folder| format!("{folder}/{}", snapshot.id));
+    let with_copy = || {
+        let disk = storage_of(&story.after_forgetting());
+        let bytes = disk.files()[&record].clone();
+        disk.put(&copy, &bytes).unwrap();
+        disk
+    };
+    let disk = with_copy();
+    let is_forgotten = |disk: &Arc<MemoryStorage>| open(disk).trash().unwrap().snapshots.contains(&snapshot);
+    assert!(!is_forgotten(&disk), "it is a snapshot");
+    assert_whole(&open(&disk), &story.kept, "with a copy in the trash");
+    prune(&open(&disk), &thorough());
+    assert!(!disk.files().contains_key(&copy));
+    assert_whole_after_one_more(&disk, &story.kept, "pruned");
+
+    let mut put_back = 0;
+    for at in 0.. {
+        let disk = with_copy();
+        let (to, of) = (disk.clone(), snapshot.clone());
+        let (outcome, forgotten) = beside_a_prune(&disk, at, move || open(&to).forget(&[of]));
+        let Some(forgotten) = forgotten else { break };
+        forgotten.unwrap();
+        // One that was forgotten before the prune looked is gone with the others.
+        let is_pruned = outcome.unwrap().trash as usize > story.forgotten.len();
+        assert!(is_pruned != is_forgotten(&disk), "forgotten before change {at}");
+        if !is_pruned {
+            put_back += 1;
+            open(&disk).undelete(&snapshot).unwrap();
+            assert_whole_after_one_more(&disk, &story.kept, &format!("forgotten before change {at}"));
+        }
+    }
+    assert!(put_back > 5, "{put_back}");
 }
 
 #[test]

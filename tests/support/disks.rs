@@ -199,6 +199,16 @@ impl BadSectors {
     pub fn files(&self) -> Files {
         self.disk.files().clone()
     }
+
+    /// What it can be made to give: zeros stand for what cannot be read.
+    pub fn salvaged(&self) -> Files {
+        let mut files = self.files();
+        if let Some(bytes) = files.get_mut(&*self.file.lock().unwrap()) {
+            let end = (bytes.len() as u64).min(self.bad.end);
+            bytes[self.bad.start as usize..end as usize].fill(0);
+        }
+        files
+    }
 }
 
 impl Storage for BadSectors {

@@ -18,7 +18,7 @@ use crate::{
     pins::PINS_FOLDER,
     progress::OnEvent,
     repository::{Probe, Repository},
-    session::SESSIONS_FOLDER,
+    session::is_anybody_at_work,
     snapshot::RecordKind,
     spares::SPARES_FOLDER,
     storage::Storage,
@@ -47,7 +47,7 @@ pub fn check_packs_without_key(storage: &dyn Storage, on_event: OnEvent) -> Resu
     report.problems.extend(missing_trees(storage, &listed)?);
     if parity {
         // Somebody may have written a pack, and be about to write its sidecar: without the key nobody can tell.
-        let is_quiet = storage.list_folder(SESSIONS_FOLDER)?.is_empty();
+        let is_quiet = !is_anybody_at_work(storage)?;
         report.problems.extend(check_parity(storage, |_| is_quiet, true)?);
     }
     let packs: Vec<SegmentPack> = listed.iter().map(|(&(kind, name), &len)| SegmentPack { name, kind, len }).collect();

@@ -739,10 +739,6 @@ impl Storage for Sparse {
         Ok(listed)
     }
 
-    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
     fn delete(&self, _: &str) -> io::Result<()> {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }

@@ -216,6 +216,11 @@ impl SegmentBuilder {
         self.entries.iter().map(|entry| &entry.id)
     }
 
+    /// The ids of the bases of all deltas.
+    pub(crate) fn bases(&self) -> impl Iterator<Item = &ChunkId> {
+        self.deltas.iter().map(|(_, base)| base)
+    }
+
     /// Adds what another builder holds.
     pub(crate) fn append(&mut self, other: SegmentBuilder) {
         let first = self.clear.packs.len() as u32;
