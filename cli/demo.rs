@@ -20,7 +20,7 @@ use crate::{
     args::{Demo, Global},
     backup::{self, Taken},
     backup_folder::{self, Contents},
-    export,
+    clock, export,
     failure::{Exit, Failure, Result},
     interrupt, location,
     pair::pair,
@@ -49,7 +49,8 @@ fn show(args: &Demo, report: &Report) -> Result<Exit> {
     interrupt::catch();
     let scratch = Scratch::new()?;
     let repository = access::create_demo(&args.dir)?;
-    let simulator = simulated(args.size)?;
+    let begins = beginning();
+    let simulator = simulated(args.size, begins)?;
     let mux = phone::muxer_at(&simulator.address())?;
     let found = phone::choose_one(&mux, None)?;
     report.line(format_args!("A phone that does not exist, {}, is at {}.", found.title(), simulator.address()))?;
@@ -74,7 +75,7 @@ fn show(args: &Demo, report: &Report) -> Result<Exit> {
         args.dir.display(),
         size(read_folder(&args.dir)?.bytes)
     ))?;
-    let of_day_one = SimulatedPhone::new(SEED, args.size).map_err(failed)?;
+    let of_day_one = SimulatedPhone::new_at(SEED, args.size, begins).map_err(failed)?;
     compare_export(&repository, &days[0], &of_day_one, &scratch, report)?;
     let mut target = Phone::connect(&mux, &found.device)?;
     let warnings = Warnings::new(report);
@@ -86,8 +87,15 @@ fn show(args: &Demo, report: &Report) -> Result<Exit> {
     }
 }
 
-fn simulated(bytes: u64) -> Result<Simulator> {
-    let phone = SimulatedPhone::new(SEED, bytes).map_err(failed)?;
+/// When the phone's first day is, in seconds since 1970: so that its last is today.
+fn beginning() -> i64 {
+    const DAY: i64 = 24 * 60 * 60;
+    let today = clock::now().clamp(1_000_000_000, 4_000_000_000);
+    today - i64::from(DAYS - 1) * DAY - 60
+}
+
+fn simulated(bytes: u64, begins: i64) -> Result<Simulator> {
+    let phone = SimulatedPhone::new_at(SEED, bytes, begins).map_err(failed)?;
     Simulator::start(phone, heirloom_sim::Options::default()).map_err(failed)
 }
 

@@ -115,13 +115,23 @@ impl Phone {
     ///
     /// Fails if the temporary directory cannot be written.
     pub fn new(seed: u64, total_bytes: u64) -> io::Result<Phone> {
+        Phone::begin(seed, total_bytes, None)
+    }
+
+    /// The same, but its clock says `now`, in seconds since 1970, when it begins.
+    pub fn new_at(seed: u64, total_bytes: u64, now: i64) -> io::Result<Phone> {
+        Phone::begin(seed, total_bytes, Some(now))
+    }
+
+    fn begin(seed: u64, total_bytes: u64, now: Option<i64>) -> io::Result<Phone> {
         let key = text::rng(seed, "phone", total_bytes).random();
         let mut rng = text::rng(key, "beginning", 0);
+        let day = 1_709_254_800 + rng.random_range(0..365) * DAY;
         let mut phone = Phone {
             key,
             size: total_bytes,
             day: 0,
-            now: 1_709_254_800 + rng.random_range(0..365) * DAY,
+            now: now.unwrap_or(day),
             name: format!("{}’s iPhone", text::FIRST_NAMES[rng.random_range(0..text::FIRST_NAMES.len())]),
             files: BTreeMap::new(),
             bytes: 0,
