@@ -613,7 +613,7 @@ fn what_was_verified_and_when_is_told() {
     SmallBackup::default().write(&home.path(UDID));
     home.ok(&["import", UDID]);
     assert!(!home.ok(&["check"]).stdout.contains("verified"), "nothing was");
-    let packs = files_below(&home.path("repo/packs")).len() as u64;
+    let packs = packs_of(&home).len();
     assert_eq!(packs, 2);
     let part = home.ok(&["check", "--read-data-subset", "1"]).stdout;
     assert!(part.contains(" % verified (") && part.contains(", the oldest of it on "), "{part}");
@@ -633,7 +633,7 @@ fn damage_ends_with_30_and_is_named() {
     let home = Home::new();
     SmallBackup::default().write(&home.path(UDID));
     home.ok(&["import", UDID]);
-    let packs = files_below(&home.path("repo/packs"));
+    let packs = packs_of(&home);
     for pack in &packs {
         let mut bytes = fs::read(pack).unwrap();
         let middle = bytes.len() / 2;
@@ -665,7 +665,7 @@ fn a_repair_says_what_it_did_and_what_is_left() {
         fs::create_dir_all(copy.parent().unwrap()).unwrap();
         fs::copy(file, copy).unwrap();
     }
-    let packs = files_below(&home.path("repo/packs"));
+    let packs = packs_of(&home);
     let damage = || {
         for pack in &packs {
             let mut bytes = fs::read(pack).unwrap();
@@ -1212,6 +1212,11 @@ fn a_snapshot_that_cannot_be_read_is_left_where_it_is() {
     let forgotten: Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!(forgotten["kept"][1]["time"], "2025-01-01T09:00:00Z", "it counts for nothing");
     assert_eq!(fs::read(&file).unwrap(), b"broken");
+}
+
+/// Packs of data, and of trees.
+fn packs_of(home: &Home) -> Vec<String> {
+    ["repo/packs", "repo/trees"].iter().flat_map(|folder| files_below(&home.path(folder))).collect()
 }
 
 fn files_below(dir: &Path) -> Vec<String> {
