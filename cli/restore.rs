@@ -36,7 +36,12 @@ pub fn run(args: &Restore, global: &Global, report: &Report) -> Result<Exit> {
     let mut phone = Phone::connect(&mux, &found.device)?;
     let list = snapshots::list(&repository, report)?;
     let series = phone.series();
-    let snapshot = snapshot_spec::find_own(&args.snapshot, &list.snapshots, &series, &phone.name())?.clone();
+    let has_own = list.snapshots.iter().any(|snapshot| snapshot.record.series == series);
+    let snapshot = match args.udid {
+        // A phone that was named and has none of its own takes that of another.
+        Some(_) if !has_own => snapshot_spec::find(&args.snapshot, &list.snapshots)?.clone(),
+        _ => snapshot_spec::find_own(&args.snapshot, &list.snapshots, &series, &phone.name())?.clone(),
+    };
     check_version(&snapshot, &phone)?;
     let concerns = concerns(&repository, &list, &snapshot, &series)?;
     let password = match snapshot.record.encrypted {
