@@ -1,7 +1,7 @@
 # What the attacks share: a folder of their own, and a small backup. Sourced by them.
 
 work=$(mktemp -d)
-trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$work"' EXIT
+trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$work"' EXIT
 export XDG_CACHE_HOME="$work/cache" XDG_DATA_HOME="$work/data" HOME="$work"
 udid=00008030-000A1D0C3E38802E
 cc -shared -fPIC -O1 -o "$work/rest.so" rest.c -ldl
