@@ -135,12 +135,7 @@ fn take_in(
     let settled_ns = nanoseconds(SystemTime::now().checked_sub(TIME_TO_SETTLE).unwrap_or(UNIX_EPOCH));
     let warnings = Warnings::new(report);
     backup.flaws.iter().for_each(|flaw| warnings.add(flaw.clone()));
-    let own_folder = options.own_folder.as_deref();
-    let contents = Contents::read_without(own_folder, &backup.path, &mut |warning| warnings.add(warning))
-        .map_err(|error| Failure::failed(format!("{}: {error}", backup.path.display())))?;
-    if contents.has_left_out {
-        report.note("the repository itself lies in this folder, and is left out");
-    }
+    let contents = read_contents(&backup, options, &warnings)?;
     let time = time_of(&backup, &contents, report)?;
     let writer = repository.write(&backup.udid)?;
     let mut cache = repository.cache_dir().map(FileCache::open);
@@ -183,15 +178,7 @@ fn take_in(
         opened_files: 0,
         unlocked: unlocked.as_deref(),
     };
-    let manifest = unlocking::open_manifest_in(&backup.path, unlocked.as_deref());
-    if backup.is_encrypted && unlocked.is_none() && matches!(manifest, Ok(Manifest::Mbdb(_))) {
-        report.note("the phone encrypted this backup: its files have names, but are kept as they are until its password is used");
-    }
-    if matches!(manifest, Err(BackupError::Missing { .. })) && intake.contents.is_of_ios_3() {
-        report.note("this backup is of iOS 3 or earlier: its files are kept by the names that they have in the folder");
-    }
-    let manifest_file = manifest.as_ref().map_or(MANIFEST_DB, |manifest| manifest.file_name());
-    manifest::for_each(manifest, &backup.path, backup.is_encrypted, &warnings, &mut |named| intake.named_file(named))?;
+    let manifest_file = intake.named_files(backup.is_encrypted)?;
     intake.other_files()?;
     let Intake { writer, cache, missing, opened_files, progress, .. } = intake;
     drop(progress);
@@ -219,6 +206,17 @@ fn take_in(
     let is_pinned = repository.pins()?.contains(&snapshot.id);
     let outcome = if stats.outcome == Outcome::Unchanged { Taking::Known } else { Taking::Kept };
     Ok(Taken { snapshot, is_pinned, outcome, missing, warnings: warning_count, damage })
+}
+
+/// All that lies in the folder, but the repository itself.
+fn read_contents(backup: &Identity, options: &Options, warnings: &Warnings) -> Result<Contents> {
+    let own_folder = options.own_folder.as_deref();
+    let contents = Contents::read_without(own_folder, &backup.path, &mut |warning| warnings.add(warning))
+        .map_err(|error| Failure::failed(format!("{}: {error}", backup.path.display())))?;
+    if contents.has_left_out {
+        warnings.report.note("the repository itself lies in this folder, and is left out");
+    }
+    Ok(contents)
 }
 
 /// What the repository holds already. What it holds as ciphertext is converted where its password is known.
@@ -349,6 +347,23 @@ struct Intake<'r> {
 }
 
 impl Intake<'_> {
+    /// Keeps what the backup's manifest names, and says which file that is.
+    fn named_files(&mut self, is_encrypted: bool) -> Result<&'static str> {
+        let (root, warnings) = (self.root, self.warnings);
+        let manifest = unlocking::open_manifest_in(root, self.unlocked);
+        if is_encrypted && self.unlocked.is_none() && matches!(manifest, Ok(Manifest::Mbdb(_))) {
+            warnings.report.note("the phone encrypted this backup: its files have names, but are kept as they are until its password is used");
+        }
+        if matches!(manifest, Err(BackupError::Missing { .. })) && self.contents.is_of_ios_3() {
+            warnings.report.note(
+                "this backup is of iOS 3 or earlier: its files are kept by the names that they have in the folder",
+            );
+        }
+        let file = manifest.as_ref().map_or(MANIFEST_DB, |manifest| manifest.file_name());
+        manifest::for_each(manifest, root, is_encrypted, warnings, &mut |named| self.named_file(named))?;
+        Ok(file)
+    }
+
     /// Keeps what Manifest.db names.
     fn named_file(&mut self, Named { name, mut entry, file_id, wrapped_key }: Named) -> Result<()> {
         interrupt::check()?;
