@@ -164,7 +164,7 @@ impl Salvage {
     /// Saves the chunks of a pack that can be read from `file`.
     fn save(&mut self, file: &str, pack: &SegmentPack) -> Result<()> {
         let core = self.chunks.core.clone();
-        let Ok(pack) = Pack::open_remains(&*core.storage, &core.sealer, pack, file) else { return Ok(()) };
+        let Ok(pack) = Pack::open_at(&*core.storage, &core.sealer, pack, file) else { return Ok(()) };
         for (number, inside) in (0u32..).zip(pack.directory.chunks.chunk_by(|a, b| a.frame == b.frame)) {
             let mut wanted = Vec::new();
             for chunk in inside {
