@@ -23,7 +23,7 @@ use crate::{
     reader::SnapshotReader,
     seal::{Cipher, FileKind, Sealer},
     session::unix_seconds,
-    snapshot::{RecordKind, Snapshot, SnapshotList, read_snapshots},
+    snapshot::{RecordKind, Snapshot, SnapshotList, read_listed},
     snapshot_folder::SnapshotFolder,
     storage::{Storage, is_of_system},
     writer::{Base, SnapshotWriter},
@@ -280,7 +280,7 @@ impl Repository {
     /// # Errors
     /// What the storage says; a broken snapshot is a problem in the list, unless it was read before it broke and the cache has it.
     pub fn snapshots(&self) -> Result<SnapshotList> {
-        read_snapshots(&*self.core.storage, &self.core.sealer, self.cache_dir())
+        read_listed(&*self.core.storage, &self.core.sealer, self.cache_dir())
     }
 
     /// The ids of all snapshots, whole or not, ascending. It reads none.

@@ -272,14 +272,41 @@ pub(crate) fn read_snapshots(storage: &dyn Storage, sealer: &Sealer, cache: Opti
     Ok(SnapshotList::of(read_each(storage, sealer, kind, Copies::open(cache))?, kind))
 }
 
+/// Reads every snapshot as [`read_snapshots`] does, but for broken copies whose whole record lies in the trash: an undelete was cut off there.
+pub(crate) fn read_listed(storage: &dyn Storage, sealer: &Sealer, cache: Option<&Path>) -> Result<SnapshotList> {
+    let kind = RecordKind::Snapshot;
+    let mut listed = Vec::new();
+    for (id, record) in read_each(storage, sealer, kind, Copies::open(cache))? {
+        let is_broken = record.as_ref().is_err_and(Error::is_damage);
+        if !(is_broken && lies_whole(storage, RecordKind::Forgotten, &id)?) {
+            listed.push((id, record));
+        }
+    }
+    Ok(SnapshotList::of(listed, kind))
+}
+
 /// Reads every snapshot that was forgotten, and is none.
 pub(crate) fn read_trash(storage: &dyn Storage, sealer: &Sealer) -> Result<SnapshotList> {
     let kind = RecordKind::Forgotten;
-    let mut records = read_records(storage, sealer, kind)?;
-    // What is in both folders is a snapshot. Records come back before they leave the trash, so this list is the later one.
+    let records = read_records(storage, sealer, kind)?;
+    // What is whole in both folders is a snapshot. Records come back before they leave the trash, so this list is the later one.
     let kept = storage.names_in(RecordKind::Snapshot.folder())?;
-    records.retain(|(id, _)| !kept.contains(id));
-    Ok(SnapshotList::of(records, kind))
+    let mut forgotten = Vec::new();
+    for (id, record) in records {
+        if !(kept.contains(&id) && lies_whole(storage, RecordKind::Snapshot, &id)?) {
+            forgotten.push((id, record));
+        }
+    }
+    Ok(SnapshotList::of(forgotten, kind))
+}
+
+/// Whether the file of a record has the bytes that its name promises.
+fn lies_whole(storage: &dyn Storage, kind: RecordKind, id: &SnapshotId) -> Result<bool> {
+    match storage.read_whole(&kind.file(id), RecordKind::FILE_MAX_LEN) {
+        Ok(bytes) => Ok(FileHash::of(&bytes) == *id),
+        Err(error) if error.is_missing_file() || error.is_damage() => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads every record of a kind, each of which may be broken; not those that go meanwhile.
