@@ -42,7 +42,7 @@ pub enum Fault {
     Slashes,
     /// The names that files have on the phone are not UTF-8.
     OddNames,
-    /// The backup has a Manifest.mbdb in the place of Manifest.db, as before iOS 10.
+    /// The backup has a Manifest.mbdx in the place of Manifest.db, and nothing that names its files.
     NoManifestDb,
     /// In a restore the phone makes a folder that exists, removes what is not there, and then tries to write, make and
     /// remove in earnest.

@@ -315,7 +315,7 @@ impl<'a> Run<'a, '_> {
             database = sealed;
         }
         let files = [
-            if self.has_mbdb() { ("Manifest.mbdb", b"mbdb\x05\0".to_vec()) } else { ("Manifest.db", database) },
+            if self.has_mbdx() { ("Manifest.mbdx", b"mbdx\x02\0".to_vec()) } else { ("Manifest.db", database) },
             ("Manifest.plist", backup_folder::binary(properties)?),
             ("Status.plist", self.status("uploading", is_full)?),
         ];
@@ -325,7 +325,7 @@ impl<'a> Run<'a, '_> {
         Ok(digests)
     }
 
-    fn has_mbdb(&self) -> bool {
+    fn has_mbdx(&self) -> bool {
         self.link.shared.fault() == Some(Fault::NoManifestDb)
     }
 
@@ -369,7 +369,7 @@ impl<'a> Run<'a, '_> {
         let place = |name: &str| (self.path(&format!("Snapshot/{name}")), self.path(name));
         let folders = fresh.difference(prefixes).map(|prefix| place(prefix));
         let files = sent.keys().filter(|id| prefixes.contains(&id[..2])).map(|id| place(&format!("{}/{id}", &id[..2])));
-        let manifest = if self.has_mbdb() { "Manifest.mbdb" } else { "Manifest.db" };
+        let manifest = if self.has_mbdx() { "Manifest.mbdx" } else { "Manifest.db" };
         let mut moves = vec![place("Status.plist"), place(manifest), place("Manifest.plist")];
         moves.extend(folders);
         moves.extend(files);
