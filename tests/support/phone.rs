@@ -149,7 +149,7 @@ impl Attached {
         devices.first().map(|device| device.device_id)
     }
 
-    /// Everything in the home but the repository and the cache: what no phone may ever change.
+    /// Everything in the home but the repository, the cache and what is remembered of repositories: what no phone may ever change.
     pub fn around(&self) -> Folder {
         let children = fs::read_dir(self.home.path("")).unwrap().map(|child| child.unwrap().file_name());
         let kept = children.filter(|name| name != "repo" && name != "cache").map(|name| name.into_string().unwrap());
@@ -159,6 +159,7 @@ impl Attached {
             below.insert(name, Thing::Directory);
             below
         })
+        .filter(|(path, _)| !path.starts_with(".local/share/heirloom/trust/"))
         .collect()
     }
 }
