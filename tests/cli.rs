@@ -229,6 +229,7 @@ exit 0
         all(&home.run(&["check", "--packs"])),
         str![[r#"
 no problems: 2 packs, [..] MB read in [..] s
+fingerprint [..], the same for a copy that holds the same
 exit 0
 
 "#]]

@@ -273,9 +273,9 @@ snapshot       delete | whole gone  snapshots          | whole whole clean    | 
 spare          flip   | whole whole spares             | whole whole clean    | {Records}
 spare          cut    | whole whole spares             | whole whole clean    | {Records}
 spare          delete | whole whole clean              | whole whole clean    | {Records}
-tree pack      flip   | whole none  lost packs         | whole whole clean    | {Packs}
-tree pack      cut    | whole none  lost packs         | whole whole clean    | {Packs}
-tree pack      delete | whole none  lost packs         | whole whole clean    | {Packs}
+tree pack      flip   | whole none  lost trees         | whole whole clean    | {Packs}
+tree pack      cut    | whole none  lost trees         | whole whole clean    | {Packs}
+tree pack      delete | whole none  lost trees         | whole whole clean    | {Packs}
 without
 config         flip   | whole whole config             | whole whole clean    | {Keys}
 config         cut    | whole whole config             | whole whole clean    | {Keys}
@@ -298,9 +298,9 @@ snapshot       delete | whole gone  snapshots          | whole whole clean    | 
 spare          flip   | whole whole spares             | whole whole clean    | {Records}
 spare          cut    | whole whole spares             | whole whole clean    | {Records}
 spare          delete | whole whole clean              | whole whole clean    | {Records}
-tree pack      flip   | whole none  lost packs         | whole none  lost     | {Packs, Index}
-tree pack      cut    | whole none  lost packs         | whole none  lost     | {Packs, Index}
-tree pack      delete | whole none  lost packs         | whole none  lost     | {Packs, Index}
+tree pack      flip   | whole none  lost trees         | whole none  lost     | {Packs, Index}
+tree pack      cut    | whole none  lost trees         | whole none  lost     | {Packs, Index}
+tree pack      delete | whole none  lost trees         | whole none  lost     | {Packs, Index}
 ";
 
 /// What a repair without help leaves alone, a clone brings back.

@@ -67,6 +67,8 @@ fn what_is_unique_is_what_forgetting_frees() {
         // What is forgotten is needed by nobody.
         let forgotten = kept.remove(dice.roll(kept.len() as u64) as usize).0;
         repository.forget(&[forgotten]).unwrap();
+        // Backups of two devices within a second are in the order of their ids.
+        kept.sort_by_key(|(snapshot, _)| (snapshot.record.created, snapshot.id));
 
         let stats = stats(&repository);
         let files = storage.files().clone();
@@ -110,7 +112,7 @@ fn of_files(repository: &Repository, series: &str, files: &[(u64, usize)], time:
     for (seed, len) in files {
         editor.write_file(&place(&seed.to_string()), None, 0, &mut noise(*seed, *len).as_slice()).unwrap();
     }
-    editor.commit(Details::new(time, Source::Device)).unwrap().0
+    editor.commit(Details::new(time, Source::Import)).unwrap().0
 }
 
 /// Whether it is `bytes`, of packs: of a little more than files hold, by an index that knows it to an eighth.
