@@ -12,6 +12,9 @@ use crate::{
     warnings::Warnings,
 };
 
+/// Told of a name in the manifest: its place, unless it is of no file, and whether the file lies there.
+type OnNamed<'f> = &'f mut dyn FnMut(&Name, Option<&TreePath>, bool) -> Result<()>;
+
 /// Manifest.db of an edited folder, or in its absence Manifest.mbdb, opened.
 pub struct OpenedManifest<'u> {
     pub manifest: std::result::Result<Manifest, BackupError>,
@@ -50,7 +53,7 @@ impl<'u> OpenedManifest<'u> {
         editor: SnapshotEditor,
         is_encrypted: bool,
         warnings: &Warnings,
-        each: &mut dyn FnMut(&Name, Option<&TreePath>, bool) -> Result<()>,
+        each: OnNamed,
     ) -> Result<Naming> {
         let place_of = match &self.manifest {
             Ok(Manifest::Mbdb(_)) => FileId::flat_place,

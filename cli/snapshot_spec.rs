@@ -195,7 +195,7 @@ fn successor<'c>(snapshots: &[&'c Candidate]) -> Option<&'c str> {
     let begin = snapshots.iter().find(|one| one.udid == last.udid)?.time;
     let is_replaced =
         |other: &&Candidate| other.time <= begin + SIDE_BY_SIDE_MAX && other.time <= last.time - REPLACED_AFTER;
-    snapshots.iter().filter(|one| one.udid != last.udid).all(|other| is_replaced(other)).then_some(&*last.udid)
+    snapshots.iter().filter(|one| one.udid != last.udid).all(is_replaced).then_some(&*last.udid)
 }
 
 fn ambiguous<'c>(spec: &str, candidates: impl Iterator<Item = &'c Candidate>) -> Failure {

@@ -377,11 +377,7 @@ impl SnapshotWriter {
     }
 
     /// As [`commit`](SnapshotWriter::commit), unless `find_same` gives a snapshot that stands for the tree of this one.
-    pub(crate) fn commit_unless(
-        mut self,
-        details: Details,
-        find_same: &mut dyn FnMut(&Arc<ChunkReader>, &ChunkId) -> Result<Option<Snapshot>>,
-    ) -> Result<(Snapshot, WriteStats)> {
+    pub(crate) fn commit_unless(mut self, details: Details, find_same: FindSame) -> Result<(Snapshot, WriteStats)> {
         let time = details.time;
         let known = if details.skip_if_same { self.known.clone() } else { Vec::new() };
         let newest_created = self.known.iter().map(|known| known.record.created).max();
@@ -718,6 +714,9 @@ fn is_gone(error: &Error) -> bool {
 
 /// Finds the version of a content before the one that is stored.
 pub(crate) type Previous<'a> = &'a mut dyn FnMut(&ChunkReader) -> Option<Content>;
+
+/// Gives the snapshot that stands for a tree, by its root, if there is one.
+type FindSame<'a> = &'a mut dyn FnMut(&Arc<ChunkReader>, &ChunkId) -> Result<Option<Snapshot>>;
 
 /// The chunks before those of a content, looked up when the first new one comes.
 struct Before<'a> {

@@ -36,7 +36,6 @@ fn is_read_whole() {
     let records: Vec<Record> = db
         .records()
         .unwrap()
-        .into_iter()
         .map(|row| match row.unwrap() {
             Row::Record(record) => record,
             Row::Unusable { what, why } => panic!("{what}: {why}"),

@@ -20,13 +20,16 @@ const LATE: Duration = Duration::from_secs(60);
 /// How late a client takes them for.
 const DELAY: Duration = Duration::from_secs(61);
 
+/// Done once, at its time.
+type Deed = Box<dyn FnOnce() + Send>;
+
 /// A disk that several computers have as a share.
 #[derive(Default)]
 struct Place {
     files: Arc<MemoryStorage>,
     now: Mutex<Duration>,
     changes: Mutex<Vec<Change>>,
-    due: Mutex<Vec<(Duration, Box<dyn FnOnce() + Send>)>>,
+    due: Mutex<Vec<(Duration, Deed)>>,
 }
 
 /// A file that one of them has created or deleted.
@@ -242,7 +245,7 @@ fn prune_that_waits_can_be_interrupted() {
     assert!(matches!(outcome, Err(Error::Interrupted)), "{outcome:?}");
     let names: Vec<String> = place.files.files().keys().filter(|name| name.starts_with("sessions/")).cloned().collect();
     assert_eq!(names, [""; 0]);
-    let kept: Kept = story.kept.iter().cloned().collect();
+    let kept: Kept = story.kept.to_vec();
     assert_whole(&open(&place.files), &kept, "interrupted");
     for (snapshot, _) in &story.forgotten {
         place.pass(DELAY);

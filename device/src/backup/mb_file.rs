@@ -304,7 +304,7 @@ pub(super) mod tests {
                 assert_eq!(known.into_iter().filter(|known| *known).count(), if is_time { 3 } else { 2 }, "{key}");
             }
         }
-        let nothing = archive(|file| ["Mode", "Size", "LastModified"].iter().for_each(|key| drop(file.remove(*key))));
+        let nothing = archive(|file| ["Mode", "Size", "LastModified"].iter().for_each(|key| drop(file.remove(key))));
         assert_eq!(Attributes::parse(&nothing), Err(MbFileError::Empty));
     }
 
