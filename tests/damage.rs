@@ -328,20 +328,20 @@ fn damage_to_sealed_files() {
 ///   all of it was read before. So a backup heals what is missing, cut or grown, and what was noticed.
 const SEALED_FILES: &str = "\
 a data pack
-F  -  F  F  | whole whole | ok      | whole whole whole | F  | first byte, header
+F  -  F  F  | whole whole | ok      | whole whole whole | F  | first byte, header, header at the end
 F  -  FS FS | part  part  | ok      | whole whole whole | F  | middle, first frame
-F  FS FS FS | part  part  | ok      | whole whole whole | F  | last byte, cut or grown, replaced, deleted, directory, directory's length, header at the end
+F  FS FS FS | part  part  | ok      | whole whole whole | F  | last byte, cut or grown, replaced, deleted, directory, directory's length
 a data pack of the run that was cut off
-F  -  F  F  | whole whole | ok      | whole whole whole | F  | first byte, middle, replaced, header, first frame
-F  F  F  F  | whole whole | ok      | whole whole whole | F  | last byte, cut or grown, directory, directory's length, header at the end
+F  -  F  F  | whole whole | ok      | whole whole whole | F  | first byte, middle, replaced, header, first frame, header at the end
+F  F  F  F  | whole whole | ok      | whole whole whole | F  | last byte, cut or grown, directory, directory's length
 -  -  -  -  | whole whole | ok      | whole whole whole | -  | deleted
 the tree pack of the second snapshot, the next backup being the same
-F  -  F  F  | whole whole | ok      | whole whole whole | F  | first byte, header
-F  FS FS FS | whole none  | damaged | whole whole whole | F  | middle, last byte, cut or grown, replaced, deleted, directory, directory's length, header at the end
+F  -  F  F  | whole whole | ok      | whole whole whole | F  | first byte, header, header at the end
+F  FS FS FS | whole none  | damaged | whole whole whole | F  | middle, last byte, cut or grown, replaced, deleted, directory, directory's length
 F  S  FS FS | whole part  | damaged | whole whole whole | F  | first frame
 the tree pack of the second snapshot, the next backup being another
-F  -  F  F  | whole whole | ok      | whole whole whole | F  | first byte, header
-F  FS FS FS | whole none  | damaged | whole whole none  | FS | middle, last byte, cut or grown, replaced, deleted, directory, directory's length, header at the end
+F  -  F  F  | whole whole | ok      | whole whole whole | F  | first byte, header, header at the end
+F  FS FS FS | whole none  | damaged | whole whole none  | FS | middle, last byte, cut or grown, replaced, deleted, directory, directory's length
 F  S  FS FS | whole part  | damaged | whole whole part  | FS | first frame
 a segment
 F  F  F  F  | whole whole | ok      | whole whole whole | F  | first byte, middle, last byte, cut or grown, replaced, header
