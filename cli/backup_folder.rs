@@ -138,7 +138,7 @@ impl Contents {
         stamps.map(|stamp| stamp.mtime_ns.div_euclid(1_000_000_000)).max()
     }
 
-    /// What tells whether the file at `place` has changed, if there is one.
+    /// Returns the stamp that tells whether the file at `place` has changed, if there is one.
     pub fn stamp(&self, place: &TreePath) -> Option<FileStamp> {
         match blob_id(place) {
             Some(key) => {

@@ -132,7 +132,7 @@ fn what_was_read(checked: &CheckReport) -> String {
     if parts.is_empty() { "nothing is kept yet".to_owned() } else { parts.join(", ") }
 }
 
-/// What was told without the password, and what could not be.
+/// Prints what a check without the password has found, and what it leaves open.
 fn print_keyless(keyless: &Keyless, report: &Report) -> Result<()> {
     report.line(format_args!("fingerprint {}, the same for a copy that holds the same", keyless.fingerprint))?;
     if keyless.unindexed_packs > 0 {

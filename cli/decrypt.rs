@@ -23,7 +23,7 @@ use crate::{
 /// A snapshot in the JSON result: an array of them.
 #[derive(Serialize)]
 struct ResultRow {
-    /// What was converted, and is listed no more; or what stays.
+    /// Snapshot that was converted and is listed no more, or that stays.
     old: String,
     /// `null` if it stays.
     new: Option<SnapshotRow>,
@@ -185,7 +185,7 @@ fn verify(repository: &Repository, old: &Snapshot, new: &Snapshot, report: &Repo
 /// A file of a backup folder: its place, hash, length and time.
 type Placed = (TreePath, [u8; 32], u64, Option<i64>);
 
-/// What lies where, in the order of places.
+/// Files by their places, in the order of places.
 fn places(reader: &SnapshotReader) -> Result<Vec<Placed>> {
     let mut places = Vec::new();
     for item in reader.entries(&Prefix::all()) {

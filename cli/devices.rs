@@ -50,7 +50,7 @@ pub fn run(global: &Global, report: &Report) -> Result<Exit> {
     Ok(exit)
 }
 
-/// What the repository knows of phones, if it opens without a question. That it does not keeps no phone from being listed.
+/// Knowledge of the repository about phones, if it opens without a question. Phones are listed in any case.
 fn known_snapshots(global: &Global, report: &Report) -> Option<SnapshotList> {
     global.repo.as_ref().filter(|path| !path.as_os_str().is_empty())?;
     let opened = match access::open_unasked(global, report) {

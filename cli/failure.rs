@@ -92,7 +92,7 @@ impl Failure {
         Failure::new(Exit::Interrupted, "interrupted")
     }
 
-    /// What was typed cannot be understood.
+    /// The command line cannot be understood.
     pub fn of_usage(error: &clap::Error) -> Failure {
         if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
             return Failure::new(Exit::Usage, "it was not said what to do").hint("`heirloom help` lists the commands");
