@@ -46,7 +46,10 @@ impl Image {
         };
         match file_system {
             FileSystem::ExFat | FileSystem::Ext4 => in_user_space.arg(&loop_device.0),
-            FileSystem::Vfat => in_user_space.args(["-o", "rw+"]).arg(&image),
+            // As mount.exfat-fuse does by itself, it has the kernel hold the device.
+            FileSystem::Vfat => {
+                in_user_space.args(["-o", &format!("rw+,blkdev,fsname={}", loop_device.0)]).arg(&loop_device.0)
+            }
         };
         let mounted = run(by_kernel.arg(&mounted_at))
             .or_else(|kernel| run(in_user_space.arg(&mounted_at)).map_err(|user| format!("{kernel}; {user}")));

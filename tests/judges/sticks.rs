@@ -51,7 +51,8 @@ fn live_with_the_program_in(repo: &Path) {
         assert_same(&exported, &folder_at(folder));
     }
     ok(&["forget", "latest~1"]);
-    ok(&["prune", "--max-unused", "0"]);
+    let pruned = ok(&["prune", "--max-unused", "0"]);
+    assert!(!pruned.stderr.contains("waiting"), "a stick is a disk of this computer: {pruned:?}");
     ok(&["check", "--read-data"]);
     let to = home.path("after the prune");
     ok(&["export", "latest", "--to", to.to_str().unwrap()]);

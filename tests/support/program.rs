@@ -16,8 +16,8 @@ use rusqlite::{Connection, params};
 
 use super::folder::{Folder, folder_at};
 
-/// What takes longer hangs. A prune waits for two minutes where lists may be late, as on disks that programs mount.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// What takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(120);
 pub const UDID: &str = "00008030-001A2B3C4D5E6F70";
 pub const PASSWORD: &str = "correct horse";
 

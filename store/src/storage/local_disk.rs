@@ -2,10 +2,38 @@
 
 use std::path::Path;
 
-/// Whether it is known that nothing but this system lists the folder: of a share, of what a program provides, and of what is not known, it is not.
+/// Whether it is known that nothing but this system lists the folder: of a share, of what a program alone provides, and of what is not known, it is not.
 #[cfg(target_os = "linux")]
 pub(super) fn is_on_local_disk(folder: &Path) -> bool {
-    rustix::fs::statfs(folder).is_ok_and(|found| is_local_kind(found.f_type as u32))
+    const FUSE: u32 = 0x6573_5546;
+    rustix::fs::statfs(folder).is_ok_and(|found| match found.f_type as u32 {
+        FUSE => is_on_fuse_disk(folder).unwrap_or(false),
+        kind => is_local_kind(kind),
+    })
+}
+
+/// Whether a program (exfat-fuse, ntfs-3g) provides the folder from a disk that the kernel holds for it. All else that programs provide may come
+/// from another computer: the source that they name is a text of their own.
+#[cfg(target_os = "linux")]
+fn is_on_fuse_disk(folder: &Path) -> std::io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let device = std::fs::metadata(folder)?.dev();
+    let device = (rustix::fs::major(device), rustix::fs::minor(device));
+    Ok(is_fuse_disk(&std::fs::read("/proc/self/mountinfo")?, device))
+}
+
+/// Whether the file system with this number is of the kind `fuseblk` by the mounts that proc_pid_mountinfo(5) lists: for that kind alone the kernel
+/// opens a block device, and takes the device's number for the file system's.
+#[cfg(target_os = "linux")]
+fn is_fuse_disk(mounts: &[u8], (major, minor): (u32, u32)) -> bool {
+    let device = format!("{major}:{minor}");
+    mounts.split(|&byte| byte == b'\n').any(|mount| {
+        // No field holds a space: the kernel writes those of names as \040. Before the kind stand six fields, more of which are optional, and `-`.
+        let mut fields = mount.split(|&byte| byte == b' ').skip(2);
+        let has_number = fields.next() == Some(device.as_bytes());
+        let kind = fields.skip(3).skip_while(|field| *field != b"-").nth(1);
+        has_number && kind.is_some_and(|kind| kind == b"fuseblk" || kind.starts_with(b"fuseblk."))
+    })
 }
 
 /// The system says of each file system whether it is local.
@@ -29,8 +57,8 @@ pub(super) fn is_on_local_disk(_folder: &Path) -> bool {
     false
 }
 
-/// Whether a kind of file system, by its number in statfs(2), is one of disks. Those that programs provide (FUSE), and all that several computers may
-/// have at once, are not.
+/// Whether a kind of file system, by its number in statfs(2), is one of disks. That of programs (FUSE), and all that several computers may have at
+/// once, are not.
 #[cfg(target_os = "linux")]
 fn is_local_kind(kind: u32) -> bool {
     const EXT: u32 = 0xEF53;
@@ -86,5 +114,23 @@ mod tests {
         assert!(!shares.into_iter().any(is_local_kind));
         assert!(!is_on_local_disk(Path::new("/there/is/no/such/folder")));
         assert!(!is_on_local_disk(Path::new("/proc")));
+    }
+
+    #[test]
+    fn fuse_is_local_where_the_kernel_holds_a_disk() {
+        let mounts = br"27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard
+45 30 7:0 / /media/my\040stick rw,nosuid,nodev,relatime shared:5 master:1 - fuseblk /dev/loop0 rw,user_id=0,blksize=4096
+46 30 8:1 / /media/- rw - fuseblk.ntfs-3g /dev/sda1 rw
+47 30 0:40 / /media/image rw,nosuid,nodev,relatime - fuse.fusefat fusefat rw,user_id=0,group_id=0
+48 30 0:41 / /media/cloud rw - fuse.fuseblk /dev/sda1 rw,subtype=fuseblk
+49 30 0:42 / /media/\040-\040fuseblk\040 rw - fuse.sshfs -\040fuseblk rw
+50 30 0:43 / /media/bare rw - fuse /dev/sda1 rw
+51 30 0:44 fuseblk - fuseblk
+52 30 0:45
+";
+        let is_local = |device| is_fuse_disk(mounts, device);
+        assert!(is_local((7, 0)) && is_local((8, 1)));
+        assert!(!(40..=46).any(|minor| is_local((0, minor))), "a program says so, or nothing does");
+        assert!(!is_local((254, 0)) && !is_fuse_disk(b"", (7, 0)));
     }
 }
