@@ -97,6 +97,15 @@ pub fn open_damaged(global: &Global, report: &Report) -> Result<Opened> {
     open_at(repository_path(global)?, Password::REPOSITORY, true, report)
 }
 
+/// The storage of the repository in the folder at `path`, which stays closed, if it is what this computer remembers of the place as far as that can be
+/// told without a password.
+pub fn unopened(path: &Path, report: &Report) -> Result<Arc<dyn Storage>> {
+    let storage = storage(as_folder(path)?);
+    let probe = Repository::probe(&*storage).map_err(|error| failure_at(path, &*storage, error))?;
+    Memory::of(path, report).compare_probe(path, &probe)?;
+    Ok(storage)
+}
+
 /// Opens another repository, at `path`, by `password` if it needs one.
 pub fn open_other(path: &Path, password: Password, report: &Report) -> Result<Opened> {
     open_at(path, password, false, report)

@@ -37,13 +37,16 @@ pub fn run(args: &Check, global: &Global, report: &Report) -> Result<Exit> {
 /// Compares each file with its name, for which nobody needs a password.
 fn check_files(args: &Check, global: &Global, report: &Report) -> Result<CheckReport> {
     let path = access::repository_path(global)?;
-    let storage = access::storage(path);
+    let storage = access::unopened(path, report)?;
+    let other = match &args.same_as {
+        Some(other) => Some((other, access::unopened(other, report)?)),
+        None => None,
+    };
     interrupt::catch();
     let progress = report.progress("checking");
     let checked = heirloom_store::check_packs_without_key(&*storage, &|now| progress.step(now));
     let mut checked = checked.map_err(|error| access::failure_at(path, &*storage, error))?;
-    if let Some(other) = &args.same_as {
-        let beside = access::storage(other);
+    if let Some((other, beside)) = other {
         let lacking = heirloom_store::lacking_beside(&*storage, &*beside);
         checked.problems.extend(lacking.map_err(|error| access::failure_at(other, &*beside, error))?);
     }

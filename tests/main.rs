@@ -41,6 +41,9 @@ mod doctor;
 // Whether somebody who can write to the folder of a repository gets in, or changes it unseen.
 mod trust;
 
+// What can be told of a repository, or of a copy of it, without its password.
+mod keyless;
+
 // What the program says, how it ends, how snapshots are named.
 mod cli;
 

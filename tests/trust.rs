@@ -10,7 +10,7 @@ use heirloom_store::{LocalStorage, Options, Repository, Unlock};
 use serde_json::Value;
 
 use super::support::{
-    folder::folder_at,
+    folder::{copy_folder, folder_at},
     program::{Home, PASSWORD, Said, SmallBackup, UDID},
 };
 
@@ -57,18 +57,6 @@ fn inject_open_slot(home: &Home) -> String {
     id
 }
 
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 fn put_in_place(home: &Home, other: &Path) {
     fs::remove_dir_all(home.path("repo")).unwrap();
     copy_folder(other, &home.path("repo"));
@@ -113,6 +101,7 @@ fn password_that_vanished_is_refused() {
         let said = home.run_with(variables, &["import", UDID]);
         said.assert_failed(13, &["had a password", "attack", "heirloom --repo repo trust", "--reset"]);
     }
+    home.run(&["check", "--packs"]).assert_failed(13, &["had a password", "trust"]);
     // A computer that has never seen it does not use it either, where a password is given.
     without_memory(&home);
     run(&home, &["import", UDID]).assert_failed(12, &["opens without any", "HEIRLOOM_PASSWORD unset"]);
@@ -145,6 +134,8 @@ fn another_repository_in_its_place_is_refused() {
     }
     let from = [("HEIRLOOM_REPOSITORY", "other"), ("HEIRLOOM_PASSWORD", PASSWORD), ("HEIRLOOM_TO_PASSWORD", PASSWORD)];
     home.run_with(&from, &["copy", "--to", "repo"]).assert_failed(13, &["another repository"]);
+    home.run(&["check", "--packs"]).assert_failed(13, &["another repository", "trust --reset"]);
+    home.run(&["--repo", "other", "check", "--packs", "--same-as", "repo"]).assert_failed(13, &["another repository"]);
     let said = run(&home, &["trust"]);
     assert!(said.exit == 13 && said.stdout.contains("remembered of") && said.stdout.contains("there now"), "{said:?}");
     ok(&home, &["trust", "--reset"]);

@@ -13,7 +13,10 @@ use std::{
 use heirloom_sim::{Options, Phone, Simulator};
 
 use super::{Dice, Generation, Generations, Key, PHONE_BYTES, Program, Tally, assert_nothing_is_left, number_of, seed};
-use crate::support::program::{Home, Said, only_child};
+use crate::support::{
+    folder::copy_folder,
+    program::{Home, Said, only_child},
+};
 
 const KILLS_DEFAULT: u64 = 12;
 const DAYS: u64 = 4;
@@ -256,19 +259,6 @@ fn collect_files(dir: &Path, into: &mut Vec<PathBuf>) {
         if path.is_dir() { collect_files(&path, into) } else { into.push(path) }
     }
     into.sort();
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy_folder(&path, &target);
-        } else {
-            fs::copy(&path, target).unwrap();
-        }
-    }
 }
 
 #[test]
