@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     hash::Hash,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use crate::{
@@ -23,6 +23,8 @@ const CACHED_CHUNKS_MAX: usize = 200_000;
 const ATTEMPTS_MAX: u32 = 256;
 /// Decoded frames, by their bytes.
 const CACHED_FRAME_BYTES_MAX: usize = 24 << 20;
+/// Chunks on their way into packs, by their bytes: much more than a backup writes that brings nothing new.
+const UNWRITTEN_BYTES_MAX: usize = 8 << 20;
 
 /// Reads the chunks of a repository, as its index was when this was made, or is since a pack was missed.
 pub(crate) struct ChunkReader {
@@ -33,6 +35,16 @@ pub(crate) struct ChunkReader {
     packs: Mutex<Cache<FileHash, Pack>>,
     /// Neighbours are mostly wanted one after another, and so are the bases of deltas.
     frames: Mutex<Cache<(FileHash, u32), Decoded>>,
+    unwritten: Mutex<Unwritten>,
+}
+
+/// Chunks that a writer can read before they are in packs, as long as these are all that it has under way.
+#[derive(Default)]
+struct Unwritten {
+    chunks: HashMap<ChunkId, (ChunkKind, Vec<u8>)>,
+    bytes: usize,
+    /// Whether there were more than are kept in memory, so that none is any more.
+    is_over: bool,
 }
 
 /// How one who only reads goes on when a prune has deleted packs that were there.
@@ -103,7 +115,7 @@ impl ChunkReader {
     /// For one whose session protects what it reads.
     pub(crate) fn new(core: Arc<Core>, index: Index) -> ChunkReader {
         let (packs, frames) = (Mutex::new(Cache::new()), Mutex::new(Cache::new()));
-        ChunkReader { core, index: RwLock::new(index), reload: None, packs, frames }
+        ChunkReader { core, index: RwLock::new(index), reload: None, packs, frames, unwritten: Mutex::default() }
     }
 
     /// For one who only reads: what a prune moves meanwhile is looked for again.
@@ -158,8 +170,36 @@ impl ChunkReader {
         self.index().contains(id, &trusted)
     }
 
+    fn unwritten(&self) -> MutexGuard<'_, Unwritten> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a chunk that is on its way into a pack readable, as long as there are few.
+    pub(crate) fn keep_unwritten(&self, id: ChunkId, kind: ChunkKind, plaintext: &[u8]) {
+        let mut unwritten = self.unwritten();
+        unwritten.bytes += plaintext.len();
+        if unwritten.is_over || unwritten.bytes > UNWRITTEN_BYTES_MAX {
+            *unwritten = Unwritten { is_over: true, ..Unwritten::default() };
+        } else {
+            unwritten.chunks.insert(id, (kind, plaintext.to_vec()));
+        }
+    }
+
+    /// Whether every chunk that was kept readable still is.
+    pub(crate) fn reads_unwritten(&self) -> bool {
+        !self.unwritten().is_over
+    }
+
+    /// Lets go of chunks that are in packs, and in the index, now.
+    pub(crate) fn forget_unwritten(&self) {
+        *self.unwritten() = Unwritten::default();
+    }
+
     /// The plaintext of `id`, which must be a chunk of `kind`, from the first of its places where it is whole.
     pub(crate) fn read(&self, id: &ChunkId, kind: ChunkKind) -> Result<Vec<u8>> {
+        if let Some((_, plaintext)) = self.unwritten().chunks.get(id).filter(|(of, _)| *of == kind) {
+            return Ok(plaintext.clone());
+        }
         self.read_at_depth(id, kind, 0, &mut Search::default()).map(|(bytes, _)| bytes)
     }
 

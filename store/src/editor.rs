@@ -189,7 +189,7 @@ impl SnapshotEditor {
                 return std::io::copy(&mut held(&mut self.spool, start, length), into).map(drop).map_err(Error::Source);
             }
             Some(Node::File(File::New(entry))) => {
-                self.writer.flush()?;
+                self.writer.make_readable()?;
                 Some(parse_new(self.entries.get(*entry)).0)
             }
         };
@@ -531,7 +531,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{MemoryStorage, Options, Prefix, Repository, Source};
+    use crate::{Depth, MemoryStorage, Options, Outcome, Prefix, Repository, Source, check};
 
     #[test]
     fn a_name_that_is_refused_takes_nothing_from_the_file() {
@@ -567,5 +567,64 @@ mod tests {
         storage.files().get_mut(&snapshot).unwrap().clear();
         let editor = repository.edit("phone", None).unwrap();
         assert_eq!(editor.problems().iter().map(|problem| &problem.file).collect::<Vec<_>>(), [&snapshot]);
+    }
+
+    /// Backs up a phone whose file holds `content`, and which tells `status` of itself, onto `base`.
+    fn back_up(
+        repository: &Repository,
+        base: Option<&Snapshot>,
+        content: &[u8],
+        status: &[u8],
+    ) -> (Snapshot, WriteStats) {
+        let [file, told] = ["3d/notes", "Status.plist"].map(|place| TreePath::new(place).unwrap());
+        let mut editor = repository.edit("phone", base).unwrap();
+        for (place, content) in [(&file, content), (&told, status)] {
+            editor.write_file(place, None, 5, &mut &*content).unwrap();
+            let mut read = Vec::new();
+            editor.read_file(place, &mut read).unwrap();
+            assert!(read == content, "what has just arrived is read");
+        }
+        let mut naming = editor.name_files().unwrap();
+        let name = Name::new("HomeDomain", "notes").unwrap();
+        assert!(naming.describe(&name, Some(&file), Entry::new(Kind::File)).unwrap());
+        let details = Details::new(1, Source::Device);
+        match base {
+            Some(base) => naming.commit_if_new(details, base, &|name| name.path() == "Status.plist").unwrap(),
+            None => naming.commit(details).unwrap(),
+        }
+    }
+
+    #[test]
+    fn nothing_new_leaves_nothing() {
+        for pack_bytes in [Options::default().pack_bytes, 4096] {
+            let storage = Arc::new(MemoryStorage::default());
+            let options = Options { pack_bytes, ..Options::default() };
+            let (repository, _) = Repository::create(storage.clone(), None, &options).unwrap();
+            let (base, _) = back_up(&repository, None, b"hello", b"at noon");
+            let files = storage.files().clone();
+            let (same, stats) = back_up(&repository, Some(&base), b"hello", b"at one");
+            assert_eq!((same.id, stats.outcome, stats.added_bytes), (base.id, Outcome::Unchanged, 0));
+            assert!(*storage.files() == files, "{:?}", storage.files().keys());
+            // More than is kept in memory is written before it is known that nothing is new, and is whole.
+            let mut long = vec![0; 9 << 20];
+            blake3::Hasher::new().finalize_xof().fill(&mut long);
+            assert_eq!(back_up(&repository, Some(&base), b"hello", &long).1.outcome, Outcome::Unchanged);
+            let (other, stats) = back_up(&repository, Some(&base), b"goodbye", b"at two");
+            assert!(other.id != base.id && stats.outcome == Outcome::New);
+            let found = check(&repository, Depth::ReadData, &|_| std::ops::ControlFlow::Continue(())).unwrap();
+            assert!(found.is_whole(), "{:?}", found.problems);
+        }
+    }
+
+    #[test]
+    fn lost_chunk_that_comes_again_is_kept_though_nothing_is_new() {
+        let storage = Arc::new(MemoryStorage::default());
+        let (repository, _) = Repository::create(storage.clone(), None, &Options::default()).unwrap();
+        let (base, _) = back_up(&repository, None, b"hello", b"at noon");
+        storage.files().retain(|name, _| !name.starts_with("packs/"));
+        assert_eq!(back_up(&repository, Some(&base), b"hello", b"at one").1.outcome, Outcome::Unchanged);
+        let (place, mut read) = (TreePath::new("3d/notes").unwrap(), Vec::new());
+        repository.edit("phone", Some(&base)).unwrap().read_file(&place, &mut read).unwrap();
+        assert_eq!(read, b"hello");
     }
 }

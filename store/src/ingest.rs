@@ -173,6 +173,12 @@ impl Ingest {
         (state.written.entry_count() >= at_least).then(|| std::mem::take(&mut state.written))
     }
 
+    /// Whether packs were written that no segment names yet.
+    pub(crate) fn has_written(&self) -> Result<bool> {
+        let state = self.shared.wait(|state| state.queued_bytes == 0)?;
+        Ok(state.packs_sent != state.packs_written || !state.written.is_empty())
+    }
+
     /// Waits until everything is in packs and those are written.
     pub(crate) fn flush(&mut self) -> Result<()> {
         self.send_batch()?;

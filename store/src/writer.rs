@@ -378,21 +378,24 @@ impl SnapshotWriter {
 
     /// As [`commit`](SnapshotWriter::commit), unless `find_same` gives a snapshot that stands for the tree of this one.
     pub(crate) fn commit_unless(mut self, details: Details, find_same: FindSame) -> Result<(Snapshot, WriteStats)> {
-        let time = details.time;
-        let known = if details.skip_if_same { self.known.clone() } else { Vec::new() };
-        let newest_created = self.known.iter().map(|known| known.record.created).max();
-        let mut record = self.finish(details, newest_created)?;
-        let same = |known: &Snapshot| known.record.root == record.root && known.record.time == time;
-        if let Some(known) = known.into_iter().find(same) {
+        let tree = self.put_tree()?;
+        let same = |known: &&Snapshot| known.record.root == tree.root && known.record.time == details.time;
+        if let Some(known) = self.known.iter().filter(|_| details.skip_if_same).find(same).cloned() {
+            // Chunks that it had lost may have come by.
+            self.finish_packs()?;
             self.stats.outcome = Outcome::Unchanged;
             return Ok((known, self.stats));
         }
-        if let Some(same) = find_same(&self.chunks, &record.root)? {
+        self.make_readable()?;
+        if let Some(same) = find_same(&self.chunks, &tree.root)? {
+            self.finish_unless_needless()?;
             self.stats.outcome = Outcome::Unchanged;
             // What was parked on the way here has been taken up.
             let _ = delete_parked(&self.chunks.core, &self.series, None);
             return Ok((same, self.stats));
         }
+        let newest_created = self.known.iter().map(|known| known.record.created).max();
+        let mut record = self.finish(tree, details, newest_created)?;
         self.hold(&record.root)?;
         let core = self.chunks.core.clone();
         let id = record.write(&core, RecordKind::Snapshot)?;
@@ -519,7 +522,8 @@ impl SnapshotWriter {
         let earlier = parked_of(&self.chunks.core, &self.series)?;
         let newest_created = earlier.last().map(|parked| parked.record.created);
         self.previous = base_of(self.known.iter()).map(|base| base.id);
-        let mut record = self.finish(Details::new(unix_seconds(), Source::Device), newest_created)?;
+        let tree = self.put_tree()?;
+        let mut record = self.finish(tree, Details::new(unix_seconds(), Source::Device), newest_created)?;
         self.hold(&record.root)?;
         let core = self.chunks.core.clone();
         let id = record.write(&core, RecordKind::Parked)?;
@@ -532,13 +536,31 @@ impl SnapshotWriter {
         Ok(Parked { id, record })
     }
 
-    /// Makes the tree and all chunks durable, and the record that is to be written then. It is newer than `newest_created`.
-    fn finish(&mut self, details: Details, newest_created: Option<i64>) -> Result<SnapshotRecord> {
-        let Tree { root, files, bytes, is_sealed } = self.put_tree()?;
+    /// Brings all chunks into packs, and these into the index, and makes both durable.
+    fn finish_packs(&mut self) -> Result<()> {
         let (written, added_bytes) = self.ingest.finish()?;
         self.write_segment(written)?;
         self.chunks.core.storage.sync_all()?;
+        self.chunks.forget_unwritten();
         self.stats.added_bytes = added_bytes;
+        Ok(())
+    }
+
+    /// The same of a run that makes no snapshot. What nobody has seen yet, and nothing that was lost can be among, is dropped instead.
+    fn finish_unless_needless(&mut self) -> Result<()> {
+        let may_mend = self.may_lack_data || self.chunks.core.distrusts_any();
+        if may_mend || !self.chunks.reads_unwritten() || self.ingest.has_written()? {
+            return self.finish_packs();
+        }
+        // Packs that others have left are named all the same, so that the next run need not read them again.
+        self.write_segment(SegmentBuilder::default())
+    }
+
+    /// Makes all chunks durable, and the record of `tree` that is to be written then. It is newer than `newest_created`.
+    fn finish(&mut self, tree: Tree, details: Details, newest_created: Option<i64>) -> Result<SnapshotRecord> {
+        let Tree { root, files, bytes, is_sealed } = tree;
+        self.finish_packs()?;
+        let added_bytes = self.stats.added_bytes;
         Ok(SnapshotRecord {
             needs: Vec::new(),
             series: self.series.clone(),
@@ -607,6 +629,7 @@ impl SnapshotWriter {
         }
         self.stats.new_chunks += 1;
         self.fresh.insert(id);
+        self.chunks.keep_unwritten(id, kind, plaintext);
         let previous = previous(&self.chunks, &id);
         self.ingest.add(NewChunk { id, kind, plaintext: plaintext.to_vec(), previous })?;
         if self.fresh.len() >= SEGMENT_ENTRIES {
@@ -615,13 +638,20 @@ impl SnapshotWriter {
         Ok(id)
     }
 
-    /// Makes everything that was stored so far readable.
+    /// Makes everything that was stored so far readable: as long as it is little, it is without being written.
+    pub(crate) fn make_readable(&mut self) -> Result<()> {
+        if self.chunks.reads_unwritten() { Ok(()) } else { self.flush() }
+    }
+
+    /// Brings everything that was stored so far into packs, and these into the index.
     pub(crate) fn flush(&mut self) -> Result<()> {
         if self.fresh.is_empty() {
             return Ok(());
         }
         self.ingest.flush()?;
-        self.index_written(0)
+        self.index_written(0)?;
+        self.chunks.forget_unwritten();
+        Ok(())
     }
 
     /// Lets go of what a long run remembers of its chunks, before something else takes much memory.

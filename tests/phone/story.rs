@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{FAILED, INCOMPLETE, NOT_TRUSTED, REFUSED, USAGE};
 use crate::support::{
-    folder::Folder,
+    folder::{Folder, folder_at},
     phone::{
         Attached, FILES_OF_EACH_BACKUP, assert_restored, assert_whole, bytes_at, files_of, phone_on_day, place_of,
     },
@@ -118,11 +118,13 @@ fn a_phone_with_nothing_new_gets_no_snapshot() {
             (said.stdout, attached.snapshots())
         };
         let (_, first) = back_up(&[]);
+        let kept = folder_at(&attached.home.path("repo"));
         // Also when it sends everything, encrypted anew.
         for args in [&[][..], &[], &["--full"]] {
             let (said, snapshots) = back_up(args);
             assert!(said.starts_with("nothing new on ") && said.contains(&first[0][..8]), "{args:?}: {said}");
             assert_eq!(snapshots, first, "{args:?}");
+            assert_same(&folder_at(&attached.home.path("repo")), &kept);
         }
         let (said, _) = back_up(&["--json"]);
         let rows: serde_json::Value = serde_json::from_str(&said).unwrap();
