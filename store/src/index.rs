@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
     fs,
     path::Path,
+    time::Duration,
 };
 
 pub(crate) mod segment;
@@ -43,6 +44,8 @@ const TIER_SEGMENTS: usize = 7;
 const PLACES_MAX: usize = 256;
 /// How often a repository that changes while it is listed is listed again.
 pub(crate) const LOADS_MAX: usize = 10;
+/// How long a late list is waited for, first; then twice as long each time.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Where a chunk lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +98,7 @@ impl OpenSegment {
 impl Index {
     /// Reads what has changed since the copies in `cache` (a folder of this repository's alone) were made.
     pub(crate) fn load(storage: &dyn Storage, sealer: &Sealer, cache: Option<&Path>) -> Result<(Index, Vec<Problem>)> {
-        let mut loads = 1;
+        let (mut loads, mut late) = (1, LateList::of(storage));
         loop {
             let marks = read_marks(storage, sealer)?;
             // Segments before packs: a pack may be newer than the list of segments, but none that a segment names may be.
@@ -103,12 +106,18 @@ impl Index {
             let loaded = Index::load_listed(storage, sealer, cache, marks, &listed);
             // A prune replaces segments before it deletes the packs that those named. A list may show neither one that was deleted meanwhile nor the
             // one in its place: then no segment names what both name.
-            let may_be_overtaken = match &loaded {
-                Ok((index, _)) => index.unlisted.is_some() || !index.missing_packs().is_empty(),
-                Err(error) => error.is_missing_file(),
+            let (may_be_overtaken, may_be_late) = match &loaded {
+                Ok((index, _)) => {
+                    let lacks_packs = !index.missing_packs().is_empty();
+                    (index.unlisted.is_some() || lacks_packs, lacks_packs)
+                }
+                Err(error) => (error.is_missing_file(), error.is_missing_file()),
             };
             if may_be_overtaken && loads < LOADS_MAX && list_segments(storage)? != listed {
                 loads += 1;
+                continue;
+            }
+            if may_be_late && late.outwait(storage, &listed)? {
                 continue;
             }
             return loaded;
@@ -476,6 +485,48 @@ fn tier(entries: u64) -> u32 {
     (entries | 1).ilog2() / TIER_FACTOR_BITS
 }
 
+/// Waits for a list of segments that names none that was deleted, as one does that is late (SPEC §11).
+pub(crate) struct LateList {
+    /// How late a list may still be.
+    left: Duration,
+    next_wait: Duration,
+}
+
+impl LateList {
+    pub(crate) fn of(storage: &dyn Storage) -> LateList {
+        LateList { left: storage.listing_delay(), next_wait: Duration::ZERO }
+    }
+
+    /// Whether the list names a segment that is not there, and another list may not: then the time has passed after which to ask for it.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub(crate) fn outwait(&mut self, storage: &dyn Storage, listed: &SegmentList) -> Result<bool> {
+        if self.left.is_zero() || !names_deleted(storage, listed)? {
+            return Ok(false);
+        }
+        // The first may be another already if this computer has changed something there.
+        storage.forget_listing(INDEX_FOLDER);
+        let wait = self.next_wait.min(self.left);
+        storage.pause(wait);
+        self.left -= wait;
+        self.next_wait = (2 * self.next_wait).max(SHORTEST_WAIT);
+        Ok(true)
+    }
+}
+
+/// Whether a list names a segment that is not there. A look by name is never late.
+fn names_deleted(storage: &dyn Storage, listed: &SegmentList) -> Result<bool> {
+    for (name, _) in listed {
+        if let Some(name) = FileHash::from_hex(name)
+            && !storage.has_file(&segment_file(&name))?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn load_segments(
     storage: &dyn Storage,
     sealer: &Sealer,
@@ -647,6 +698,9 @@ mod tests {
         lists: Mutex<VecDeque<Vec<(String, u64)>>>,
         listed: AtomicUsize,
         unread: Mutex<Option<(String, io::ErrorKind)>>,
+        /// How late lists may be.
+        delay: Duration,
+        paused: Mutex<Duration>,
     }
 
     impl Storage for Shifting {
@@ -675,6 +729,40 @@ mod tests {
 
         fn sync(&self) -> io::Result<()> {
             Ok(())
+        }
+
+        fn listing_delay(&self) -> Duration {
+            self.delay
+        }
+
+        fn pause(&self, time: Duration) {
+            *self.paused.lock().unwrap() += time;
+        }
+    }
+
+    #[test]
+    fn late_list_of_segments_is_outwaited() {
+        let sealer = sealer();
+        for (delay, late_lists) in [(61, 0), (61, 4), (61, 99), (0, 1), (0, 99)] {
+            let shifting = Shifting { delay: Duration::from_secs(delay), ..Shifting::default() };
+            let disk = &shifting.disk;
+            let segment = segment_of_one_chunk(disk, &sealer);
+            let pack = segment.packs()[0].name;
+            Index::default().write_segment(disk, &sealer, None, segment).unwrap();
+            // It was deleted by who has merged it into the one that is there.
+            let old = vec![(FileHash::of(b"an old segment").to_string(), 400)];
+            *shifting.lists.lock().unwrap() = std::iter::repeat_n(old, late_lists).collect();
+            let loaded = Index::load(&shifting, &sealer, None);
+            let (waited, is_bounded) = (*shifting.paused.lock().unwrap(), shifting.listed.load(Relaxed) < 30);
+            assert!(waited <= shifting.delay && is_bounded, "{late_lists} lists: {waited:?}");
+            match loaded {
+                Ok((index, problems)) => {
+                    let named: Vec<FileHash> = index.named_packs().into_keys().map(|(_, name)| name).collect();
+                    assert!(late_lists < 99 && named == [pack] && problems == [], "{problems:?}");
+                }
+                Err(error) => assert!(late_lists == 99 && error.is_missing_file(), "{error}"),
+            }
+            assert_eq!(late_lists == 99 && delay > 0, !waited.is_zero() && waited == shifting.delay);
         }
     }
 

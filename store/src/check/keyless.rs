@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Problem, Result},
     id::{FileHash, RepositoryId},
     index::{
-        LOADS_MAX, PackId, SegmentPack, list_packs, list_segments,
+        LOADS_MAX, LateList, PackId, SegmentPack, list_packs, list_segments,
         segment::{read_clear_part, segment_file},
         what_is_missing,
     },
@@ -85,7 +85,7 @@ fn settled_packs(
     id: &RepositoryId,
     problems: &mut Vec<Problem>,
 ) -> Result<(HashMap<PackId, u64>, BTreeSet<SegmentPack>)> {
-    let mut loads = 1;
+    let (mut loads, mut late) = (1, LateList::of(storage));
     loop {
         // Segments before packs, as an index is read.
         let segments = list_segments(storage)?;
@@ -93,11 +93,12 @@ fn settled_packs(
         let named = named_packs(storage, id, &segments, &mut of_segments)?;
         let listed = list_packs(storage)?;
         let is_whole = missing_packs(&listed, &named).next().is_none() && of_segments.is_empty();
-        if is_whole || loads == LOADS_MAX || list_segments(storage)? == segments {
+        let is_settled = is_whole || loads == LOADS_MAX || list_segments(storage)? == segments;
+        if is_settled && (is_whole || !late.outwait(storage, &segments)?) {
             problems.extend(of_segments);
             return Ok((listed, named));
         }
-        loads += 1;
+        loads += usize::from(!is_settled);
     }
 }
 
