@@ -285,12 +285,13 @@ fn write_message(stream: &mut dyn Write, request: &str, mut fields: Dictionary) 
 fn read_message(stream: &mut dyn Read, partial: &mut Partial) -> Result<Dictionary> {
     let header = partial.fill(stream, HEADER_BYTES)?;
     let word = |index: usize| u32::from_le_bytes([0, 1, 2, 3].map(|byte| header[4 * index + byte]));
-    let (length, version, kind) = (word(0) as usize, word(1), word(2));
+    // The version is no more than a habit: libusbmuxd does not look at it in what comes either.
+    let (length, kind) = (word(0) as usize, word(2));
     if !(HEADER_BYTES..=MAX_MESSAGE_BYTES).contains(&length) {
         return Err(Error::protocol(format!("usbmuxd sent a message of {length} bytes")));
     }
-    if (version, kind) != (VERSION, TYPE_PLIST) {
-        return Err(Error::protocol(format!("usbmuxd sent a message of version {version}, type {kind}")));
+    if kind != TYPE_PLIST {
+        return Err(Error::protocol(format!("usbmuxd sent a message of type {kind}")));
     }
     partial.fill(stream, length)?;
     Ok(property_list::read_dictionary(&partial.take()[HEADER_BYTES..])?)
@@ -523,15 +524,22 @@ mod tests {
     }
 
     #[test]
+    fn answer_of_any_version_is_read() {
+        for version in [0_u32, 1, 2] {
+            let mut bytes = message(PHONE);
+            bytes[4..8].copy_from_slice(&version.to_le_bytes());
+            let read = read_message(&mut Cursor::new(bytes), &mut Partial::default()).unwrap();
+            assert_eq!(event(&read).unwrap(), Event::Attached(phone()), "{version}");
+        }
+    }
+
+    #[test]
     fn hostile_messages_are_refused() {
         let read = |bytes: &[u8]| read_message(&mut Cursor::new(bytes), &mut Partial::default());
         let header = |words: [u32; 4]| words.map(u32::to_le_bytes).concat();
-        for (words, says) in [
-            ([u32::MAX, 1, 8, 1], "4294967295"),
-            ([15, 1, 8, 1], "15 bytes"),
-            ([20, 0, 8, 1], "version 0"),
-            ([20, 1, 1, 1], "type 1"),
-        ] {
+        for (words, says) in
+            [([u32::MAX, 1, 8, 1], "4294967295"), ([15, 1, 8, 1], "15 bytes"), ([20, 1, 1, 1], "type 1")]
+        {
             let refused = read(&header(words)).unwrap_err().to_string();
             assert!(refused.contains(says), "{refused}");
         }
