@@ -185,12 +185,14 @@ impl Items {
         self.take(index)?.into_dictionary()
     }
 
+    /// The texts of a list. Anything else in it is passed over, as libimobiledevice does.
     fn texts(&mut self, index: usize) -> Option<Vec<String>> {
-        self.take(index)?.into_array()?.into_iter().map(Value::into_string).collect()
+        Some(self.take(index)?.into_array()?.into_iter().filter_map(Value::into_string).collect())
     }
 
+    /// The same for a dictionary.
     fn text_pairs(&mut self, index: usize) -> Option<Vec<(String, String)>> {
-        self.dictionary(index)?.into_iter().map(|(key, value)| Some((key, value.into_string()?))).collect()
+        Some(self.dictionary(index)?.into_iter().filter_map(|(key, value)| Some((key, value.into_string()?))).collect())
     }
 }
 
@@ -360,11 +362,24 @@ mod tests {
             "DLMessageRemoveFiles",
             "DLMessageCopyItem",
         ] {
-            for message in [vec![name.into()], vec![name.into(), array([Value::Boolean(true)])]] {
+            for message in [vec![name.into()], vec![name.into(), Value::Boolean(true)]] {
                 let refused = DeviceMessage::parse(array(message)).unwrap_err().to_string();
                 assert!(refused.contains(name), "{refused}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_no_text_in_a_list_is_passed_over() {
+        let list = || array([7.into(), "a".into(), Value::Boolean(true), "b".into(), array(["c".into()])]);
+        let texts = || vec!["a".to_owned(), "b".to_owned()];
+        let expected = DeviceMessage::DownloadFiles { paths: texts(), percent: None };
+        assert_eq!(parse(["DLMessageDownloadFiles".into(), list()]), expected);
+        let expected = DeviceMessage::RemoveItems { paths: texts(), percent: None };
+        assert_eq!(parse(["DLMessageRemoveItems".into(), list()]), expected);
+        let pairs = dictionary(&[("from", "to".into()), ("odd", 7.into())]);
+        let expected = DeviceMessage::MoveItems { pairs: vec![("from".into(), "to".into())], percent: None };
+        assert_eq!(parse(["DLMessageMoveItems".into(), pairs]), expected);
     }
 
     #[test]
