@@ -79,6 +79,7 @@ impl<'o> Operation<'o> {
         match warning {
             // These leave nothing out.
             Warning::NewerVersion { .. } | Warning::NothingToMove { .. } => self.report.detail(warning),
+            Warning::NoSyncLock { .. } => self.report.note(warning),
             Warning::UnreadableOnPhone { host_path, .. } => {
                 self.lost.borrow_mut().insert(place_of(host_path));
                 self.warnings.add(warning.to_string());

@@ -314,6 +314,18 @@ fn lost_session_is_begun_again() {
 }
 
 #[test]
+fn phone_without_a_sync_lock_is_backed_up() {
+    let attached = Attached::paired();
+    attached.phone.set_fault(Some(Fault::NoSyncLock));
+    let said = attached.ok(&["backup"]);
+    assert!(said.stderr.contains("goes on unlocked") && !said.stderr.contains("warning"), "{said:?}");
+    assert_whole(&attached.home.exported("latest"), &attached.phone.phone());
+    attached.ok(&["restore", "latest", "--yes"]);
+    assert_restored(&attached.phone.restored().unwrap(), &attached.phone.phone(), true);
+    attached.assert_left_well();
+}
+
+#[test]
 fn backup_without_manifest_db_is_kept_by_places() {
     let attached = Attached::paired();
     attached.phone.set_fault(Some(Fault::NoManifestDb));

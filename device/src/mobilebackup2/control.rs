@@ -136,6 +136,11 @@ pub enum Warning {
         /// Why.
         reason: String,
     },
+    /// The phone does not let the sync lock be taken; the operation goes on without it.
+    NoSyncLock {
+        /// Why.
+        reason: String,
+    },
     /// The phone sent a message that this program does not know; it was answered with an error.
     UnknownMessage {
         /// Its name.
@@ -168,6 +173,9 @@ impl fmt::Display for Warning {
                     f,
                     "the list of apps could not be left on the phone, so apps must be installed by hand: {reason}"
                 )
+            }
+            Warning::NoSyncLock { reason } => {
+                write!(f, "the phone lets nobody lock it for a sync, so it goes on unlocked: {reason}")
             }
             Warning::UnknownMessage { name } => write!(f, "the phone sent an unknown message, {name:?}"),
             Warning::NewerVersion { major } => write!(f, "the phone speaks a newer DeviceLink, {major}"),

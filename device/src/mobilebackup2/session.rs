@@ -87,7 +87,7 @@ pub struct BackupSession<'s> {
 
 impl<'s> BackupSession<'s> {
     /// Observes notifications, connects to `com.apple.mobilebackup2` (to be started with the escrow bag), greets it, and
-    /// takes the lock, for which it waits ten seconds.
+    /// takes the lock, for which it waits ten seconds. A phone that has no such lock for it is backed up without.
     ///
     /// # Errors
     /// [`Error::SyncLocked`] if another computer or app holds the lock; what the services say.
@@ -103,8 +103,9 @@ impl<'s> BackupSession<'s> {
         let client = Client::connect(connect()?, control)?;
         let mut session = BackupSession { notifications, files, client: Some(client) };
         session.notifications.post(SYNC_WILL_START)?;
-        session.lock(control)?;
-        session.notifications.post(SYNC_DID_START)?;
+        if session.lock(control)? {
+            session.notifications.post(SYNC_DID_START)?;
+        }
         Ok(session)
     }
 
@@ -150,16 +151,22 @@ impl<'s> BackupSession<'s> {
         restored
     }
 
-    fn lock(&mut self, control: &Control<'_>) -> Result<()> {
+    /// Whether it has the lock. Only one that somebody else has is waited for.
+    fn lock(&mut self, control: &mut Control<'_>) -> Result<bool> {
         self.notifications.post(SYNC_LOCK_REQUEST)?;
         for _ in 0..LOCK_ATTEMPTS {
             if control.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            if self.files.try_lock()? {
-                return Ok(());
+            match self.files.try_lock() {
+                Ok(true) => return Ok(true),
+                Ok(false) => thread::sleep(LOCK_INTERVAL),
+                Err(error @ Error::Afc { .. }) => {
+                    (control.events)(Event::Warning(Warning::NoSyncLock { reason: error.to_string() }));
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
             }
-            thread::sleep(LOCK_INTERVAL);
         }
         Err(Error::SyncLocked)
     }

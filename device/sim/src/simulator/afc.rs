@@ -170,7 +170,11 @@ pub(crate) fn serve(shared: &Shared, mut connection: Connection) -> io::Result<(
     let outcome = (|| {
         loop {
             let request = read_request(&mut connection)?;
-            let is_refused = shared.fault() == Some(Fault::ReadOnlyMedia) && is_change(&request);
+            let is_refused = match shared.fault() {
+                Some(Fault::ReadOnlyMedia) => is_change(&request),
+                Some(Fault::NoSyncLock) => request.operation == 0x0d && request.arguments.ends_with(b"lock_sync\0"),
+                _ => false,
+            };
             let reply = match is_refused {
                 true => Reply::Status(PERMISSION_DENIED),
                 false => handles.answer(&mut shared.afc(), &request).unwrap_or_else(Reply::Status),

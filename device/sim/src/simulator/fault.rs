@@ -77,6 +77,8 @@ pub enum Fault {
     SlowApps(Duration),
     /// springboardservices gives so many icons, and then closes the connection.
     SpringboardCloses(u32),
+    /// AFC does not let the file of the sync lock be opened.
+    NoSyncLock,
     /// AFC lets nothing be written.
     ReadOnlyMedia,
     /// The muxer lists a device and tells of an event of which nothing can be made, before those that are right.

@@ -85,7 +85,11 @@ fn authorize(link: &mut Link, request: &Dictionary) -> Result<(), Failure> {
     if !is_sync_locked(shared) {
         shared.complain("a backup without the sync lock");
     }
-    for name in ["syncWillStart", "syncLockRequest", "syncDidStart"] {
+    let posted: &[_] = match shared.fault() {
+        Some(Fault::NoSyncLock) => &["syncWillStart", "syncLockRequest"],
+        _ => &["syncWillStart", "syncLockRequest", "syncDidStart"],
+    };
+    for name in posted {
         if !is_posted(shared, &format!("com.apple.itunes-mobdev.{name}")) {
             shared.complain(format!("a backup without {name}"));
         }
@@ -93,10 +97,10 @@ fn authorize(link: &mut Link, request: &Dictionary) -> Result<(), Failure> {
     ask_passcode(shared)
 }
 
-/// Whether a computer holds the sync lock. One that the phone was unplugged from did.
+/// Whether a computer holds the sync lock, if it can. One that the phone was unplugged from did.
 fn is_sync_locked(shared: &Shared) -> bool {
     let is_locked = shared.afc().is_locked_for_sync();
-    is_locked || shared.state().device_id.is_none()
+    is_locked || shared.state().device_id.is_none() || shared.fault() == Some(Fault::NoSyncLock)
 }
 
 /// Whether a computer has posted this. Notifications come over a connection of their own, so the last of them may come
