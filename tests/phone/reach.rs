@@ -1,12 +1,13 @@
 //! Phones that are not there, are taken away, do not trust this computer any more, or are several.
 
+use heirloom_device::mux::{Mux, SocketAddress, Usbmuxd};
 use heirloom_sim::{After, Fault, Options, Phone, Simulator, Trust};
 use serde_json::{Value, json};
 
 use super::{NO_DEVICE, NOT_TRUSTED, REFUSED, USAGE};
 use crate::support::{
     phone::{Attached, assert_restored, assert_whole, eventually},
-    program::{Home, Said, exit_of},
+    program::{Home, Said, exit_of, write_at},
 };
 
 const COMMANDS: [&[&str]; 5] =
@@ -95,6 +96,27 @@ fn a_phone_that_closes_in_tls_is_paired_again() {
     assert_eq!(attached.json(&["devices"])[0]["trusted"], false);
     attached.phone.set_fault(None);
     attached.assert_left_well();
+}
+
+#[test]
+fn stale_pair_record_is_passed_over_for_the_next() {
+    let attached = Attached::paired();
+    let mux = Usbmuxd::new(SocketAddress::parse(&attached.phone.address()).unwrap());
+    let device = mux.devices().unwrap().remove(0);
+    let known = mux.read_pair_record(&device.udid).unwrap().unwrap();
+    write_at(&attached.home.path(&format!(".local/share/heirloom/pair-records/{}.plist", device.udid)), &known);
+    // Of another host, and of a phone that was erased since.
+    for (key, from) in [("HostID", "SystemBUID"), ("DeviceCertificate", "HostCertificate")] {
+        let mut stale: plist::Dictionary = plist::from_bytes(&known).unwrap();
+        let other = stale.get(from).unwrap().clone();
+        stale.insert(key.into(), other);
+        let mut xml = Vec::new();
+        plist::Value::Dictionary(stale).to_writer_xml(&mut xml).unwrap();
+        mux.save_pair_record(&device, &xml).unwrap();
+        attached.back_up(&[]);
+        assert_eq!(attached.json(&["devices"])[0]["trusted"], true, "{key}");
+    }
+    attached.assert_released();
 }
 
 #[test]
