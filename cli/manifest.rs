@@ -7,7 +7,12 @@ use heirloom_device::backup::{
 };
 use heirloom_store::{Entry, Kind, Name, PhoneMetadata, Repository, Snapshot, TreePath};
 
-use crate::{failure::Result, identity::flaw_text, report::of_many, warnings::Warnings};
+use crate::{
+    failure::{Failure, Result},
+    identity::flaw_text,
+    report::of_many,
+    warnings::Warnings,
+};
 
 /// Where it lies in a backup folder.
 pub const MANIFEST_DB: &str = "Manifest.db";
@@ -44,6 +49,13 @@ pub fn plist_of(repository: &Repository, snapshot: &Snapshot) -> Result<Manifest
         reader.read_file(&content, &mut bytes)?;
     }
     Ok(ManifestPlist::parse(&bytes).unwrap_or_default())
+}
+
+/// Whether a snapshot is of iOS 9 or before, by what names its files.
+pub fn is_of_ios_9(repository: &Repository, snapshot: &Snapshot) -> Result<bool> {
+    let reader = repository.read(snapshot)?;
+    let has = |place| Ok::<_, Failure>(reader.get(&Name::of_place(&TreePath::new(place)?))?.is_some());
+    Ok(has(Manifest::MBDB)? && !has(MANIFEST_DB)?)
 }
 
 /// Reads the manifest that was opened in the folder `root`, and gives what it names to `each`, in the order of a snapshot's tree. What cannot

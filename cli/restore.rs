@@ -43,6 +43,7 @@ pub fn run(args: &Restore, global: &Global, report: &Report) -> Result<Exit> {
         _ => snapshot_spec::find_own(&args.snapshot, &list.snapshots, &series, &phone.name())?.clone(),
     };
     check_version(&snapshot, &phone)?;
+    check_manifest(&repository, &snapshot, &phone)?;
     let concerns = concerns(&repository, &list, &snapshot, &series)?;
     let password = match snapshot.record.encrypted {
         true => Some(password_of(&repository, &snapshot, &manifest::plist_of(&repository, &snapshot)?, report)?),
@@ -136,6 +137,17 @@ fn check_version(snapshot: &Snapshot, phone: &Phone) -> Result<()> {
         .hint("update the phone first: Settings > General > Software Update")),
         _ => Ok(()),
     }
+}
+
+/// Phones that heirloom speaks to find no file in a backup of iOS 9 or before.
+fn check_manifest(repository: &Repository, snapshot: &Snapshot, phone: &Phone) -> Result<()> {
+    if !manifest::is_of_ios_9(repository, snapshot)? {
+        return Ok(());
+    }
+    let title = snapshots::title(snapshot);
+    let what = format!("{title} is of iOS 9 or earlier, and {} takes backups of iOS 10 and later alone", phone.name());
+    let hint = "`heirloom export` gives its folder back, for a phone of that time; nothing was sent to this one";
+    Err(Failure::new(Exit::PhoneRefused, what).hint(hint))
 }
 
 /// `17.6.1` as numbers, for comparing.

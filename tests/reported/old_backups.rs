@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use crate::support::phone::Attached;
 use crate::support::program::{Home, SmallBackup, UDID, file_id, plist, write_at};
 
 const OLD_UDID: &str = "1cb128eafa77c5be74283e9a3a2130af36a3c059";
@@ -72,6 +73,21 @@ fn backups_of_ios_4_have_names_and_come_back() {
     assert_eq!(home.json(&["snapshots"])[0]["product_version"], "4.3.5");
     home.assert_exact("latest", &folder);
     assert!(home.ok(&["import", "Backup"]).stdout.contains("already kept"));
+}
+
+#[test]
+fn old_backup_goes_onto_no_phone_of_today() {
+    for is_encrypted in [false, true] {
+        let attached = Attached::paired();
+        old_backup(&attached.home.path("Backup").join(OLD_UDID), is_encrypted);
+        attached.ok(&["import", "Backup"]);
+        let before = attached.phone.traffic();
+        let args = ["restore", "latest", "--yes", "--udid", attached.phone.udid()];
+        attached.fails(&args, 22, &["iOS 9 or earlier", "iOS 10 and later", "heirloom export"]);
+        assert_eq!(attached.phone.traffic(), before);
+        assert_eq!(attached.phone.posted(), [""; 0], "nothing was begun");
+        attached.assert_left_well();
+    }
 }
 
 #[test]
