@@ -36,7 +36,10 @@ Where usbmuxd listens, if not in its usual place: USBMUXD_SOCKET_ADDRESS, as UNI
 
 Results go to stdout, all else to stderr. With --json results are JSON, there is no progress,
 and each warning and error is one JSON object on a line of stderr:
-  {\"message_type\":\"error\",\"code\":12,\"message\":\"…\",\"hint\":\"…\"}";
+  {\"message_type\":\"error\",\"code\":12,\"message\":\"…\",\"hint\":\"…\"}
+If there were warnings, the last line tells how many of these lines there were:
+  {\"message_type\":\"summary\",\"code\":3,\"warnings\":2}
+In results `warnings` counts those about one backup, and `warning_count` those that a snapshot was kept with.";
 
 const FIRST_STEPS: &str = "\
 First steps:

@@ -40,7 +40,7 @@ pub fn run(args: &CopySnapshots, global: &Global, report: &Report) -> Result<Exi
     let wanted = wanted(&copier, args)?;
     check_open_to_all(&copier, &target, &wanted, args)?;
     if args.dry_run {
-        return dry_run(&copier, &wanted, report);
+        return dry_run(&copier, &wanted, report).map(|()| summary.exit);
     }
     interrupt::catch();
     copy_all(copier, (&*source, &*target), &wanted, &mut summary, report)?;
@@ -73,7 +73,7 @@ fn check_open_to_all(copier: &Copier, target: &Repository, wanted: &[Snapshot], 
     }
 }
 
-fn dry_run(copier: &Copier, wanted: &[Snapshot], report: &Report) -> Result<Exit> {
+fn dry_run(copier: &Copier, wanted: &[Snapshot], report: &Report) -> Result<()> {
     let mut rows = Vec::new();
     let mut added_bytes = 0;
     for snapshot in wanted {
@@ -97,7 +97,7 @@ fn dry_run(copier: &Copier, wanted: &[Snapshot], report: &Report) -> Result<Exit
             size(added_bytes)
         ));
     }
-    Ok(Exit::Ok)
+    Ok(())
 }
 
 /// Copies what is not there yet. What is pinned here is pinned there, too.

@@ -27,6 +27,7 @@ struct ResultRow {
     old: String,
     /// `null` if it stays.
     new: Option<SnapshotRow>,
+    warnings: u64,
     /// Why it stays.
     error: Option<String>,
 }
@@ -44,17 +45,21 @@ pub fn run(args: &Decrypt, global: &Global, report: &Report) -> Result<Exit> {
     let mut rows = Vec::new();
     let (mut converted, mut exit) = (0, Exit::Ok);
     for (snapshot, opened) in wanted.iter().zip(opened) {
-        let convert = |unlocked: Box<Unlocked>| convert(&repository, snapshot, &unlocked, report);
-        match opened.and_then(|unlocked| convert(unlocked).map_err(|failure| failure.about(title(snapshot)))) {
+        let warnings = Warnings::new(report);
+        let convert = |unlocked: Box<Unlocked>| convert(&repository, snapshot, &unlocked, &warnings);
+        let result = opened.and_then(|unlocked| convert(unlocked).map_err(|failure| failure.about(title(snapshot))));
+        let (warnings, _) = warnings.finish();
+        match result {
             Ok(new) => {
                 converted += 1;
-                rows.push(tell_converted(&repository, snapshot, &new, report)?);
+                rows.push(ResultRow { warnings, ..tell_converted(&repository, snapshot, &new, report)? });
             }
             Err(failure) if failure.is_final() => return Err(failure),
             Err(failure) => {
                 exit = exit.max(failure.exit);
                 report.error(&failure);
-                rows.push(ResultRow { old: snapshot.id.to_string(), new: None, error: Some(failure.message) });
+                let old = snapshot.id.to_string();
+                rows.push(ResultRow { old, new: None, warnings, error: Some(failure.message) });
             }
         }
     }
@@ -81,7 +86,7 @@ fn tell_converted(repository: &Repository, old: &Snapshot, new: &Snapshot, repor
         ))?;
     }
     let pinned = repository.pins()?.contains(&new.id);
-    Ok(ResultRow { old: old.id.to_string(), new: Some(SnapshotRow::of(new, pinned)), error: None })
+    Ok(ResultRow { old: old.id.to_string(), new: Some(SnapshotRow::of(new, pinned)), warnings: 0, error: None })
 }
 
 /// The snapshots that were named, or all that are kept as ciphertext.
@@ -135,8 +140,8 @@ fn no_password() -> Failure {
 }
 
 /// Makes a snapshot of ciphertext anew as plaintext, and forgets the old one.
-pub fn convert(repository: &Repository, old: &Snapshot, unlocked: &Unlocked, report: &Report) -> Result<Snapshot> {
-    let warnings = Warnings::new(report);
+pub fn convert(repository: &Repository, old: &Snapshot, unlocked: &Unlocked, warnings: &Warnings) -> Result<Snapshot> {
+    let report = warnings.report;
     let mut editor = repository.edit(&old.record.series, Some(old))?;
     let manifest = OpenedManifest::of(&mut editor, Some(unlocked))?;
     if let Err(error) = &manifest.manifest {
@@ -144,7 +149,7 @@ pub fn convert(repository: &Repository, old: &Snapshot, unlocked: &Unlocked, rep
     }
     let progress = report.progress("converting");
     let mut done = heirloom_store::Progress { files_total: old.record.files, ..Default::default() };
-    let naming = manifest.name_files(editor, true, &warnings, &mut |_, _, _| {
+    let naming = manifest.name_files(editor, true, warnings, &mut |_, _, _| {
         done.files_done += 1;
         progress.update(done);
         interrupt::check()

@@ -36,6 +36,7 @@ pub fn run(args: &Export, global: &Global, report: &Report) -> Result<Exit> {
             "snapshot": snapshot.id.to_string(), "path": target, "files": stats.files, "bytes": stats.bytes,
             "skipped_files": stats.skipped_files, "missing_files": stats.missing,
             "files_without_time": stats.without_time, "problems": problems,
+            "warning_count": snapshot.record.warning_count,
         }))?;
         return outcome;
     }

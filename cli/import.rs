@@ -228,7 +228,7 @@ fn known(
     warnings: &Warnings,
 ) -> Result<Taken> {
     let (snapshot, outcome) = match unlocked.filter(|_| decrypt::is_ciphertext(&snapshot)) {
-        Some(unlocked) => (decrypt::convert(repository, &snapshot, unlocked, warnings.report)?, Taking::Decrypted),
+        Some(unlocked) => (decrypt::convert(repository, &snapshot, unlocked, warnings)?, Taking::Decrypted),
         None => (snapshot, Taking::Known),
     };
     let missing = if outcome == Taking::Decrypted { Missing::of(&repository.read(&snapshot)?)? } else { missing };

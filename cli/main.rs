@@ -83,6 +83,7 @@ fn main() -> ExitCode {
         }
         failure.exit
     });
+    report.summary(exit);
     ExitCode::from(exit.code())
 }
 

@@ -1,7 +1,8 @@
 //! Everything that the program says.
 //!
 //! Results go to stdout; notes, warnings, errors and progress to stderr. Warnings and errors are always said, notes unless
-//! `--quiet`, details with `--verbose`. With `--json` a result is JSON and a warning or an error is a JSON object on a line.
+//! `--quiet`, details with `--verbose`. With `--json` a result is JSON, a warning or an error is a JSON object on a line, and after
+//! warnings a last line tells how many there were.
 //! On a terminal progress is a bar; elsewhere a plain line every few seconds, so that short work says nothing. All text is made
 //! harmless for terminals here, whether stdout is one or not, because it comes from phones, disks and folders; JSON has it as it is. Colour marks only the words `error`, `warning` and
 //! `hint`, and only on a terminal without `NO_COLOR`.
@@ -13,7 +14,7 @@ use std::{
     path::Path,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -25,7 +26,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::{
     args::Global,
-    failure::{Failure, Result},
+    failure::{Exit, Failure, Result},
     interrupt,
 };
 
@@ -43,6 +44,8 @@ pub struct Report {
     ends_with_its_reader: bool,
     /// Whether nobody reads them any more.
     is_unread: AtomicBool,
+    /// How many warnings were said.
+    warned: AtomicU64,
     stdout: Mutex<BufWriter<io::Stdout>>,
     bar: Mutex<Option<ProgressBar>>,
 }
@@ -60,6 +63,7 @@ impl Report {
             columns: columns(),
             ends_with_its_reader: false,
             is_unread: AtomicBool::new(false),
+            warned: AtomicU64::new(0),
             stdout: Mutex::new(BufWriter::new(io::stdout())),
             bar: Mutex::new(None),
         }
@@ -126,6 +130,7 @@ impl Report {
     /// Something that is not as it should be, which did not stop the work.
     pub fn warn(&self, text: impl Display) {
         let text = text.to_string();
+        self.warned.fetch_add(1, Ordering::Relaxed);
         if self.json {
             self.say(&serde_json::json!({ "message_type": "warning", "message": text }).to_string());
         } else {
@@ -144,6 +149,15 @@ impl Report {
         self.say(&format!("{} {}", self.paint("1;31", "error:"), printable_lines(message)));
         if let Some(hint) = hint {
             self.say(&format!("{} {}", self.paint("36", "hint:"), printable_lines(hint)));
+        }
+    }
+
+    /// Says in JSON how many warnings there were, if there were any, as the last line of all.
+    pub fn summary(&self, exit: Exit) {
+        let warnings = self.warned.load(Ordering::Relaxed);
+        if self.json && warnings > 0 {
+            let object = serde_json::json!({ "message_type": "summary", "code": exit.code(), "warnings": warnings });
+            self.say(&object.to_string());
         }
     }
 

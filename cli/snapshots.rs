@@ -67,7 +67,6 @@ fn show_in_full(repository: &Repository, specs: &[String], report: &Report) -> R
         let full = |snapshot: &Snapshot| FullRow {
             row: Row::of(snapshot, pins.contains(&snapshot.id)),
             warnings: snapshot.record.warnings.clone(),
-            warning_count: snapshot.record.warning_count,
             lost_files: snapshot.record.lost_files,
             origin: snapshot.record.origin.clone(),
             program: snapshot.record.program.clone(),
@@ -95,7 +94,6 @@ struct FullRow {
     row: Row,
     /// The first hundred.
     warnings: Vec<String>,
-    warning_count: u64,
     lost_files: u64,
     origin: Option<String>,
     program: String,
@@ -214,6 +212,8 @@ pub struct Row {
     added_bytes: u64,
     source: String,
     pinned: bool,
+    /// With how many warnings it was kept.
+    warning_count: u64,
 }
 
 impl Row {
@@ -236,6 +236,7 @@ impl Row {
             added_bytes: record.added_bytes,
             source: record.source.to_string(),
             pinned,
+            warning_count: record.warning_count,
         }
     }
 }

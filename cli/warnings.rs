@@ -1,10 +1,10 @@
-//! What is not as it should be with one backup, but does not stop it: the first are said, more are recorded, all are counted.
+//! Warnings about one backup, which do not stop it: the first are said, in JSON all, more are recorded, and all are counted.
 
 use std::cell::RefCell;
 
 use crate::report::{Report, of_many};
 
-/// Of each backup so many warnings are said.
+/// So many warnings of each backup are said to a person.
 const SAID: u64 = 20;
 /// So many are kept in its record (SPEC §10).
 const RECORDED: usize = 100;
@@ -30,7 +30,7 @@ impl<'r> Warnings<'r> {
         let warning = warning.into();
         let mut added = self.added.borrow_mut();
         added.count += 1;
-        if added.count <= SAID {
+        if added.count <= SAID || self.report.json {
             self.report.warn(&warning);
         }
         if added.recorded.len() < RECORDED {
@@ -49,7 +49,7 @@ impl<'r> Warnings<'r> {
     /// Says how many there were that were not said. Returns how many there were, and the first of them.
     pub fn finish(&self) -> (u64, Vec<String>) {
         let Added { count, recorded } = self.added.take();
-        if count > SAID {
+        if count > SAID && !self.report.json {
             self.report.warn(format_args!("and {} more", of_many(count - SAID, "warning", "warnings")));
         }
         (count, recorded)

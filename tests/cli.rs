@@ -21,7 +21,7 @@ const FAILED: i32 = 1;
 const CHECK_KEYS: [&str; 8] =
     ["affected", "bytes_read", "chunks", "packs", "problems", "snapshots", "verified", "without_spare"];
 const PAD: &str = "00008101-00AA11BB22CC33DD";
-const VERBS: [&str; 26] = [
+pub const VERBS: [&str; 26] = [
     "init",
     "import",
     "snapshots",
@@ -803,6 +803,7 @@ fn snapshots_in_json_have_these_keys_and_no_others() {
         "id": null, "time": "2024-05-03T12:00:00Z", "time_doubtful": false, "kept": null, "udid": UDID, "device_name": "Maria’s iPhone",
         "product_type": "iPhone12,1", "product_version": "17.1", "encrypted": false, "sealed": false,
         "files": 7, "bytes": bytes, "added_bytes": null, "source": "import", "pinned": false,
+        "warning_count": 0,
     }]);
     assert_eq!(snapshots, expected);
 }
@@ -833,9 +834,8 @@ fn every_result_has_a_shape_in_json() {
     assert!(everything.as_array().unwrap().contains(&file[0]), "{everything}");
 
     let exported = home.json(&["export", "latest", "--to", "out"]);
-    let export_keys =
-        ["bytes", "files", "files_without_time", "missing_files", "path", "problems", "skipped_files", "snapshot"];
-    assert_eq!(keys(&exported), export_keys);
+    let of_files = ["bytes", "files", "files_without_time", "missing_files", "path", "problems", "skipped_files"];
+    assert_eq!(keys(&exported), [&of_files[..], &["snapshot", "warning_count"]].concat());
     assert_eq!(exported["path"], json!(format!("out/{UDID}")));
     assert_eq!(keys(&home.json(&["check"])), CHECK_KEYS);
 
@@ -848,7 +848,11 @@ fn every_result_has_a_shape_in_json() {
     write_at(&home.path(UDID).join("Status.plist"), b"garbage");
     let said = home.run(&["--json", "import", UDID]);
     assert_eq!(said.exit, 3);
-    for line in said.stderr.lines() {
+    let (warnings, summary) = said.stderr.trim_end().rsplit_once('\n').unwrap();
+    let summary: Value = serde_json::from_str(summary).unwrap();
+    let expected = json!({ "message_type": "summary", "code": 3, "warnings": warnings.lines().count() });
+    assert_eq!(summary, expected);
+    for line in warnings.lines() {
         let warning: Value = serde_json::from_str(line).unwrap();
         assert_eq!(warning["message_type"], "warning");
         assert!(warning["message"].as_str().unwrap().contains("Status.plist"), "{warning}");
@@ -1044,14 +1048,18 @@ exit 0
 fn dry_runs_and_runs_have_the_same_keys_in_json() {
     let home = two_histories();
     home.ok(&["--repo", "second", "init", "--no-password"]);
-    for args in [
+    let commands = [
         &["copy", "--to", "second", "latest"][..],
         &["prune"],
         &["forget", "latest"],
         &["forget", "--keep-last", "1", "--prune"],
         &["prune", "--max-unused", "0"],
         &["repair"],
-    ] {
+    ];
+    for verb in VERBS.iter().filter(|verb| home.ok(&[verb, "--help"]).stdout.contains("--dry-run\n")) {
+        assert!(commands.iter().any(|args| args[0] == *verb), "{verb} is not asked");
+    }
+    for args in commands {
         let planned = home.json(&[args, &["--dry-run"]].concat());
         let done = home.json(args);
         let row = |value: &Value| if value.is_array() { value[0].clone() } else { value.clone() };

@@ -47,6 +47,9 @@ mod keyless;
 // What the program says, how it ends, how snapshots are named.
 mod cli;
 
+// What a newcomer stumbles over: warnings, words that are typed wrongly, work that is broken off.
+mod newcomer;
+
 // What an import does with whole, damaged and hostile backup folders.
 mod import;
 

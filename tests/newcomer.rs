@@ -1,0 +1,3 @@
+//! What a newcomer stumbles over: warnings that nobody counts, words that are typed wrongly, work that is broken off.
+
+mod warnings;
