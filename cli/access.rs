@@ -127,7 +127,7 @@ pub fn failure_at(path: &Path, storage: &dyn Storage, error: StoreError) -> Fail
         StoreError::NoRepository if Repository::probe_damaged(storage).is_ok() => {
             format!("if a copy was cut off, finish it; else put what is left in order with `{program} repair`")
         }
-        StoreError::NoRepository if mounts::is_missing_disk(path) => {
+        StoreError::NoRepository if mounts::MissingDisk::of(path).is_some() => {
             format!("connect and mount the disk; only if it is a new one: `{program} init`")
         }
         StoreError::NoRepository => format!("create one with `{program} init`"),

@@ -131,7 +131,8 @@ pub enum Command {
 /// Create a repository
 ///
 /// The repository is one folder, on any disk. It is encrypted, and opens with a password that you choose or with the recovery
-/// key: 15 words that are shown once, now. Write them on paper.
+/// key: 15 words that are shown once, now. Write them on paper. Where a disk seems not to be mounted, it asks first; without a
+/// terminal it warns, or refuses if this computer is told (/etc/fstab, systemd) to mount one there.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   heirloom --repo /mnt/disk/phones init
@@ -151,6 +152,9 @@ pub struct Init {
     /// Do not ask for words of the recovery key to see that it was written down
     #[arg(long)]
     pub no_verify: bool,
+    /// Do not ask where a disk seems not to be mounted
+    #[arg(long, short)]
+    pub yes: bool,
 }
 
 /// The ciphers by their names in `config`.

@@ -1,13 +1,19 @@
 //! `init`: creates a repository and shows its recovery key once.
 
+use std::{
+    io::{self, Write},
+    path::Path,
+};
+
 use heirloom_store::{Cipher, Error as StoreError, Options, Repository, SlotKind};
 
 use crate::{
     access,
     args::{CipherName, Global, Init},
     failure::{Exit, Failure, Result},
+    mounts::MissingDisk,
     recovery_key,
-    report::{Report, for_shell},
+    report::{Report, can_ask, for_shell, printable},
     synced_folder::{not_in_a_synced_folder, synced_by},
     trust,
 };
@@ -24,6 +30,10 @@ pub fn run(args: &Init, global: &Global, report: &Report) -> Result<Exit> {
     let storage = access::storage(path);
     if Repository::probe(&*storage).is_ok() {
         return Err(Failure::from(StoreError::Exists).about(path.display()));
+    }
+    if let Some(missing) = MissingDisk::of(path).filter(|_| !args.yes) {
+        report.warn(missing.told(path));
+        confirm(path, &missing)?;
     }
     let password = if args.no_password { None } else { Some(access::new_password()?) };
     let options = Options { cipher, parity: args.parity, ..Options::default() };
@@ -55,6 +65,26 @@ pub fn run(args: &Init, global: &Global, report: &Report) -> Result<Exit> {
         report.note(format_args!("  heirloom --repo {repository} {command}"));
     }
     Ok(Exit::Ok)
+}
+
+/// Asks whether the repository shall lie where a disk seems to be missing. Without a terminal only what is sure is refused.
+fn confirm(path: &Path, missing: &MissingDisk) -> Result<()> {
+    const WHAT_TO_DO: &str =
+        "connect and mount the disk; --yes if the repository shall lie on the disk of this computer";
+    if !can_ask() {
+        return match missing {
+            MissingDisk::Declared(_) => Err(Failure::failed("no repository was created").hint(WHAT_TO_DO)),
+            MissingDisk::Usual => Ok(()),
+        };
+    }
+    let question = format!("Type yes to create it all the same, in {}: ", printable(&path.display().to_string()));
+    let _ = write!(io::stderr(), "{question}");
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).map_err(|error| Failure::failed(format!("cannot read the answer: {error}")))?;
+    match answer.trim() {
+        "yes" => Ok(()),
+        _ => Err(Failure::failed("not confirmed: no repository was created").hint(WHAT_TO_DO)),
+    }
 }
 
 /// The slot of the recovery key, which a new repository has once.
