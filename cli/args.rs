@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    location::typed,
+    location::{named, typed, typed_or_none},
     retention::{KeepCount, Within},
 };
 
@@ -79,7 +79,7 @@ pub struct Arguments {
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The folder that holds the repository
-    #[arg(long, short = 'r', global = true, env = "HEIRLOOM_REPOSITORY", hide_env_values = true, value_name = "PATH", value_parser = typed(), value_hint = clap::ValueHint::DirPath)]
+    #[arg(long, short = 'r', global = true, env = "HEIRLOOM_REPOSITORY", hide_env_values = true, value_name = "PATH", value_parser = typed_or_none(), value_hint = clap::ValueHint::DirPath)]
     pub repo: Option<PathBuf>,
     /// Print results as JSON
     #[arg(long, global = true)]
@@ -185,7 +185,7 @@ pub struct Devices {}
   heirloom pair --udid 00008030-001A2B3C4D5E6F70")]
 pub struct Pair {
     /// The phone, by its UDID or name, if several are in reach
-    #[arg(long, value_name = "UDID")]
+    #[arg(long, value_name = "UDID", value_parser = named())]
     pub udid: Option<String>,
     /// Pair anew even if the phone trusts this computer
     #[arg(long)]
@@ -211,7 +211,7 @@ Since iOS 16.1 the phone asks for its passcode at every backup. Exit code 3 says
 that the phone could not read; the warnings name them.")]
 pub struct Backup {
     /// A phone, by its UDID or name; may be given more than once
-    #[arg(long, value_name = "UDID")]
+    #[arg(long, value_name = "UDID", value_parser = named())]
     pub udid: Vec<String>,
     /// Have the phone send everything, as if there were no earlier snapshot
     #[arg(long)]
@@ -250,7 +250,7 @@ pub struct Restore {
     #[arg(value_name = "SNAP")]
     pub snapshot: String,
     /// The phone, by its UDID or name, if several are in reach
-    #[arg(long, value_name = "UDID")]
+    #[arg(long, value_name = "UDID", value_parser = named())]
     pub udid: Option<String>,
     /// Do not ask
     #[arg(long, short)]
@@ -290,7 +290,7 @@ pub struct Encryption {
     #[arg(value_enum, value_name = "ACTION")]
     pub action: EncryptionAction,
     /// The phone, by its UDID or name, if several are in reach
-    #[arg(long, value_name = "UDID")]
+    #[arg(long, value_name = "UDID", value_parser = named())]
     pub udid: Option<String>,
     /// Have the repository remember the new password; one that remembers an earlier password of the phone does so in any case
     #[arg(long)]
@@ -360,7 +360,7 @@ pub struct Snapshots {
     #[arg(value_name = "SNAP", conflicts_with_all = ["udid", "trash"])]
     pub snapshots: Vec<String>,
     /// Only those of one device, by its UDID or name
-    #[arg(long, value_name = "UDID")]
+    #[arg(long, value_name = "UDID", value_parser = named())]
     pub udid: Option<String>,
     /// Those that were forgotten since the last prune
     #[arg(long)]
@@ -389,7 +389,7 @@ pub struct Stats {
     #[arg(value_name = "SNAP", conflicts_with = "udid")]
     pub snapshots: Vec<String>,
     /// Only one device and its snapshots, by its UDID or name
-    #[arg(long, value_name = "UDID")]
+    #[arg(long, value_name = "UDID", value_parser = named())]
     pub udid: Option<String>,
 }
 
@@ -488,7 +488,7 @@ pub struct Forget {
     #[arg(value_name = "SNAP")]
     pub snapshots: Vec<String>,
     /// Apply the rules to one device alone, by its UDID or name
-    #[arg(long, value_name = "UDID")]
+    #[arg(long, value_name = "UDID", value_parser = named())]
     pub udid: Option<String>,
     /// Show what would be done, and do nothing
     #[arg(long, short = 'n')]
@@ -598,7 +598,7 @@ pub struct Prune {
     #[arg(long, value_name = "PERCENT", default_value = "4", value_parser = crate::quantity::parse_percent)]
     pub max_unused: f64,
     /// End the session of one who is surely not at work any more, by the digits that were shown
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = named())]
     pub end_session: Vec<String>,
 }
 
@@ -695,7 +695,7 @@ pub struct CopySnapshots {
     #[arg(long, value_name = "REPO", value_parser = typed(), value_hint = clap::ValueHint::DirPath)]
     pub to: PathBuf,
     /// Only those of one device, by its UDID or name
-    #[arg(long, value_name = "UDID")]
+    #[arg(long, value_name = "UDID", value_parser = named())]
     pub udid: Option<String>,
     /// Say what would be copied, and copy nothing
     #[arg(long, short = 'n')]
@@ -751,7 +751,7 @@ pub enum KeyAction {
         #[arg(long, short)]
         yes: bool,
         /// Its id, or the first digits of it
-        #[arg(value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        #[arg(value_name = "ID", value_parser = named())]
         key: String,
     },
     /// Set another password in place of the one given now, or the first one of a repository that has none
@@ -799,7 +799,7 @@ pub struct Doctor {
     #[arg(value_name = "DIR", value_parser = typed(), value_hint = clap::ValueHint::DirPath)]
     pub dir: PathBuf,
     /// How many megabytes to write and read for the measurement
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub megabytes: u64,
 }
 

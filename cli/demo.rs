@@ -45,6 +45,7 @@ pub fn run(args: &Demo) -> Result<Exit> {
 
 fn show(args: &Demo, report: &Report) -> Result<Exit> {
     let started = Instant::now();
+    location::outside_repositories(&args.dir)?;
     make_new(location::local(&args.dir)?)?;
     interrupt::catch();
     let scratch = Scratch::new()?;

@@ -1,6 +1,6 @@
 //! `doctor`: whether a drive is fit for a repository.
 
-use std::{fs, path::Path};
+use std::{borrow::Cow, fs, path::Path};
 
 use heirloom_store::{Finding, Fitness, LocalStorage, Progress, Repository, Storage, try_out};
 use serde::Serialize;
@@ -163,7 +163,7 @@ fn word(fitness: Fitness) -> &'static str {
 /// The result in JSON.
 #[derive(Serialize)]
 struct Row<'a> {
-    path: &'a Path,
+    path: Cow<'a, str>,
     /// `ok`, `note` or `unfit`, as for each finding.
     verdict: &'static str,
     file_system: Option<&'a str>,
@@ -190,7 +190,7 @@ impl<'a> Row<'a> {
             detail: &finding.detail,
         };
         Row {
-            path,
+            path: path.to_string_lossy(),
             verdict: word(verdict),
             file_system: examined.file_system.as_deref(),
             free_bytes: examined.free_bytes,

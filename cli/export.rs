@@ -14,7 +14,7 @@ use crate::{
 };
 
 pub fn run(args: &Export, global: &Global, report: &Report) -> Result<Exit> {
-    location::local(&args.to)?;
+    location::target(&args.to)?;
     let repository = access::open(global, report)?;
     let snapshot = snapshots::find(&repository, &args.snapshot, report)?;
     interrupt::catch();
@@ -33,7 +33,7 @@ pub fn run(args: &Export, global: &Global, report: &Report) -> Result<Exit> {
     if report.json {
         let problems: Vec<String> = stats.problems.iter().map(ToString::to_string).collect();
         report.json(&serde_json::json!({
-            "snapshot": snapshot.id.to_string(), "path": target, "files": stats.files, "bytes": stats.bytes,
+            "snapshot": snapshot.id.to_string(), "path": target.to_string_lossy(), "files": stats.files, "bytes": stats.bytes,
             "skipped_files": stats.skipped_files, "missing_files": stats.missing,
             "files_without_time": stats.without_time, "problems": problems,
             "warning_count": snapshot.record.warning_count,

@@ -99,7 +99,8 @@ impl Failure {
         }
         let text = error.render().to_string();
         let joined = |lines: &mut dyn Iterator<Item = &str>| lines.map(str::trim).collect::<Vec<_>>().join(" ");
-        let message = joined(&mut text.lines().take_while(|line| !line.trim().is_empty()));
+        let is_said = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with("[subcommands:");
+        let message = joined(&mut text.lines().take_while(is_said));
         let tips: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
         let hint = if tips.is_empty() { "`heirloom help COMMAND` has examples".to_owned() } else { tips.join("; ") };
         Failure::new(Exit::Usage, message.strip_prefix("error: ").unwrap_or(&message)).hint(hint)

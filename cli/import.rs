@@ -289,6 +289,10 @@ const BELOW: [&str; 6] = [
 ];
 
 fn no_backup_in(path: &Path) -> Failure {
+    if Repository::probe(&*access::storage(path)).is_ok() {
+        return Failure::failed(format!("{} is a repository, and no backup", path.display()))
+            .hint("`heirloom copy` brings what it holds into another repository");
+    }
     let below = BELOW.iter().map(|below| path.join(below));
     let hint = match below.into_iter().find(|below| find_backups(below).is_ok_and(|found| !found.backups.is_empty())) {
         Some(below) => format!("there are some in {}", below.display()),
@@ -303,6 +307,9 @@ fn cannot_look(error: &BackupError) -> Failure {
     match error {
         BackupError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
             failure.hint(how_to_be_allowed(cfg!(target_os = "macos")))
+        }
+        BackupError::Missing { .. } | BackupError::NotAFolder { .. } => {
+            failure.hint("give the folder of a backup, or one of such folders; `heirloom help import` has examples")
         }
         _ => failure,
     }
@@ -531,7 +538,7 @@ struct Summary {
 /// A backup in the JSON result: an array of them, in the order of importing.
 #[derive(Serialize)]
 struct ResultRow {
-    path: PathBuf,
+    path: String,
     /// `kept`, `known` (it was kept before), `decrypted` (it was kept before as ciphertext, and is plaintext now) or `failed`.
     outcome: &'static str,
     snapshot: Option<SnapshotRow>,
@@ -568,7 +575,7 @@ impl Summary {
         let line = closing_line(&taken);
         let Taken { snapshot, is_pinned, missing, warnings, .. } = taken;
         self.rows.push(ResultRow {
-            path,
+            path: path.to_string_lossy().into_owned(),
             outcome,
             snapshot: Some(SnapshotRow::of(&snapshot, is_pinned)),
             missing_files: missing.count,
@@ -583,7 +590,7 @@ impl Summary {
         self.failed += 1;
         self.exit = self.exit.max(failure.exit);
         self.rows.push(ResultRow {
-            path: path.to_owned(),
+            path: path.to_string_lossy().into_owned(),
             outcome: "failed",
             snapshot: None,
             missing_files: 0,

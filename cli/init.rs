@@ -11,6 +11,7 @@ use crate::{
     access,
     args::{CipherName, Global, Init},
     failure::{Exit, Failure, Result},
+    location,
     mounts::MissingDisk,
     recovery_key,
     report::{Report, can_ask, for_shell, printable},
@@ -31,6 +32,7 @@ pub fn run(args: &Init, global: &Global, report: &Report) -> Result<Exit> {
     if Repository::probe(&*storage).is_ok() {
         return Err(Failure::from(StoreError::Exists).about(path.display()));
     }
+    location::outside_repositories(path)?;
     if let Some(missing) = MissingDisk::of(path).filter(|_| !args.yes) {
         report.warn(missing.told(path));
         confirm(path, &missing)?;
@@ -42,7 +44,7 @@ pub fn run(args: &Init, global: &Global, report: &Report) -> Result<Exit> {
     trust::remember_new(path, &repository, report);
     if report.json {
         let words = key.as_ref().map(ToString::to_string);
-        let object = serde_json::json!({ "id": repository.id().to_string(), "path": path, "recovery_key": words });
+        let object = serde_json::json!({ "id": repository.id().to_string(), "path": path.to_string_lossy(), "recovery_key": words });
         let shown = report.json(&object).and_then(|()| report.flush());
         match key {
             Some(_) => recovery_key::or_withdraw(shown, &recovery_slot(&repository)?, &repository)?,

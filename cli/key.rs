@@ -13,6 +13,7 @@ use crate::{
     access,
     args::{Global, Key, KeyAction},
     failure::{Exit, Failure, Result},
+    location,
     password::Password,
     recovery_key,
     report::{Align, Report, Table, can_ask, local_time, rfc3339},
@@ -115,6 +116,7 @@ fn add(repository: &Repository, label: &str, file: Option<&Path>, report: &Repor
 
 /// Adds a password that a new file holds. If that fails, there is no such file.
 fn add_file(repository: &Repository, label: &str, path: &Path) -> Result<KeySlot> {
+    location::outside_repositories(path)?;
     let password = random_password()?;
     let failed = |error| Failure::failed(format!("cannot write {}: {error}", path.display()));
     let file = create_private(path).map_err(failed)?;

@@ -6,7 +6,8 @@ use std::{
     path::{MAIN_SEPARATOR, Path, PathBuf},
 };
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, TypedValueParser};
+use heirloom_store::{LocalStorage, Repository};
 
 use crate::failure::{Exit, Failure, Result};
 
@@ -17,9 +18,19 @@ const SCHEMES: [&str; 28] = [
     "webdavs",
 ];
 
-/// Takes a path from the command line or its variable. Shells leave `--repo=~/phones` and a `~` in quotes as they are.
+/// Takes a path from the command line. Shells leave `--to=~/phones` and a `~` in quotes as they are.
 pub fn typed() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|path| if path.is_empty() { Err("it is empty") } else { Ok(expand(path)) })
+}
+
+/// The same of a path that a variable may give; an empty one counts as not given.
+pub fn typed_or_none() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(expand)
+}
+
+/// Takes the name or number of a thing, which is not empty.
+pub fn named() -> impl TypedValueParser<Value = String> {
+    NonEmptyStringValueParser::new()
 }
 
 /// A path in which `~` at the beginning is the home of this person.
@@ -32,7 +43,32 @@ fn expand_by(path: &OsStr, home: Option<&Path>) -> PathBuf {
     let mut parts = Path::new(path).components();
     match home.filter(|_| parts.next().is_some_and(|first| first.as_os_str() == "~")) {
         Some(home) => home.join(parts.as_path()),
+        // `file/` is no file, and would be told to be missing.
+        None if path.as_encoded_bytes().ends_with(b"/") => Path::new(path).components().collect(),
         None => path.into(),
+    }
+}
+
+/// Refuses a folder to write into that is a file, or that lies in a repository, where it would be in the way.
+pub fn target(path: &Path) -> Result<&Path> {
+    local(path)?;
+    if path.is_file() {
+        return Err(Failure::failed(format!("{} is a file, not a folder", path.display())).hint("give a folder"));
+    }
+    outside_repositories(path)?;
+    Ok(path)
+}
+
+/// Refuses a path inside a repository.
+pub fn outside_repositories(path: &Path) -> Result<()> {
+    let Ok(absolute) = std::path::absolute(path) else { return Ok(()) };
+    let there = absolute.ancestors().find_map(|above| above.canonicalize().ok()).unwrap_or(absolute);
+    match there.ancestors().find(|above| Repository::probe(&LocalStorage::new(above)).is_ok()) {
+        Some(repository) => {
+            let message = format!("{} lies in the repository {}", path.display(), repository.display());
+            Err(Failure::new(Exit::Usage, message).hint("give a place outside of it"))
+        }
+        None => Ok(()),
     }
 }
 

@@ -30,8 +30,13 @@ pub fn run(args: &Ls, global: &Global, report: &Report) -> Result<Exit> {
         return Ok(Exit::Ok);
     }
     let place = args.place.as_deref().unwrap_or_default();
+    let colon = if place.contains('/') && !place.contains(':') {
+        "a colon stands after the domain, as in HomeDomain:Library/SMS; "
+    } else {
+        ""
+    };
     Err(Failure::failed(format!("{place}: there is no such thing in snapshot {}", snapshot.id.short()))
-        .hint(format!("`heirloom ls {}` lists the domains, `heirloom ls -R {0}` everything", args.snapshot)))
+        .hint(format!("{colon}`heirloom ls {}` lists the domains, `heirloom ls -R {0}` everything", args.snapshot)))
 }
 
 /// The place in the form of bytes that the snapshot has: phones keep accents composed or decomposed, keyboards type either.
@@ -59,7 +64,7 @@ impl Place<'_> {
             return Ok(Place { domain: None, path: None });
         };
         let (domain, path) = text.split_once(':').unwrap_or((text, ""));
-        let path = match path.trim_end_matches('/') {
+        let path = match path.trim_matches('/') {
             "" => None,
             path => Some(TreePath::new(path)?),
         };

@@ -8,6 +8,7 @@ use clap_mangen::Man as Page;
 use crate::{
     args::{Arguments, Completions, Man},
     failure::{Exit, Failure, Result},
+    location,
     report::{Report, of_many},
 };
 
@@ -27,6 +28,7 @@ pub fn man(args: &Man, report: &Report) -> Result<Exit> {
         return Ok(Exit::Ok);
     };
     let failed = |error| Failure::failed(format!("cannot write {}: {error}", dir.display()));
+    location::target(dir)?;
     fs::create_dir_all(dir).map_err(failed)?;
     for (file, page) in &pages {
         fs::write(dir.join(file), page).map_err(failed)?;

@@ -6,7 +6,10 @@
 //! A name means a device with its whole history, whatever it was called before. Devices may share a name, and a new phone takes
 //! that of the one before it: the name then means the new one, and `NAME@DATE` the one that was called so then.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use heirloom_store::Snapshot;
 use jiff::{Span, Timestamp, civil::DateTime, tz::TimeZone};
@@ -169,7 +172,7 @@ fn fitting<'c>(spec: &str, parsed: &Parsed, candidates: &[&'c Candidate], listed
         if is_id_prefix(who) { those(&|one| one.id.starts_with(&who.to_ascii_lowercase())) } else { Vec::new() };
     let of_devices = those(&|one| devices.contains(&*one.udid));
     match (by_id.len(), devices.len()) {
-        (0, 0) => Err(Failure::failed(format!("no snapshot is called {spec}")).hint(listed)),
+        (0, 0) => Err(Failure::failed(format!("no snapshot is called {spec}")).hint(how_to_name(spec, listed))),
         (1, 0) => Ok(by_id),
         (0, 1) => Ok(of_devices),
         (0, _) => match successor(&of_devices) {
@@ -177,6 +180,20 @@ fn fitting<'c>(spec: &str, parsed: &Parsed, candidates: &[&'c Candidate], listed
             None => Err(ambiguous(spec, of_devices.into_iter())),
         },
         _ => Err(ambiguous(spec, by_id.into_iter().chain(of_devices))),
+    }
+}
+
+/// What to do about a name that fits nothing.
+fn how_to_name(spec: &str, listed: &str) -> String {
+    if spec.contains('/') || Path::new(spec).is_dir() {
+        return format!("the name of a snapshot is meant, such as latest, not a folder; {listed}");
+    }
+    if spec.contains('@') {
+        return format!("dates are @2026, @2026-05, @2026-05-03 or \"@2026-05-03 14:30\"; {listed}");
+    }
+    match spec.rsplit_once('~') {
+        Some((name, _)) => format!("after ~ stands a number: {name}~2 is the second before {name}; {listed}"),
+        None => listed.to_owned(),
     }
 }
 

@@ -1,4 +1,5 @@
 //! What a newcomer stumbles over: warnings that nobody counts, words that are typed wrongly, work that is broken off.
 
 mod disks;
+mod mistyped;
 mod warnings;
