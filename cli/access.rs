@@ -8,7 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use heirloom_store::{Error as StoreError, LocalStorage, Opening, Options, RecoveryKey, Repository, Storage, Unlock};
+use heirloom_store::{
+    Error as StoreError, LocalStorage, Opening, Options, RecoveryKey, Repository, Snapshot, SnapshotId, Storage, Unlock,
+};
 
 use crate::{
     args::Global,
@@ -57,6 +59,26 @@ impl Opened {
     /// Says that this run may delete snapshots for good, so that nobody is warned that they are gone.
     pub fn prunes(&self) {
         self.prunes.set(true);
+        self.watched.iter().for_each(|watched| watched.prunes(&self.repository));
+    }
+
+    /// Moves snapshots to the trash; nobody is warned that they are gone from then on.
+    pub fn forget(&self, snapshots: &[Snapshot]) -> Result<()> {
+        self.watched.iter().for_each(|watched| watched.lets_go(snapshots));
+        Ok(self.repository.forget(snapshots)?)
+    }
+
+    /// Forgets a snapshot whose place another has taken.
+    pub fn replace(&self, old: &Snapshot, new: &SnapshotId) -> Result<()> {
+        self.watched.iter().for_each(|watched| watched.lets_go(std::slice::from_ref(old)));
+        Ok(self.repository.replace(old, new)?)
+    }
+
+    /// Brings a snapshot back from the trash.
+    pub fn undelete(&self, snapshot: &Snapshot) -> Result<()> {
+        self.repository.undelete(snapshot)?;
+        self.watched.iter().for_each(|watched| watched.took_back(&snapshot.id));
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use heirloom_store::{Details, Entry, Outcome, Prefix, Repository, Snapshot, Snap
 use serde::Serialize;
 
 use crate::{
-    access,
+    access::{self, Opened},
     args::{Decrypt, Global},
     failure::{Exit, Failure, Result},
     interrupt, manifest,
@@ -140,7 +140,7 @@ fn no_password() -> Failure {
 }
 
 /// Makes a snapshot of ciphertext anew as plaintext, and forgets the old one.
-pub fn convert(repository: &Repository, old: &Snapshot, unlocked: &Unlocked, warnings: &Warnings) -> Result<Snapshot> {
+pub fn convert(repository: &Opened, old: &Snapshot, unlocked: &Unlocked, warnings: &Warnings) -> Result<Snapshot> {
     let report = warnings.report;
     let mut editor = repository.edit(&old.record.series, Some(old))?;
     let manifest = OpenedManifest::of(&mut editor, Some(unlocked))?;

@@ -21,7 +21,7 @@ use heirloom_store::{
 use serde::Serialize;
 
 use crate::{
-    access,
+    access::{self, Opened},
     args::{Global, Import},
     backup_folder::{self, Contents, nanoseconds},
     decrypt,
@@ -126,7 +126,7 @@ fn unlock(passwords: &Passwords, backup: &mut Identity) -> Result<Option<Box<Unl
 
 /// Takes one backup folder into the repository. With the keys of a backup that the phone encrypted, its files are kept as plaintext.
 fn take_in(
-    repository: &Repository,
+    repository: &Opened,
     backup: Identity,
     unlocked: Option<Box<Unlocked>>,
     options: &Options,
@@ -221,7 +221,7 @@ fn read_contents(backup: &Identity, options: &Options, warnings: &Warnings) -> R
 
 /// What the repository holds already. What it holds as ciphertext is converted where its password is known.
 fn known(
-    repository: &Repository,
+    repository: &Opened,
     Same { snapshot, missing }: Same,
     unlocked: Option<&Unlocked>,
     damage: Vec<Problem>,

@@ -3,16 +3,23 @@
 //! It is a file for each place in the data folder, and is compared whenever a repository is opened. A repository is taken for what it is the first
 //! time; after that another id at the same place, another secret, or a password that is not needed any more is refused, and a newest snapshot that
 //! is gone is told of, once. A file that cannot be read or written is as good as none: it costs a warning, and no backup.
+//!
+//! Runs of this computer change it at the same time, and may be killed. So a run writes down that it lets go of a snapshot before it does so, and
+//! changes the file as it is by then, under a lock.
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
 };
 
 use heirloom_store::{
-    Error as StoreError, FileHash, KeySlot, Probe, RecordPlace, Repository, SlotKind, SnapshotId, SnapshotList,
+    Error as StoreError, FileHash, KeySlot, Probe, RecordPlace, Repository, SlotKind, Snapshot, SnapshotId,
+    SnapshotList,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +36,10 @@ use crate::{
 const REPOSITORIES_MAX: usize = 8;
 /// Series of which the newest snapshot is remembered.
 const SERIES_MAX: usize = 256;
+/// Snapshots that this computer let go of, as far back as it remembers.
+const LET_GO_MAX: usize = 512;
+/// Time to wait for another run that changes the file. It takes a moment; where a lock cannot be had, the file is changed without.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// A file that is longer is none of ours.
 const FILE_MAX_LEN: u64 = 1 << 20;
 /// Snapshots that are gone, of which each is named.
@@ -58,6 +69,9 @@ struct Remembered {
     /// A hash of the ids of all snapshots, which tells whether there is anything new.
     #[serde(default)]
     listed: String,
+    /// The ids of snapshots that this computer has forgotten, or is about to: nobody is warned that they are gone. The last one comes last.
+    #[serde(default)]
+    let_go: Vec<String>,
 }
 
 /// The newest snapshot of a series.
@@ -147,6 +161,7 @@ impl Memory {
             elsewhere.filter_map(|place| of(&place)).next().map(|known| Remembered {
                 newest: BTreeMap::new(),
                 listed: String::new(),
+                let_go: Vec::new(),
                 ..known
             })
         })
@@ -157,10 +172,21 @@ impl Memory {
         self.place.repositories.iter().find(|known| known.id == id).cloned()
     }
 
-    /// The same place as it is remembered now.
-    fn again(&self) -> Memory {
-        let now = self.file.as_deref().and_then(|file| read(file).ok().flatten());
-        Memory { file: self.file.clone(), place: now.unwrap_or_else(|| self.place.clone()) }
+    /// Takes the place as it is remembered now.
+    fn refresh(&mut self) {
+        if let Some(place) = self.file.as_deref().and_then(|file| read(file).ok().flatten()) {
+            self.place = place;
+        }
+    }
+
+    /// Changes what is remembered of a repository as it is remembered now; as `known` where nothing is. No other run changes it meanwhile.
+    fn change(&mut self, known: &Remembered, change: impl FnOnce(&mut Remembered)) -> std::io::Result<()> {
+        let _lock = lock();
+        self.refresh();
+        let mut now = self.here(&known.id).unwrap_or_else(|| known.clone());
+        change(&mut now);
+        self.put(now);
+        self.save()
     }
 
     /// Puts what is known of a repository first.
@@ -214,6 +240,20 @@ fn file_name(location: &Path) -> String {
     format!("{}.json", &hash[..32])
 }
 
+/// Keeps other runs from changing what is remembered, until it is dropped; `None` where that cannot be had.
+fn lock() -> Option<fs::File> {
+    // The folder itself: a file made for it would have to be deleted again.
+    let folder = fs::File::open(folder()?).ok()?;
+    let begun = Instant::now();
+    while folder.try_lock().is_err() {
+        if begun.elapsed() > LOCK_PATIENCE {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Some(folder)
+}
+
 fn all_files() -> Vec<PathBuf> {
     let entries = folder().and_then(|folder| fs::read_dir(folder).ok());
     let files = entries.into_iter().flatten().flatten().map(|entry| entry.path());
@@ -243,6 +283,7 @@ pub fn remember_new(path: &Path, repository: &Repository, report: &Report) {
         slot: repository.slot_mark(),
         newest: BTreeMap::new(),
         listed: String::new(),
+        let_go: Vec::new(),
     });
     tell_if_unwritten(memory.save(), report);
 }
@@ -267,67 +308,107 @@ fn tell_if_unwritten(saved: std::io::Result<()>, report: &Report) {
 
 /// An open repository that is compared and remembered; what has come and gone meanwhile is remembered at the end.
 pub struct Watched {
-    memory: Memory,
+    memory: RefCell<Memory>,
     known: Remembered,
-    /// The newest snapshots that were among the snapshots when it was opened.
-    was_listed: Vec<String>,
 }
 
 impl Watched {
     /// Compares the snapshots of a repository with what is remembered of it, and tells of what is gone.
     pub fn begin(mut memory: Memory, repository: &Repository, needs_password: bool, report: &Report) -> Watched {
+        // Somebody may have been asked for a password since it was read.
+        memory.refresh();
         let id = repository.id().to_string();
-        let (mut newest, mut listed) = memory.find(&id).map(|known| (known.newest, known.listed)).unwrap_or_default();
-        let (mut was_listed, mut gone) = (Vec::new(), Vec::new());
-        newest.retain(|_, snapshot| {
-            match place_of(repository, snapshot) {
-                Some(RecordPlace::Snapshots) => was_listed.push(snapshot.id.clone()),
-                Some(RecordPlace::Trash) => {}
-                None => {
-                    gone.push(snapshot.clone());
-                    return false;
+        let (newest, listed, let_go) = match memory.find(&id) {
+            Some(known) => (known.newest, known.listed, known.let_go),
+            None => Default::default(),
+        };
+        let gone: Vec<Newest> =
+            newest.values().filter(|snapshot| place_of(repository, snapshot).is_none()).cloned().collect();
+        let (keys, slot) = (repository.fingerprint(), repository.slot_mark());
+        let known = Remembered { id, needs_password, keys, slot, newest, listed, let_go };
+        let mut told = Vec::new();
+        let saved = memory.change(&known, |now| {
+            now.needs_password |= needs_password;
+            (now.keys, now.slot) = (known.keys.clone(), known.slot.clone());
+            for snapshot in gone {
+                now.newest.retain(|_, newest| newest.id != snapshot.id);
+                now.listed.clear();
+                // Asked of what is remembered now: another run may have pruned it after it was read.
+                if !now.let_go.contains(&snapshot.id) {
+                    told.push(snapshot);
                 }
             }
-            true
         });
-        if !gone.is_empty() {
-            listed.clear();
-            tell_gone(&gone, report);
+        if !told.is_empty() {
+            tell_gone(&told, report);
         }
-        let (keys, slot) = (repository.fingerprint(), repository.slot_mark());
-        let known = Remembered { id, needs_password, keys, slot, newest, listed };
-        memory.put(known.clone());
-        tell_if_unwritten(memory.save(), report);
-        Watched { memory, known, was_listed }
+        tell_if_unwritten(saved, report);
+        Watched { memory: RefCell::new(memory), known }
+    }
+
+    /// Remembers that this run is about to let go of `snapshots`. Nothing may have been done to them yet.
+    pub fn lets_go(&self, snapshots: &[Snapshot]) {
+        let mut oldest_first: Vec<_> = snapshots.iter().collect();
+        oldest_first.sort_by_key(|snapshot| snapshot.record.created);
+        self.let_go_of(oldest_first.into_iter().map(|snapshot| snapshot.id.to_string()));
+    }
+
+    /// Remembers that this run is about to delete for good what is in the trash.
+    pub fn prunes(&self, repository: &Repository) {
+        let newest = self.memory.borrow().here(&self.known.id).map(|known| known.newest).unwrap_or_default();
+        let in_trash = newest.into_values().filter(|of| place_of(repository, of) == Some(RecordPlace::Trash));
+        self.let_go_of(in_trash.map(|snapshot| snapshot.id));
+    }
+
+    fn let_go_of(&self, ids: impl Iterator<Item = String>) {
+        // Where it cannot be written, the next run tells.
+        let _ = self.memory.borrow_mut().change(&self.known, |now| {
+            for id in ids {
+                now.let_go.retain(|other| *other != id);
+                now.let_go.push(id);
+            }
+            now.let_go.drain(..now.let_go.len().saturating_sub(LET_GO_MAX));
+        });
+    }
+
+    /// Remembers that a snapshot is back.
+    pub fn took_back(&self, snapshot: &SnapshotId) {
+        let back = snapshot.to_string();
+        let _ = self.memory.borrow_mut().change(&self.known, |now| now.let_go.retain(|id| *id != back));
     }
 
     /// Remembers what is newest at the end of a run, which may have deleted snapshots for good if it `prunes`.
     pub fn end(&self, repository: &Repository, prunes: bool) {
         let Ok(ids) = repository.snapshot_ids() else { return };
         let listed = hash_of(&ids);
+        let mut memory = self.memory.borrow_mut();
         // Another run may have remembered something meanwhile.
-        let mut memory = self.memory.again();
-        let mut known = memory.here(&self.known.id).unwrap_or_else(|| self.known.clone());
-        let had_password = known.needs_password;
-        known.needs_password = had_password || has_password(repository);
-        if known.listed == listed && known.needs_password == had_password && !prunes {
+        memory.refresh();
+        let known = memory.here(&self.known.id).unwrap_or_else(|| self.known.clone());
+        let needs_password = known.needs_password || has_password(repository);
+        if known.listed == listed && known.needs_password == needs_password && !prunes {
             return;
         }
         let Ok(list) = repository.snapshots() else { return };
-        let is_own_doing = |snapshot: &Newest| match place_of(repository, snapshot) {
-            Some(RecordPlace::Snapshots) => true,
-            Some(RecordPlace::Trash) => self.was_listed.contains(&snapshot.id),
-            None => prunes,
-        };
-        // The others are kept, so that the next run tells of them.
-        known.newest.retain(|_, snapshot| !is_own_doing(snapshot));
-        for (series, snapshot) in newest_of(&list) {
-            known.newest.entry(series).or_insert(snapshot);
-        }
-        known.listed = listed;
-        memory.put(known);
+        let places: BTreeMap<&str, Option<RecordPlace>> =
+            known.newest.values().map(|newest| (newest.id.as_str(), place_of(repository, newest))).collect();
         // The next run is told if it fails there, too.
-        let _ = memory.save();
+        let _ = memory.change(&self.known, |now| {
+            now.needs_password = needs_password;
+            let let_go = &now.let_go;
+            now.newest.retain(|_, newest| match places.get(newest.id.as_str()) {
+                // It is listed, and perhaps not the newest any more.
+                Some(Some(RecordPlace::Snapshots)) => false,
+                // The others are kept, so that the next run tells of them.
+                Some(Some(RecordPlace::Trash)) => !let_go.contains(&newest.id),
+                Some(None) => !(prunes || let_go.contains(&newest.id)),
+                None => true,
+            });
+            for (series, snapshot) in newest_of(&list) {
+                now.newest.entry(series).or_insert(snapshot);
+            }
+            now.listed = listed;
+        });
     }
 }
 
@@ -442,7 +523,8 @@ fn add(mut memory: Memory, path: &Path, now: Option<&Probe>, report: &Report) ->
     let id = now.id.to_string();
     if !memory.place.repositories.iter().any(|known| known.id == id) {
         let [keys, slot, listed] = [String::new(), String::new(), String::new()];
-        memory.put(Remembered { id, needs_password: now.needs_password, keys, slot, newest: BTreeMap::new(), listed });
+        let (newest, let_go) = (BTreeMap::new(), Vec::new());
+        memory.put(Remembered { id, needs_password: now.needs_password, keys, slot, newest, listed, let_go });
         let failed = |error: std::io::Error| Failure::failed(format!("cannot remember it: {error}"));
         memory.save().map_err(failed)?;
     }

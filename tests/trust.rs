@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
 };
 
 use heirloom_store::{LocalStorage, Options, Repository, Unlock};
@@ -55,6 +56,11 @@ fn inject_open_slot(home: &Home) -> String {
         fs::write(home.path(&format!("repo/keys/{id}-{copy}")), format!("{line}\n{hash}\n")).unwrap();
     }
     id
+}
+
+/// How many files lie in a folder, which need not be there.
+fn files_in(folder: &Path) -> usize {
+    fs::read_dir(folder).map_or(0, Iterator::count)
 }
 
 fn put_in_place(home: &Home, other: &Path) {
@@ -240,6 +246,29 @@ fn what_another_computer_pruned_is_told() {
 }
 
 #[test]
+fn own_doing_that_is_killed_is_no_alarm() {
+    let home = Home::new();
+    SmallBackup::default().write(&home.path(UDID));
+    home.ok(&["import", UDID]);
+    let trash = home.path("repo/trash");
+    for args in [&["forget", "latest"][..], &["prune"], &["forget", "latest", "--prune"]] {
+        if args[0] == "forget" {
+            home.ok(&["import", "--force", UDID]);
+        }
+        let is_forgotten = || files_in(&trash) > 0;
+        let mut killed = home.command(args).spawn().unwrap();
+        // It dies as soon as it has done it, and before it can remember that.
+        while args.contains(&"forget") && !is_forgotten() && killed.try_wait().unwrap().is_none() {}
+        while args != ["forget", "latest"] && is_forgotten() && killed.try_wait().unwrap().is_none() {}
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        assert_eq!(home.run(&["snapshots"]).stderr, "", "{args:?}");
+    }
+    home.ok(&["prune"]);
+    assert_eq!(home.run(&["snapshots"]).stderr, "");
+}
+
+#[test]
 fn damaged_or_unwritable_memory_stops_nothing() {
     let home = home();
     let trust = home.path(".local/share/heirloom/trust");
@@ -260,7 +289,7 @@ fn damaged_or_unwritable_memory_stops_nothing() {
 fn runs_at_once_leave_a_memory_that_can_be_read() {
     let home = home();
     ok(&home, &["import", UDID]);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| (0..3).for_each(|_| drop(ok(&home, &["import", "--force", UDID]))));
         }
