@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use heirloom_store::{Error, SnapshotEditor};
+use heirloom_store::{Error, SnapshotEditor, check_packs_without_key};
 
 use super::{
     beside::{begin, end, folder_like_forgotten},
@@ -44,6 +44,7 @@ struct Change {
 struct Client {
     place: Arc<Place>,
     number: u8,
+    late_folders: Vec<&'static str>,
 }
 
 impl Place {
@@ -52,7 +53,12 @@ impl Place {
     }
 
     fn client(self: &Arc<Place>, number: u8) -> Arc<Client> {
-        Arc::new(Client { place: self.clone(), number })
+        self.client_of(number, &LATE_FOLDERS)
+    }
+
+    /// One that sees these folders late.
+    fn client_of(self: &Arc<Place>, number: u8, late_folders: &[&'static str]) -> Arc<Client> {
+        Arc::new(Client { place: self.clone(), number, late_folders: late_folders.to_vec() })
     }
 
     fn now(&self) -> Duration {
@@ -113,7 +119,7 @@ impl Storage for Client {
         let now = self.place.now();
         let is_unseen = |change: &&Change| change.by != self.number && change.at + LATE > now;
         let changes = self.place.changes.lock().unwrap();
-        for change in changes.iter().rev().filter(is_unseen).filter(|_| LATE_FOLDERS.contains(&folder)) {
+        for change in changes.iter().rev().filter(is_unseen).filter(|_| self.late_folders.contains(&folder)) {
             let Some(name) = change.file.strip_prefix(&format!("{folder}/")) else { continue };
             match change.was_there {
                 true => listed.insert(name.to_owned(), 1),
@@ -250,5 +256,22 @@ fn prune_that_waits_can_be_interrupted() {
     for (snapshot, _) in &story.forgotten {
         place.pass(DELAY);
         open(&place.client(1)).undelete(snapshot).unwrap();
+    }
+}
+
+#[test]
+fn late_list_of_segments_is_outwaited() {
+    let story = Story::new(&OPTIONS);
+    for without_key in [false, true] {
+        let place = Place::of(&story.after_forgetting());
+        prune(&open(&place.client(1)), &thorough());
+        let (reader, before) = (place.client_of(2, &["index"]), place.now());
+        if without_key {
+            let found = [reader, place.client(1)].map(|client| check_packs_without_key(&*client, &go_on).unwrap());
+            assert!(found[0].is_whole() && found[0].keyless == found[1].keyless, "{found:?}");
+        } else {
+            assert_whole(&open(&reader), &story.kept, "its list is late");
+        }
+        assert!(place.now() > before && place.now() <= before + DELAY, "{:?} since {before:?}", place.now());
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     storage::Storage,
 };
 
-/// What a check without the key tells beside problems.
+/// The result of a check without the key, beside problems.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyless {
     /// 32 digits that are the same for two places exactly if both hold the same files of content, each of them whole.
@@ -40,9 +40,10 @@ pub struct Keyless {
 pub fn check_packs_without_key(storage: &dyn Storage, on_event: OnEvent) -> Result<CheckReport> {
     let Probe { id, parity, problems, .. } = Repository::probe(storage)?;
     let mut report = CheckReport { problems, ..CheckReport::default() };
+    let (listed, named) = settled_packs(storage, &id, &mut report.problems)?;
+    // Only now no list of segments is late.
     let content = list_content(storage)?;
     check_small_files(storage, &mut report)?;
-    let (listed, named) = settled_packs(storage, &id, &mut report.problems)?;
     report.problems.extend(missing_packs(&listed, &named));
     report.problems.extend(missing_trees(storage, &listed)?);
     if parity {
