@@ -9,7 +9,8 @@ use std::{
 };
 
 use heirloom_store::{
-    Error as StoreError, LocalStorage, Opening, Options, RecoveryKey, Repository, Snapshot, SnapshotId, Storage, Unlock,
+    Error as StoreError, LocalStorage, Opening, Options, RecoveryKey, Repository, Snapshot, SnapshotId, Storage,
+    Unlock, private,
 };
 
 use crate::{
@@ -17,7 +18,6 @@ use crate::{
     failure::{Exit, Failure, Result},
     location, mounts,
     password::Password,
-    private,
     report::{Report, can_ask, for_shell},
     trust::{self, Memory, Watched},
 };

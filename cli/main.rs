@@ -38,7 +38,6 @@ mod pair;
 mod password;
 mod phone;
 mod pin;
-mod private;
 mod prune;
 mod quantity;
 mod recovery_key;

@@ -11,6 +11,7 @@ use std::{
     cell::RefCell,
     collections::BTreeMap,
     fs,
+    io::Write,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -19,7 +20,7 @@ use std::{
 
 use heirloom_store::{
     Error as StoreError, FileHash, KeySlot, Probe, RecordPlace, Repository, SlotKind, Snapshot, SnapshotId,
-    SnapshotList,
+    SnapshotList, private,
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +28,6 @@ use crate::{
     access,
     args::{Global, Trust},
     failure::{Exit, Failure, Result},
-    private,
     report::{Report, local_time, rfc3339},
     snapshots,
 };
@@ -204,16 +204,26 @@ impl Memory {
             return Ok(());
         }
         let bytes = serde_json::to_vec_pretty(&self.place)?;
-        private::create_folder(file.parent().unwrap_or(file))?;
+        // Both folders of ours.
+        for folder in [access::data_dir(), file.parent().map(Path::to_owned)].iter().flatten() {
+            private::create_folder(folder)?;
+        }
         // Another run may write the same file at this moment: each writes one of its own, and the last one counts.
         let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
         let unfinished = file.with_extension(format!("{}-{number}.new", std::process::id()));
-        let written = private::write(&unfinished, &bytes).and_then(|()| fs::rename(&unfinished, file));
+        let written = write_durably(&unfinished, &bytes).and_then(|()| fs::rename(&unfinished, file));
         if written.is_err() {
             let _ = fs::remove_file(&unfinished);
         }
         written
     }
+}
+
+/// Writes a file for its owner alone, to the disk.
+fn write_durably(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = private::create_file(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 fn changed(path: &Path, what: &str) -> Failure {

@@ -84,7 +84,7 @@ mod id;
 mod machine;
 mod name;
 mod positioned;
-mod private;
+pub mod private;
 mod progress;
 mod seal;
 mod spool;

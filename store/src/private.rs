@@ -1,4 +1,4 @@
-//! Files outside of the repository that are for nobody but the one who runs the program: what is in the cache tells what is on a phone.
+//! Files outside of the repository for nobody but the person who runs the program: the cache tells what is on a phone.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -7,17 +7,31 @@ use std::{
 };
 
 /// Makes a folder that only its owner can enter, and its parents where they are missing. One that is there becomes such a folder.
-pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// Any failure of the system.
+pub fn create_folder(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path)?;
+    restrict_folder(path)
+}
+
+/// Lets only its owner enter a folder that is there.
+///
+/// # Errors
+/// Any failure of the system.
+pub fn restrict_folder(path: &Path) -> io::Result<()> {
     restrict(path, 0o700)
 }
 
 /// Creates a file that only its owner can read, or empties one, which becomes such a file.
-pub(crate) fn create_file(path: &Path) -> io::Result<File> {
+///
+/// # Errors
+/// Any failure of the system.
+pub fn create_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
