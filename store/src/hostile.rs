@@ -1,12 +1,8 @@
 //! Repositories that somebody who knows the secret has made to exhaust whoever reads them, and what they cost, counted in reads.
 
 use std::{
-    io,
     ops::ControlFlow,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use crate::{
@@ -20,45 +16,15 @@ use crate::{
     snapshot::RecordKind,
 };
 
-/// A disk that counts.
-#[derive(Default)]
-struct Counting {
-    disk: MemoryStorage,
-    reads: AtomicU64,
-}
-
-impl Storage for Counting {
-    fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        self.disk.put(name, content)
-    }
-
-    fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        self.reads.fetch_add(1, Relaxed);
-        self.disk.read(name, offset, len)
-    }
-
-    fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
-        self.disk.list(folder)
-    }
-
-    fn delete(&self, name: &str) -> io::Result<()> {
-        self.disk.delete(name)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// A repository in the making.
 struct Hostile {
-    disk: Arc<Counting>,
+    disk: Arc<MemoryStorage>,
     repository: Repository,
 }
 
 impl Hostile {
     fn new() -> Hostile {
-        let disk = Arc::new(Counting::default());
+        let disk = Arc::new(MemoryStorage::default());
         let (repository, _) = Repository::create(disk.clone(), None, &Options::default()).unwrap();
         Hostile { disk, repository }
     }

@@ -33,7 +33,10 @@ pub(crate) struct Spool {
 
 impl Spool {
     pub(crate) fn new(storage: &dyn Storage) -> Result<Spool> {
-        let file = storage.spool().map_err(failed("create"))?;
+        storage.spool().map_err(failed("create")).and_then(Spool::of)
+    }
+
+    fn of(file: File) -> Result<Spool> {
         let key = Cipher::Aes256Gcm.key(&random().map_err(Error::Random)?);
         Ok(Spool { file, key, frames: 0, tail: Vec::with_capacity(FRAME_LEN) })
     }
@@ -276,28 +279,8 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_full_disk_is_one_and_no_failure_of_the_source() {
-        struct Full(crate::storage::MemoryStorage);
-        impl Storage for Full {
-            fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
-                self.0.put(name, content)
-            }
-            fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-                self.0.read(name, offset, len)
-            }
-            fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
-                self.0.list(folder)
-            }
-            fn delete(&self, name: &str) -> io::Result<()> {
-                self.0.delete(name)
-            }
-            fn sync(&self) -> io::Result<()> {
-                self.0.sync()
-            }
-            fn spool(&self) -> io::Result<File> {
-                File::options().read(true).write(true).open("/dev/full")
-            }
-        }
-        let mut spool = Spool::new(&Full(Default::default())).unwrap();
+        let full = File::options().read(true).write(true).open("/dev/full").unwrap();
+        let mut spool = Spool::of(full).unwrap();
         let small = spool.append(&mut "small".as_bytes()).unwrap();
         for _ in 0..2 {
             let error = spool.append(&mut io::repeat(7).take(2 * FRAME_LEN as u64)).unwrap_err();

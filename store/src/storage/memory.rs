@@ -10,12 +10,17 @@ use super::Storage;
 
 /// Files in a map. Nothing outlives it.
 #[derive(Debug, Default)]
-pub struct MemoryStorage(Mutex<BTreeMap<String, Vec<u8>>>);
+pub struct MemoryStorage {
+    files: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// Counts reads.
+    #[cfg(test)]
+    pub(crate) reads: std::sync::atomic::AtomicU64,
+}
 
 impl MemoryStorage {
     /// The files, to look at and to damage.
     pub fn files(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -26,6 +31,8 @@ impl Storage for MemoryStorage {
     }
 
     fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        #[cfg(test)]
+        self.reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let files = self.files();
         let bytes = files.get(name).ok_or(io::ErrorKind::NotFound)?;
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
