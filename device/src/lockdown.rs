@@ -193,7 +193,7 @@ impl<'m> Lockdown<'m> {
     /// their version, and watches, which count otherwise, are never too old.
     ///
     /// # Errors
-    /// What the connection says.
+    /// Any failure of the connection.
     pub fn too_old(&mut self) -> Result<Option<String>> {
         let Some(version) = self.public_text("ProductVersion")? else { return Ok(None) };
         let major: Option<u32> = version.split('.').next().and_then(|major| major.trim().parse().ok());

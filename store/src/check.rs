@@ -136,7 +136,7 @@ pub struct CheckReport {
     pub bytes_read: u64,
     /// How much of the repository was ever verified byte by byte, if there is a ledger that knows.
     pub verified: Option<Verified>,
-    /// What only a check without the key tells.
+    /// Results of a check without the key alone.
     pub keyless: Option<Keyless>,
 }
 

@@ -200,7 +200,7 @@ impl SnapshotEditor {
     /// An empty place for one content, outside the folder.
     ///
     /// # Errors
-    /// What the storage says.
+    /// Any failure of the storage.
     pub fn scratch(&self) -> Result<Scratch> {
         Scratch::new(&*self.writer.chunks.core.storage)
     }

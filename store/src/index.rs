@@ -458,7 +458,7 @@ impl Index {
     }
 }
 
-/// What is wrong with a pack that a segment names, where one of `len` bytes is listed, or none.
+/// Says what is wrong with a pack that a segment names, where one of `len` bytes is listed, or none.
 pub(crate) fn what_is_missing(pack: &SegmentPack, len: Option<u64>) -> String {
     match len {
         None => "it is missing".to_owned(),
@@ -500,7 +500,7 @@ impl LateList {
     /// Whether the list names a segment that is not there, and another list may not: then the time has passed after which to ask for it.
     ///
     /// # Errors
-    /// What the storage says.
+    /// Any failure of the storage.
     pub(crate) fn outwait(&mut self, storage: &dyn Storage, listed: &SegmentList) -> Result<bool> {
         if self.left.is_zero() || !names_deleted(storage, listed)? {
             return Ok(false);

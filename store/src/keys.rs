@@ -227,7 +227,7 @@ impl Slot {
         self
     }
 
-    /// What a person calls it; empty if nobody said.
+    /// The name that a person gave it; empty if nobody did.
     pub(crate) fn label(&self) -> &str {
         if self.label.len() > LABEL_MAX_LEN { "" } else { &self.label }
     }
@@ -356,7 +356,7 @@ impl Slot {
 /// a right password does not wait for what somebody has added. Gives the secret and the slot.
 ///
 /// # Errors
-/// What a slot says of `unlock`: [`Error::WrongPassword`] if it does not open one that can be asked. `None` if none is of its kind.
+/// [`Error::WrongPassword`] if `unlock` opens none that can be asked, or why none can be. `None` if none is of its kind.
 pub(crate) fn open_any<'s>(
     slots: &'s [Slot],
     unlock: Unlock,

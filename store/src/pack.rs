@@ -44,7 +44,7 @@ impl ChunkKind {
     }
 }
 
-/// What a pack is for. Packs of each kind lie in a folder of their own.
+/// The use of a pack. Packs of each kind lie in a folder of their own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub(crate) enum PackKind {
@@ -71,7 +71,7 @@ impl PackKind {
         }
     }
 
-    /// What the header of such a pack says.
+    /// The kind of file that the header of such a pack names.
     pub(crate) fn file_kind(self) -> FileKind {
         match self {
             PackKind::Data => FileKind::DataPack,

@@ -27,7 +27,7 @@ impl Repository {
     /// The snapshots that are pinned; some may be there no more.
     ///
     /// # Errors
-    /// What the storage says.
+    /// Any failure of the storage.
     pub fn pins(&self) -> Result<BTreeSet<SnapshotId>> {
         list_pins(self.core())
     }

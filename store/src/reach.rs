@@ -12,8 +12,8 @@ use crate::{
     tree::{Above, read_node},
 };
 
-/// What is called for each chunk that a tree reaches, in the order of names, but no more for what is below a list that was met. Of a node or a list it
-/// says whether what is below it is to be met, too.
+/// The function that is called for each chunk that a tree reaches, in the order of names, but no more for chunks below a list that was met. Of a node or
+/// a list it says whether chunks below are to be met, too.
 pub(crate) type Meet<'a> = &'a mut dyn FnMut(ChunkKind, &ChunkId) -> Result<bool>;
 
 /// Meets everything that the tree `root` reaches.
@@ -35,7 +35,7 @@ struct Walker<'a> {
 /// Whether all that the tree `root` reaches lies in packs that are there to stay.
 ///
 /// # Errors
-/// What the storage says.
+/// Any failure of the storage.
 pub(crate) fn is_tree_held(chunks: &ChunkReader, root: &ChunkId) -> Result<bool> {
     is_whole(walk(chunks, root, &mut |_, id| require(chunks.holds(id)?, id)))
 }

@@ -86,7 +86,7 @@ impl Repository {
     /// The passwords that are remembered for a device, newest first. What cannot be read is none.
     ///
     /// # Errors
-    /// What the storage says.
+    /// Any failure of the storage.
     pub fn remembered_passwords(&self, series: &str) -> Result<Vec<RememberedPassword>> {
         let core = self.core();
         let mut found: Vec<RememberedPassword> = Vec::new();

@@ -286,7 +286,7 @@ impl Repository {
     /// The ids of all snapshots, whole or not, ascending. It reads none.
     ///
     /// # Errors
-    /// What the storage says.
+    /// Any failure of the storage.
     pub fn snapshot_ids(&self) -> Result<Vec<SnapshotId>> {
         let listed = self.core.storage.list_named(RecordKind::Snapshot.folder())?;
         let mut ids: Vec<SnapshotId> = listed.into_iter().map(|(id, _)| id).collect();
@@ -297,7 +297,7 @@ impl Repository {
     /// Where the record of a snapshot lies; `None` if it is gone.
     ///
     /// # Errors
-    /// What the storage says.
+    /// Any failure of the storage.
     pub fn find_record(&self, id: &SnapshotId) -> Result<Option<RecordPlace>> {
         let has = |kind: RecordKind| self.core.storage.has_file(&kind.file(id));
         if has(RecordKind::Snapshot)? {
@@ -344,7 +344,7 @@ impl Repository {
     /// counts as none, as does one that began before the device made another.
     ///
     /// # Errors
-    /// What the storage says.
+    /// Any failure of the storage.
     pub fn parked(&self, series: &str) -> Result<Option<Parked>> {
         let base = self.snapshots()?.base_of(series).map(|snapshot| snapshot.id);
         let parked = parked_of(&self.core, series)?;
@@ -363,7 +363,7 @@ impl Repository {
     /// How many bytes can still be written here, if the storage can tell.
     ///
     /// # Errors
-    /// What the storage says.
+    /// Any failure of the storage.
     pub fn free_bytes(&self) -> Result<Option<u64>> {
         self.core.storage.free_space()
     }
@@ -371,7 +371,7 @@ impl Repository {
     /// Reads a snapshot.
     ///
     /// # Errors
-    /// What the storage says.
+    /// Any failure of the storage.
     pub fn read(&self, snapshot: &Snapshot) -> Result<SnapshotReader> {
         Ok(SnapshotReader::new(self.chunks()?.0, snapshot.clone()))
     }
@@ -387,7 +387,7 @@ impl Repository {
     /// What differs between two snapshots, of one series or of two. It costs what differs.
     ///
     /// # Errors
-    /// What the storage says.
+    /// Any failure of the storage.
     pub fn diff(&self, before: &Snapshot, after: &Snapshot) -> Result<Diff> {
         Ok(Diff::new(Arc::new(self.chunks()?.0), before.record.root, after.record.root))
     }

@@ -206,7 +206,7 @@ impl Repository {
     /// Who is at work in the repository now, as far as can be told.
     ///
     /// # Errors
-    /// What the storage says.
+    /// Any failure of the storage.
     pub fn sessions(&self) -> Result<Vec<SessionInfo>> {
         let mut sessions = read_sessions(self.core())?;
         sessions.retain(|session| !session.is_dead);

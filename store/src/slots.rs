@@ -17,7 +17,7 @@ pub struct KeySlot {
     pub kind: SlotKind,
     /// When it was made, seconds since 1970.
     pub created: i64,
-    /// What a person called it; empty if nobody did. Whoever can write to the folder can change it.
+    /// The name that a person gave it; empty if nobody did. Whoever can write to the folder can change it.
     pub label: String,
     /// Whether the repository was opened by it.
     pub is_used: bool,
@@ -27,7 +27,7 @@ impl Repository {
     /// All slots that can be read, oldest first.
     ///
     /// # Errors
-    /// What the storage says.
+    /// Any failure of the storage.
     pub fn slots(&self) -> Result<Vec<KeySlot>> {
         let mut slots: Vec<KeySlot> = self.read_slots()?.iter().map(|slot| self.describe(slot)).collect();
         slots.sort_by(|one, other| (one.created, &one.id).cmp(&(other.created, &other.id)));
@@ -37,7 +37,7 @@ impl Repository {
     /// Has `password` open the repository beside what does already. Where that was everybody, it needs a password from then on.
     ///
     /// # Errors
-    /// What the storage says, [`Error::TooManySlots`], or [`Error::Unsupported`] if only a newer program may write here.
+    /// Any failure of the storage, [`Error::TooManySlots`], or [`Error::Unsupported`] if only a newer program may write here.
     pub fn add_password(&self, password: &str, label: &str) -> Result<KeySlot> {
         let added = self.add(Unlock::Password(password), label)?;
         if self.opened_by.kind() == SlotKind::Open {

@@ -23,7 +23,7 @@ const WEEK: i64 = 7 * DAY;
 /// More warnings than these are only counted.
 pub const WARNINGS_MAX: usize = 100;
 const WARNING_MAX_LEN: usize = 1000;
-/// What is remembered of what a record says of the device, which heirloom writes in six short texts.
+/// Texts about the device in a record that are remembered; heirloom writes six short ones.
 const DEVICE_TEXTS_MAX: usize = 32;
 const DEVICE_TEXT_MAX_LEN: usize = 4096;
 

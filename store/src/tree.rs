@@ -182,7 +182,7 @@ fn at<'b>(bytes: &'b [u8], range: &Range<u32>) -> &'b [u8] {
     &bytes[range.start as usize..range.end as usize]
 }
 
-/// What the nodes above say of a node.
+/// A node as the nodes above describe it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Above<'k> {
     pub(crate) level: u8,

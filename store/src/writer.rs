@@ -344,7 +344,7 @@ impl SnapshotWriter {
     /// Whether all chunks of a remembered content are in the repository, so that the file need not be read again.
     ///
     /// # Errors
-    /// What the storage says.
+    /// Any failure of the storage.
     pub fn holds(&self, content: &Content) -> Result<bool> {
         is_content_held(&self.chunks, content, |id| self.has(id))
     }

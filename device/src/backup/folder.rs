@@ -143,7 +143,7 @@ fn backups_in(folder: &Path, left: &mut usize) -> Vec<BackupFolder> {
     found
 }
 
-/// What iMazing keeps of earlier backups at `path`, by device and date.
+/// Earlier backups that iMazing keeps at `path`, by device and date.
 fn versions_at(path: &Path, real: &Path) -> Vec<BackupFolder> {
     let [outer, inner] = IMAZING_VERSIONS;
     let is_called = |path: Option<&Path>, name| path.and_then(Path::file_name).is_some_and(|found| found == name);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Error, ManifestDb, ManifestMbdb, Row};
 
-/// What names the files of a backup.
+/// The list that names the files of a backup.
 pub enum Manifest {
     /// Since iOS 10.
     Db(ManifestDb),
@@ -25,7 +25,7 @@ impl Manifest {
             .then(|| ManifestMbdb::open(&folder.join(Manifest::MBDB)).map(Manifest::Mbdb))
     }
 
-    /// What its file is called.
+    /// The name of its file.
     pub fn file_name(&self) -> &'static str {
         match self {
             Manifest::Db(_) => Manifest::DB,

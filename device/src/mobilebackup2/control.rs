@@ -126,7 +126,7 @@ pub enum Warning {
     },
     /// The phone asked for a change of a folder that an operation other than a backup only reads. It was told so.
     RefusedChange {
-        /// What it asked for, as a verb: `write`, `make`, `move`, `copy`, `remove`.
+        /// The change that it asked for, as a verb: `write`, `make`, `move`, `copy`, `remove`.
         change: &'static str,
         /// Why it was refused.
         reason: String,

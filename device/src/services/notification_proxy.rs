@@ -32,7 +32,7 @@ impl NotificationProxy {
     /// Posts a notification on the phone.
     ///
     /// # Errors
-    /// What the connection says.
+    /// Any failure of the connection.
     pub fn post(&mut self, name: &str) -> Result<()> {
         self.command("PostNotification", name)
     }
@@ -40,7 +40,7 @@ impl NotificationProxy {
     /// Has notifications of this name relayed from now on.
     ///
     /// # Errors
-    /// What the connection says.
+    /// Any failure of the connection.
     pub fn observe(&mut self, name: &str) -> Result<()> {
         self.command("ObserveNotification", name)
     }

@@ -252,7 +252,7 @@ fn pem_contents(bytes: &[u8]) -> Vec<Vec<u8>> {
     parts.collect()
 }
 
-/// What the property lists in `bytes`, which are XML, hold as data.
+/// The data that the property lists in `bytes`, which are XML, hold.
 fn data_contents(bytes: &[u8]) -> Vec<Vec<u8>> {
     let text = String::from_utf8_lossy(bytes);
     text.split("<data>").skip(1).filter_map(|part| base64(part.split_once("</data>")?.0)).collect()

@@ -37,7 +37,7 @@ const FILTER_BITS_PER_ENTRY: u64 = 10;
 const FILTER_PROBES: u32 = 6;
 const MAX_ENTRIES: u64 = 1 << 28;
 const CHECK_LEN: usize = 32;
-/// What is wrong with what is longer than the longest file of its kind.
+/// The complaint about a file that is longer than the longest of its kind may be.
 pub(crate) const TOO_LONG: &str = "it is too long to be one of its kind";
 
 /// A chunk's place, as a segment holds it.
@@ -84,7 +84,7 @@ impl SegmentPack {
         pack_file(self.kind, &self.name)
     }
 
-    /// What tells it from all others that may be listed.
+    /// Its kind and name, which tell it from all others that may be listed.
     pub(crate) fn id(&self) -> PackId {
         (self.kind, self.name)
     }
@@ -93,7 +93,7 @@ impl SegmentPack {
 /// Where a pack lies: the folder of its kind, and its name in it.
 pub(crate) type PackId = (PackKind, FileHash);
 
-/// What a segment tells without the key.
+/// The part of a segment that can be read without the key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ClearPart {
     pub(crate) packs: Vec<SegmentPack>,

@@ -12,7 +12,7 @@ use crate::{
 pub(crate) const ASIDE_FOLDER: &str = "quarantine";
 /// No file is longer that is read here.
 const FILE_MAX_LEN: usize = (1 << 31) - 1;
-/// What drives read or fail to read at once.
+/// The bytes that drives read, or fail to read, at once.
 const SECTOR_LEN: usize = 4096;
 
 /// What lies there.
@@ -62,7 +62,7 @@ impl Repair<'_> {
         Ok(true)
     }
 
-    /// What can be read of a file, with zeros for bad sectors; nothing if there is no such file.
+    /// Reads a file as far as it can be read, with zeros for bad sectors; nothing if there is no such file.
     fn read_what_is_left(&self, file: &str) -> Result<Option<Vec<u8>>> {
         match self.storage.read(file, 0, FILE_MAX_LEN) {
             Ok(bytes) => Ok(Some(bytes)),
@@ -112,7 +112,7 @@ pub(super) fn read_whole(storage: &dyn Storage, file: &str, name: &FileHash) -> 
 /// Whether the `len` bytes of a file are what its name says. Memory or a cable may err: what is not is read again, from the medium.
 ///
 /// # Errors
-/// What the storage says.
+/// Any failure of the storage.
 pub(super) fn has_name(storage: &dyn Storage, file: &str, len: u64, name: &FileHash) -> Result<bool> {
     for hash in [<dyn Storage>::hash, <dyn Storage>::hash_anew] {
         match hash(storage, file, len) {

@@ -46,7 +46,7 @@ impl Moment {
         Moment { boot: boot.unwrap_or_default(), running: running.unwrap_or(0), time: unix_seconds() }
     }
 
-    /// What an observation now counts after one at `earlier`, in seconds.
+    /// Returns the seconds that an observation now counts after one at `earlier`.
     fn counts_after(&self, earlier: &Moment) -> i64 {
         if !self.boot.is_empty() && self.boot == earlier.boot {
             self.running.saturating_sub(earlier.running).clamp(0, STEP_MAX)

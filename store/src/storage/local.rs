@@ -21,7 +21,7 @@ use crate::{bytes::random, config::CONFIG_FILE, id::encode_hex};
 const LIST_MAX_DEPTH: usize = 3;
 /// How often what others, or an interrupt, may have spoilt is done again in all.
 const TRIES: u32 = 10;
-/// What macOS says of a share, or of another file system, whose files it cannot sync, or not to the medium.
+/// Errors of macOS for a share, or another file system, whose files it cannot sync, or not to the medium.
 const OF_MACOS: [i32; 2] = [25, 45];
 
 /// A repository in a folder.
@@ -428,7 +428,7 @@ mod tests {
     struct Answering {
         answer: Answer,
         calls: AtomicUsize,
-        /// What was synced plainly, and whether that fails.
+        /// Counts files that were synced plainly.
         plain_syncs: Arc<AtomicUsize>,
         fails_plainly: bool,
     }

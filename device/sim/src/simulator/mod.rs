@@ -263,7 +263,7 @@ impl Simulator {
         self.shared.state().fault = fault;
     }
 
-    /// What goes wrong, if it has not struck for the last time.
+    /// The fault that is set, if it has not struck for the last time.
     pub fn fault(&self) -> Option<Fault> {
         self.shared.fault()
     }

@@ -173,7 +173,7 @@ impl<'a> Link<'a> {
 
 /// Messages without files.
 impl Link<'_> {
-    /// What is in the folder `path`; nothing if it is not there.
+    /// Lists the folder `path`; nothing if it is not there.
     pub(super) fn list(&mut self, path: &str) -> Result<BTreeMap<String, Entry>, Failure> {
         self.send(vec!["DLContentsOfDirectory".into(), path.into()])?;
         let status = self.status("DLContentsOfDirectory")?;
