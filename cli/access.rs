@@ -119,8 +119,8 @@ pub fn open_damaged(global: &Global, report: &Report) -> Result<Opened> {
     open_at(repository_path(global)?, Password::REPOSITORY, true, report)
 }
 
-/// The storage of the repository in the folder at `path`, which stays closed, if it is what this computer remembers of the place as far as that can be
-/// told without a password.
+/// The storage of the repository in the folder at `path`, which stays closed. Fails if it is not what this computer
+/// remembers of the place, as far as that can be told without a password.
 pub fn unopened(path: &Path, report: &Report) -> Result<Arc<dyn Storage>> {
     let storage = storage(as_folder(path)?);
     let probe = Repository::probe(&*storage).map_err(|error| failure_at(path, &*storage, error))?;

@@ -112,8 +112,8 @@ impl Memory {
         Memory { file, place }
     }
 
-    /// Fails if there is another repository, or one without the password that it had: all that can be told before a password is given away to it, or
-    /// without one.
+    /// Fails if there is another repository, or one without the password that it had: all that can be told before a
+    /// password is given away to it, or without one.
     pub fn compare_probe(&self, path: &Path, probe: &Probe) -> Result<()> {
         let id = probe.id.to_string();
         let is_new_here = !self.place.repositories.iter().any(|known| known.id == id);

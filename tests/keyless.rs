@@ -120,7 +120,7 @@ fn pack_that_may_not_be_read_is_no_damage() {
     use std::os::unix::fs::PermissionsExt;
     let home = home_with_copy();
     let pack = files(&home, "packs").remove(0);
-    fs::set_permissions(home.path("repo").join(&pack), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(home.path("repo").join(&pack), fs::Permissions::from_mode(0o000)).unwrap();
     for (variables, args) in [(&[][..], ["check", "--packs"]), (&WITH_PASSWORD[..], ["check", "--read-data"])] {
         let said = home.run_as_nobody(variables, &args);
         assert_eq!((said.exit, said.stdout.as_str()), (1, ""), "{args:?}: {said:?}");

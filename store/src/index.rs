@@ -497,7 +497,8 @@ impl LateList {
         LateList { left: storage.listing_delay(), next_wait: Duration::ZERO }
     }
 
-    /// Whether the list names a segment that is not there, and another list may not: then the time has passed after which to ask for it.
+    /// Whether the list names a segment that is not there, and another list may not: then the time has passed after which
+    /// to ask for it.
     ///
     /// # Errors
     /// Any failure of the storage.
@@ -758,7 +759,7 @@ mod tests {
             match loaded {
                 Ok((index, problems)) => {
                     let named: Vec<FileHash> = index.named_packs().into_keys().map(|(_, name)| name).collect();
-                    assert!(late_lists < 99 && named == [pack] && problems == [], "{problems:?}");
+                    assert!(late_lists < 99 && named == [pack] && problems.is_empty(), "{problems:?}");
                 }
                 Err(error) => assert!(late_lists == 99 && error.is_missing_file(), "{error}"),
             }

@@ -356,7 +356,8 @@ impl Slot {
 /// a right password does not wait for what somebody has added. Gives the secret and the slot.
 ///
 /// # Errors
-/// [`Error::WrongPassword`] if `unlock` opens none that can be asked, or why none can be. `None` if none is of its kind.
+/// [`Error::WrongPassword`] if `unlock` opens none that can be asked, or why none can be. `None` if none is of its
+/// kind.
 pub(crate) fn open_any<'s>(
     slots: &'s [Slot],
     unlock: Unlock,

@@ -12,8 +12,8 @@ use crate::{
     tree::{Above, read_node},
 };
 
-/// The function that is called for each chunk that a tree reaches, in the order of names, but no more for chunks below a list that was met. Of a node or
-/// a list it says whether chunks below are to be met, too.
+/// The function that is called for each chunk that a tree reaches, in the order of names, but no more for chunks below a
+/// list that was met. Of a node or a list it says whether chunks below are to be met, too.
 pub(crate) type Meet<'a> = &'a mut dyn FnMut(ChunkKind, &ChunkId) -> Result<bool>;
 
 /// Meets everything that the tree `root` reaches.

@@ -37,7 +37,8 @@ impl Repository {
     /// Has `password` open the repository beside what does already. Where that was everybody, it needs a password from then on.
     ///
     /// # Errors
-    /// Any failure of the storage, [`Error::TooManySlots`], or [`Error::Unsupported`] if only a newer program may write here.
+    /// Any failure of the storage, [`Error::TooManySlots`], or [`Error::Unsupported`] if only a newer program may write
+    /// here.
     pub fn add_password(&self, password: &str, label: &str) -> Result<KeySlot> {
         let added = self.add(Unlock::Password(password), label)?;
         if self.opened_by.kind() == SlotKind::Open {

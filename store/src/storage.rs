@@ -41,7 +41,8 @@ const FOLDERS: [&str; 15] = [
     "quarantine",
     "tmp",
 ];
-/// Files and folders that systems keep at the root of a disk, in upper case, beside those hidden behind a dot and in `FOUND.000`.
+/// Files and folders that systems keep at the root of a disk, in upper case, beside those hidden behind a dot and in
+/// `FOUND.000`.
 const OF_SYSTEMS: [&str; 18] = [
     "LOST+FOUND",
     "SYSTEM VOLUME INFORMATION",
@@ -98,7 +99,8 @@ pub trait Storage: Send + Sync {
     /// Makes every earlier `put` and `delete` durable.
     fn sync(&self) -> io::Result<()>;
 
-    /// Returns a text that tells this place from others that hold a copy of the same files, as far as this computer can tell.
+    /// Returns a text that tells this place from others that hold a copy of the same files, as far as this computer can
+    /// tell.
     fn place(&self) -> String {
         String::new()
     }

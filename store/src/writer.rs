@@ -546,7 +546,8 @@ impl SnapshotWriter {
         Ok(())
     }
 
-    /// The same of a run that makes no snapshot. What nobody has seen yet, and nothing that was lost can be among, is dropped instead.
+    /// The same of a run that makes no snapshot. Chunks that nobody has seen yet are dropped instead, if nothing that was
+    /// lost can be among them.
     fn finish_unless_needless(&mut self) -> Result<()> {
         let may_mend = self.may_lack_data || self.chunks.core.distrusts_any();
         if may_mend || !self.chunks.reads_unwritten() || self.ingest.has_written()? {
@@ -556,7 +557,7 @@ impl SnapshotWriter {
         self.write_segment(SegmentBuilder::default())
     }
 
-    /// Makes all chunks durable, and the record of `tree` that is to be written then. It is newer than `newest_created`.
+    /// Makes all chunks durable, and the record of `tree` that is to be written then, newer than `newest_created`.
     fn finish(&mut self, tree: Tree, details: Details, newest_created: Option<i64>) -> Result<SnapshotRecord> {
         let Tree { root, files, bytes, is_sealed } = tree;
         self.finish_packs()?;

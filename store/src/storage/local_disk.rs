@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-/// Whether it is known that nothing but this system lists the folder: of a share, of what a program alone provides, and of what is not known, it is not.
+/// Whether it is known that nothing but this system lists the folder. It is not known of a share, nor of a folder that a
+/// program alone provides.
 #[cfg(target_os = "linux")]
 pub(super) fn is_on_local_disk(folder: &Path) -> bool {
     const FUSE: u32 = 0x6573_5546;
@@ -12,8 +13,8 @@ pub(super) fn is_on_local_disk(folder: &Path) -> bool {
     })
 }
 
-/// Whether a program (exfat-fuse, ntfs-3g) provides the folder from a disk that the kernel holds for it. All else that programs provide may come
-/// from another computer: the source that they name is a text of their own.
+/// Whether a program (exfat-fuse, ntfs-3g) provides the folder from a disk that the kernel holds for it. All else that
+/// programs provide may come from another computer: the source that they name is a text of their own.
 #[cfg(target_os = "linux")]
 fn is_on_fuse_disk(folder: &Path) -> std::io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
@@ -22,13 +23,14 @@ fn is_on_fuse_disk(folder: &Path) -> std::io::Result<bool> {
     Ok(is_fuse_disk(&std::fs::read("/proc/self/mountinfo")?, device))
 }
 
-/// Whether the file system with this number is of the kind `fuseblk` by the mounts that proc_pid_mountinfo(5) lists: for that kind alone the kernel
-/// opens a block device, and takes the device's number for the file system's.
+/// Whether the file system with this number is of the kind `fuseblk` by the mounts that proc_pid_mountinfo(5) lists: for
+/// that kind alone the kernel opens a block device, and takes the device's number for the file system's.
 #[cfg(target_os = "linux")]
 fn is_fuse_disk(mounts: &[u8], (major, minor): (u32, u32)) -> bool {
     let device = format!("{major}:{minor}");
     mounts.split(|&byte| byte == b'\n').any(|mount| {
-        // No field holds a space: the kernel writes those of names as \040. Before the kind stand six fields, more of which are optional, and `-`.
+        // No field holds a space: the kernel writes those of names as \040. Before the kind stand six fields, some that
+        // are optional, and `-`.
         let mut fields = mount.split(|&byte| byte == b' ').skip(2);
         let has_number = fields.next() == Some(device.as_bytes());
         let kind = fields.skip(3).skip_while(|field| *field != b"-").nth(1);
@@ -57,8 +59,8 @@ pub(super) fn is_on_local_disk(_folder: &Path) -> bool {
     false
 }
 
-/// Whether a kind of file system, by its number in statfs(2), is one of disks. That of programs (FUSE), and all that several computers may have at
-/// once, are not.
+/// Whether a kind of file system, by its number in statfs(2), is one of disks. That of programs (FUSE), and all that
+/// several computers may have at once, are not.
 #[cfg(target_os = "linux")]
 fn is_local_kind(kind: u32) -> bool {
     const EXT: u32 = 0xEF53;
