@@ -45,7 +45,9 @@ pub fn run(args: &Demo) -> Result<Exit> {
 
 fn show(args: &Demo, report: &Report) -> Result<Exit> {
     let started = Instant::now();
-    location::outside_repositories(&args.dir)?;
+    if !args.dir.exists() {
+        location::outside_repositories(&args.dir)?;
+    }
     make_new(location::local(&args.dir)?)?;
     interrupt::catch();
     let scratch = Scratch::new()?;

@@ -41,10 +41,11 @@ pub fn expand(path: OsString) -> PathBuf {
 
 fn expand_by(path: &OsStr, home: Option<&Path>) -> PathBuf {
     let mut parts = Path::new(path).components();
+    let bare: PathBuf = parts.clone().collect();
     match home.filter(|_| parts.next().is_some_and(|first| first.as_os_str() == "~")) {
         Some(home) => home.join(parts.as_path()),
-        // `file/` is no file, and would be told to be missing.
-        None if path.as_encoded_bytes().ends_with(b"/") => Path::new(path).components().collect(),
+        // `file/` would be told to be missing.
+        None if bare.is_file() => bare,
         None => path.into(),
     }
 }
