@@ -1,9 +1,6 @@
 //! `init`: creates a repository and shows its recovery key once.
 
-use std::{
-    io::{self, Write},
-    path::Path,
-};
+use std::path::Path;
 
 use heirloom_store::{Cipher, Error as StoreError, Options, Repository, SlotKind};
 
@@ -13,8 +10,8 @@ use crate::{
     failure::{Exit, Failure, Result},
     location,
     mounts::MissingDisk,
-    recovery_key,
-    report::{Report, can_ask, for_shell, printable},
+    question, recovery_key,
+    report::{Report, can_ask, for_shell},
     synced_folder::{not_in_a_synced_folder, synced_by},
     trust,
 };
@@ -79,11 +76,8 @@ fn confirm(path: &Path, missing: &MissingDisk) -> Result<()> {
             MissingDisk::Usual => Ok(()),
         };
     }
-    let question = format!("Type yes to create it all the same, in {}: ", printable(&path.display().to_string()));
-    let _ = write!(io::stderr(), "{question}");
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer).map_err(|error| Failure::failed(format!("cannot read the answer: {error}")))?;
-    match answer.trim() {
+    let question = format!("Type yes to create it all the same, in {}: ", path.display());
+    match question::line(&question)?.trim() {
         "yes" => Ok(()),
         _ => Err(Failure::failed("not confirmed: no repository was created").hint(WHAT_TO_DO)),
     }

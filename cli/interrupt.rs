@@ -1,5 +1,5 @@
-//! Signals. The first Ctrl-C stops the work at the next good place, the second at once. Nothing is lost by either: a repository is
-//! whole at every moment.
+//! Signals. The first Ctrl-C stops the work at the next good place, the second at once. Before the work, and at a question, the first
+//! ends the program. Nothing is lost by any: a repository is whole at every moment.
 
 use std::{
     ops::ControlFlow,
@@ -9,12 +9,40 @@ use std::{
 use crate::failure::{Exit, Failure, Result};
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
+/// Whether there is work that looks whether it should stop.
+static IS_AT_WORK: AtomicBool = AtomicBool::new(false);
+/// Whether a question waits for its answer, and looks as well.
+static IS_ASKING: AtomicBool = AtomicBool::new(false);
 
-/// From here on Ctrl-C asks to stop. To be called after the last question to the person: at a prompt it should just end the program.
+/// From here on Ctrl-C asks the work to stop.
 pub fn catch() {
-    // Without a handler Ctrl-C ends the program, which is safe too.
+    IS_AT_WORK.store(true, Ordering::Relaxed);
+    handle();
+}
+
+/// Until the value is dropped, Ctrl-C asks a question to stop.
+pub fn asking() -> Asking {
+    IS_ASKING.store(true, Ordering::Relaxed);
+    handle();
+    Asking
+}
+
+/// A question that waits for its answer.
+pub struct Asking;
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        IS_ASKING.store(false, Ordering::Relaxed);
+    }
+}
+
+fn handle() {
+    // Without a handler Ctrl-C ends the program, which is safe too. The second time there is one already.
     let _ = ctrlc::set_handler(|| {
-        if REQUESTED.swap(true, Ordering::Relaxed) {
+        let is_heard = IS_AT_WORK.load(Ordering::Relaxed) && !REQUESTED.load(Ordering::Relaxed);
+        if is_heard || IS_ASKING.load(Ordering::Relaxed) {
+            REQUESTED.store(true, Ordering::Relaxed);
+        } else {
             std::process::exit(Exit::Interrupted.code().into());
         }
     });

@@ -13,9 +13,9 @@ use crate::{
     access,
     args::{Global, Key, KeyAction},
     failure::{Exit, Failure, Result},
-    location,
+    interrupt, location,
     password::Password,
-    recovery_key,
+    question, recovery_key,
     report::{Align, Report, Table, can_ask, local_time, rfc3339},
 };
 
@@ -119,10 +119,16 @@ fn add_file(repository: &Repository, label: &str, path: &Path) -> Result<KeySlot
     location::outside_repositories(path)?;
     let password = random_password()?;
     let failed = |error| Failure::failed(format!("cannot write {}: {error}", path.display()));
+    // Ctrl-C between the two would leave a file that opens nothing.
+    interrupt::catch();
     let file = create_private(path).map_err(failed)?;
     let added = write_line(file, &password)
         .map_err(failed)
-        .and_then(|()| repository.add_password(&password, label).map_err(Failure::from));
+        .and_then(|()| repository.add_password(&password, label).map_err(Failure::from))
+        .and_then(|added| match interrupt::check() {
+            Ok(()) => Ok(added),
+            Err(interrupted) => repository.remove_slot(&added.id).map_err(Failure::from).and(Err(interrupted)),
+        });
     if added.is_err() {
         let _ = fs::remove_file(path);
     }
@@ -192,9 +198,7 @@ fn confirm(slot: &KeySlot, what: &str, report: &Report) -> Result<()> {
         return Err(Failure::new(Exit::Usage, format!("{} is {what}, and there is no terminal to ask on", slot.id))
             .hint("say --yes if it shall go"));
     }
-    let _ = write!(io::stderr(), "Type yes to remove it: ");
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer).map_err(|error| Failure::failed(format!("cannot read the answer: {error}")))?;
+    let answer = question::line("Type yes to remove it: ")?;
     if answer.trim() == "yes" { Ok(()) } else { Err(Failure::failed("not confirmed: nothing was removed")) }
 }
 

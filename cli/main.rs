@@ -40,6 +40,7 @@ mod phone;
 mod pin;
 mod prune;
 mod quantity;
+mod question;
 mod recovery_key;
 mod repair;
 mod report;
@@ -78,6 +79,9 @@ fn main() -> ExitCode {
     let said = report.flush();
     let exit = result.and_then(|exit| said.map(|()| exit)).unwrap_or_else(|failure| {
         if failure.exit != Exit::Ok {
+            if let Some(next) = after_interruption(&arguments.command).filter(|_| failure.exit == Exit::Interrupted) {
+                report.note(next);
+            }
             report.error(&failure);
         }
         failure.exit
@@ -131,6 +135,23 @@ fn run(Arguments { global, command }: &Arguments, report: &Report) -> Result<Exi
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => shell::completions(args, report),
         Command::Man(args) => shell::man(args, report),
+    }
+}
+
+/// What has become of work that was broken off, and what to do next, unless the verb itself says so.
+fn after_interruption(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Import(_) | Command::Copy(_) | Command::Decrypt(_) | Command::Export(_) => {
+            Some("what is done is kept: the same command goes on from there")
+        }
+        Command::Prune(_) | Command::Repair(_) => Some("the repository is whole: the same command goes on"),
+        Command::Restore(_) => {
+            Some("if the phone had begun to take the snapshot, it has a part of it: restore it again")
+        }
+        Command::Encryption(_) => Some("`heirloom encryption status` says what holds now"),
+        #[cfg(feature = "demo")]
+        Command::Demo(_) => Some("the folder of the demo can be deleted"),
+        _ => None,
     }
 }
 

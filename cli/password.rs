@@ -11,8 +11,8 @@ use std::{
 
 use crate::{
     failure::{Exit, Failure, Result},
-    location,
-    report::{can_ask, printable},
+    location, question,
+    report::can_ask,
 };
 
 const PASSWORD_MAX_LEN: u64 = 64 << 10;
@@ -78,7 +78,7 @@ impl Password {
 
     /// Asks on the terminal, without showing what is typed.
     pub fn ask(self, prompt: &str) -> Result<String> {
-        rpassword::prompt_password(printable(prompt)).map_err(|error| match error.kind() {
+        question::secret(prompt)?.map_err(|error| match error.kind() {
             io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => Failure::interrupted(),
             _ => self.failure(format!("cannot ask for the password: {error}")),
         })

@@ -1,7 +1,5 @@
 //! `restore`: puts a snapshot onto a phone.
 
-use std::io::{self, Write};
-
 use heirloom_device::{
     backup::ManifestPlist,
     mobilebackup2::{BackupSession, Preset, RestoreRequest, info_plist::restore_applications},
@@ -20,6 +18,7 @@ use crate::{
     operation::Operation,
     password::Password,
     phone::{self, Phone},
+    question,
     report::{Report, can_ask, files, local_time, of_many, printable, size},
     snapshot_spec, snapshots,
     unlocking::{Refused, Unlocked},
@@ -267,9 +266,7 @@ fn confirm(snapshot: &Snapshot, phone: &Phone, preset: PresetName, report: &Repo
         return Err(Failure::new(Exit::Usage, "a restore must be confirmed, and there is no terminal to ask on")
             .hint("say --yes if that is what you want"));
     }
-    let _ = write!(io::stderr(), "Type yes to go on: ");
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer).map_err(|error| Failure::failed(format!("cannot read the answer: {error}")))?;
+    let answer = question::line("Type yes to go on: ")?;
     match answer.trim() {
         "yes" => Ok(()),
         _ => Err(Failure::failed("not confirmed: nothing was done")),

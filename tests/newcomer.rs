@@ -1,5 +1,6 @@
 //! What a newcomer stumbles over: warnings that nobody counts, words that are typed wrongly, work that is broken off.
 
 mod disks;
+mod interrupted;
 mod mistyped;
 mod warnings;
