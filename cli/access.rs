@@ -142,7 +142,8 @@ pub fn create_demo(path: &Path) -> Result<Opened> {
     Ok(Opened { repository, watched: None, prunes: Cell::new(false) })
 }
 
-/// What failed with the repository at `path`. What to do where there is none depends on whether something is left of one.
+/// What failed with the repository at `path`. What to do where there is none depends on whether something is left of
+/// one.
 pub fn failure_at(path: &Path, storage: &dyn Storage, error: StoreError) -> Failure {
     let program = format!("heirloom --repo {}", for_shell(path));
     let hint = match error {
@@ -252,7 +253,8 @@ pub fn data_dir() -> Option<PathBuf> {
     folder_of("XDG_DATA_HOME", "APPDATA", "Library/Application Support", ".local/share")
 }
 
-/// Our folder in the one of a variable, or else in that which Windows names by a variable, and macOS and others by a place in HOME.
+/// Our folder in the one of a variable, or else in that which Windows names by a variable, and macOS and others by a
+/// place in HOME.
 fn folder_of(variable: &str, windows: &str, macos: &str, other: &str) -> Option<PathBuf> {
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let of_system = || match cfg!(windows) {

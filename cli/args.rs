@@ -65,8 +65,8 @@ SNAP names a snapshot:
 
 /// Keeps the whole history of a family's iPhones and iPads
 #[derive(Debug, Parser)]
-#[command(name = "heirloom", version, after_help = FIRST_STEPS, after_long_help = format!("{FIRST_STEPS}\n\n{EXIT_CODES}"))]
-#[command(max_term_width = 110)]
+#[command(name = "heirloom", version, max_term_width = 110)]
+#[command(after_help = FIRST_STEPS, after_long_help = format!("{FIRST_STEPS}\n\n{EXIT_CODES}"))]
 pub struct Arguments {
     #[command(flatten)]
     pub global: Global,
@@ -79,7 +79,10 @@ pub struct Arguments {
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The folder that holds the repository
-    #[arg(long, short = 'r', global = true, env = "HEIRLOOM_REPOSITORY", hide_env_values = true, value_name = "PATH", value_parser = typed_or_none(), value_hint = clap::ValueHint::DirPath)]
+    #[arg(
+        long, short = 'r', global = true, env = "HEIRLOOM_REPOSITORY", hide_env_values = true, value_name = "PATH",
+        value_parser = typed_or_none(), value_hint = clap::ValueHint::DirPath
+    )]
     pub repo: Option<PathBuf>,
     /// Print results as JSON
     #[arg(long, global = true)]
@@ -130,9 +133,9 @@ pub enum Command {
 
 /// Create a repository
 ///
-/// The repository is one folder, on any disk. It is encrypted, and opens with a password that you choose or with the recovery
-/// key: 15 words that are shown once, now. Write them on paper. Where a disk seems not to be mounted, it asks first; without a
-/// terminal it warns, or refuses if this computer is told (/etc/fstab, systemd) to mount one there.
+/// The repository is one folder, on any disk. It is encrypted, and opens with a password that you choose or with the
+/// recovery key: 15 words that are shown once, now. Write them on paper. Where a disk seems not to be mounted, it asks
+/// first; without a terminal it warns, or refuses if this computer is told (/etc/fstab, systemd) to mount one there.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   heirloom --repo /mnt/disk/phones init
@@ -140,13 +143,14 @@ pub enum Command {
   heirloom --repo /mnt/disk/phones init --parity         # what rots on the disk can be repaired
   heirloom --repo /mnt/disk/phones init --no-password    # whoever has the disk can read it")]
 pub struct Init {
-    /// Let everybody who has the folder read it
+    /// Set no password: everybody who has the folder can read it
     #[arg(long)]
     pub no_password: bool,
     /// How to encrypt; chacha20-poly1305 is faster on machines without AES hardware, such as an older Raspberry Pi
     #[arg(long, value_enum, default_value_t = CipherName::Aes256Gcm)]
     pub cipher: CipherName,
-    /// Write parity beside every pack, from which `heirloom repair` mends what a disk has lost; takes 5 % more room, and a fifth more work
+    /// Write parity beside every pack, from which `heirloom repair` mends what a disk has lost; takes 5 % more room,
+    /// and a fifth more work
     #[arg(long)]
     pub parity: bool,
     /// Do not ask for words of the recovery key to see that it was written down
@@ -168,7 +172,8 @@ pub enum CipherName {
 
 /// List the phones in reach
 ///
-/// With a repository, also when each was last backed up into it, if that opens without asking for its password.
+/// With a repository it also lists when each was last backed up there, if the repository opens without asking for its
+/// password.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   heirloom devices
@@ -177,8 +182,8 @@ pub struct Devices {}
 
 /// Make a phone trust this computer
 ///
-/// Once for each phone and computer: the phone asks "Trust This Computer?", and wants its passcode. Pairings of Finder, iTunes
-/// and libimobiledevice on this computer are used as they are.
+/// Once for each phone and computer: the phone asks "Trust This Computer?", and wants its passcode. Pairings of Finder,
+/// iTunes and libimobiledevice on this computer are used as they are.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   heirloom pair
@@ -194,12 +199,14 @@ pub struct Pair {
 
 /// Back up a phone into a new snapshot
 ///
-/// The phone sends what has changed since its newest snapshot, and only what the repository does not have yet takes room. There is no
-/// copy of the backup anywhere else. Without --udid every phone in reach is backed up, one after another. A backup that is cut off leaves
-/// no snapshot and harms none; what has arrived is not stored again by the next. A phone that has nothing new gets no new snapshot.
+/// The phone sends what has changed since its newest snapshot, and only what the repository does not have yet takes
+/// room. There is no copy of the backup anywhere else. Without --udid every phone in reach is backed up, one after
+/// another. A backup that is cut off leaves no snapshot and harms none; what has arrived is not stored again by the
+/// next. A phone that has nothing new gets no new snapshot.
 ///
-/// What the phone encrypts looks new each time. With its backup password (HEIRLOOM_BACKUP_PASSWORD, HEIRLOOM_BACKUP_PASSWORD_FILE, or as it is asked
-/// for) it is kept as plaintext, which deduplicates, under the repository's own encryption. Without the password nothing is asked of the phone, unless
+/// Files that the phone encrypts look new in each backup. With its backup password (HEIRLOOM_BACKUP_PASSWORD,
+/// HEIRLOOM_BACKUP_PASSWORD_FILE, or typed when asked for) heirloom keeps them as plaintext, which deduplicates,
+/// under the repository's own encryption. Without the password heirloom asks nothing of the phone, unless
 /// --as-ciphertext is given.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -232,9 +239,10 @@ pub struct Backup {
 
 /// Put a snapshot onto a phone
 ///
-/// By default the phone becomes what it was: its settings and data are those of the snapshot, and what is not in the snapshot is
-/// removed from it. It asks before it begins, and says what the snapshot lacks. `latest` is the newest of this very phone; a snapshot of another
-/// is named by that one's name. The phone restarts, and installs its apps from the App Store afterwards.
+/// By default the phone becomes what it was: its settings and data are those of the snapshot, and everything else is
+/// removed from it. heirloom says what the snapshot lacks, and asks before it begins. `latest` is the newest snapshot
+/// of this very phone; one of another phone is chosen by that phone's name. The phone restarts, and installs its apps
+/// from the App Store afterwards.
 #[derive(Debug, Args)]
 #[command(after_help = format!("Examples:
   heirloom restore latest
@@ -273,8 +281,8 @@ pub enum PresetName {
 
 /// Show or change whether a phone encrypts its backups
 ///
-/// Encryption is a setting of the phone: it holds for all its backups, on every computer, until it is changed. Only encrypted backups
-/// hold saved passwords, health and call history. The phone asks for its passcode.
+/// Encryption is a setting of the phone: it holds for all its backups, on every computer, until it is changed. Only
+/// encrypted backups hold saved passwords, health and call history. The phone asks for its passcode.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   heirloom encryption status
@@ -283,8 +291,8 @@ pub enum PresetName {
   HEIRLOOM_NEW_BACKUP_PASSWORD_FILE=~/.phone heirloom encryption on
 
 The password that holds now comes from HEIRLOOM_BACKUP_PASSWORD or HEIRLOOM_BACKUP_PASSWORD_FILE, a new one from
-HEIRLOOM_NEW_BACKUP_PASSWORD or HEIRLOOM_NEW_BACKUP_PASSWORD_FILE; otherwise each is asked for. Keep it: without it an encrypted
-backup cannot be restored.")]
+HEIRLOOM_NEW_BACKUP_PASSWORD or HEIRLOOM_NEW_BACKUP_PASSWORD_FILE; otherwise each is asked for. Keep it:
+without it an encrypted backup cannot be restored.")]
 pub struct Encryption {
     /// What to do
     #[arg(value_enum, value_name = "ACTION")]
@@ -292,7 +300,8 @@ pub struct Encryption {
     /// The phone, by its UDID or name, if several are in reach
     #[arg(long, value_name = "UDID", value_parser = named())]
     pub udid: Option<String>,
-    /// Have the repository remember the new password; one that remembers an earlier password of the phone does so in any case
+    /// Have the repository remember the new password; one that remembers an earlier password of the phone does so in
+    /// any case
     #[arg(long)]
     pub remember_password: bool,
 }
@@ -313,11 +322,12 @@ pub enum EncryptionAction {
 /// Take in backup folders of Finder, iTunes or idevicebackup2
 ///
 /// PATH is the folder of one backup (UDID or UDID-YYYYMMDD-HHMMSS), or a folder of them. Each becomes a snapshot with
-/// the backup's own time, and nothing in the folder is changed. Every file is kept, also those that Manifest.db does not
-/// name. Only what the repository does not have yet takes room. A backup that is kept already is not kept twice.
+/// the backup's own time, and nothing in the folder is changed. Every file is kept, also those that Manifest.db does
+/// not name. Only what the repository does not have yet takes room. A backup that is kept already is not kept twice.
 ///
-/// Files that the phone encrypted look new in each backup. With the backup's password (HEIRLOOM_BACKUP_PASSWORD, HEIRLOOM_BACKUP_PASSWORD_FILE, or as it
-/// is asked for) they are kept as plaintext, which deduplicates, under the repository's own encryption; exports give the phone's ciphertext back bit for bit.
+/// Files that the phone encrypted look new in each backup. With the backup's password (HEIRLOOM_BACKUP_PASSWORD,
+/// HEIRLOOM_BACKUP_PASSWORD_FILE, or typed when asked for) heirloom keeps them as plaintext, which deduplicates,
+/// under the repository's own encryption; exports give the phone's ciphertext back bit for bit.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   heirloom import ~/Library/Application\\ Support/MobileSync/Backup
@@ -347,7 +357,7 @@ pub struct Import {
 
 /// List snapshots, oldest first
 ///
-/// SIZE is what a snapshot holds, ADDED what the repository grew by when it was made.
+/// SIZE is how much a snapshot holds, ADDED how much the repository grew by when it was made.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   heirloom snapshots
@@ -367,12 +377,13 @@ pub struct Snapshots {
     pub trash: bool,
 }
 
-/// Say what the repository takes, and what of it is whose
+/// Show how much room the repository takes, and for which snapshots
 ///
-/// SIZE is what a snapshot holds, ADDED what the repository grew by when it was made, UNIQUE about what forgetting it, and nothing else, would let
-/// `heirloom prune --max-unused 0` free. What several snapshots have in common is unique to none of them, so that forgetting all of those frees more; of
-/// a device, UNIQUE counts what its snapshots have in common, but no other device has. What an interrupted backup keeps for the next one is
-/// unique to nobody. UNIQUE, and what is needed, are estimates of a few percent.
+/// SIZE is what a snapshot holds, ADDED what the repository grew by when it was made, UNIQUE about what forgetting it,
+/// and nothing else, would let `heirloom prune --max-unused 0` free. What several snapshots have in common is unique to
+/// none of them, so that forgetting all of those frees more; of a device, UNIQUE counts what its snapshots have in
+/// common, but no other device has. What an interrupted backup keeps for the next one is unique to nobody. UNIQUE, and
+/// what is needed, are estimates of a few percent.
 #[derive(Debug, Args)]
 #[command(after_help = format!("Examples:
   heirloom stats
@@ -395,8 +406,8 @@ pub struct Stats {
 
 /// List what is in a snapshot
 ///
-/// Without a domain: the domains, each with its files and size. With one: a folder, one level of it. The domain `:` holds the
-/// backup's own files, such as Info.plist, and all others of its folder that Manifest.db does not name.
+/// Without a domain: the domains, each with its files and size. With one: a folder, one level of it. The domain `:`
+/// holds the backup's own files, such as Info.plist, and all others of its folder that Manifest.db does not name.
 #[derive(Debug, Args)]
 #[command(after_help = format!("Examples:
   heirloom ls latest
@@ -423,7 +434,7 @@ pub struct Ls {
 /// Write a snapshot as a backup folder, byte for byte
 ///
 /// Writes DIR/UDID/…, which Finder, iTunes and idevicebackup2 accept as their own. Every byte is verified on the way.
-/// An export that was cut off goes on where it stopped.
+/// The same command goes on where an export was cut off.
 #[derive(Debug, Args)]
 #[command(after_help = format!("Examples:
   heirloom export latest --to ~/restored
@@ -437,22 +448,25 @@ pub struct Export {
     /// The folder in which the backup folder is made
     #[arg(long, value_name = "DIR", value_parser = typed(), value_hint = clap::ValueHint::DirPath)]
     pub to: PathBuf,
-    /// Write into a folder that exists; files of the same name are replaced. One that holds files of another backup is refused
+    /// Write into a folder that exists; files of the same name are replaced. One that holds files of another backup is
+    /// refused
     #[arg(long)]
     pub force: bool,
 }
 
 /// Convert snapshots that are kept as the phone encrypted them, with their password
 ///
-/// A snapshot that was taken without the backup's password is kept as ciphertext, which does not deduplicate. This makes each anew of the same
-/// files, kept as plaintext, reads all of it back, and only then forgets the old; a pin goes over to the new. Without SNAP all such snapshots are converted. Exports and restores
-/// stay bit for bit what they were.
+/// A snapshot that was taken without the backup's password is kept as ciphertext, which does not deduplicate.
+/// `decrypt` makes each anew of the same files, kept as plaintext, reads all of it back, and only then forgets the
+/// old one; a pin goes over to the new one. Without SNAP it converts all such snapshots. Exports and restores stay
+/// bit for bit what they were.
 #[derive(Debug, Args)]
 #[command(after_help = format!("Examples:
   heirloom decrypt
   HEIRLOOM_BACKUP_PASSWORD_FILE=~/.phone heirloom decrypt \"Maria's iPhone@2024\"
 
-A backup has the password that the phone had then. What none opens stays as it is: exit code 3, or 23 if nothing was converted.
+A backup has the password that the phone had then. Snapshots that no password opens stay as they are: exit code 3,
+or 23 if nothing was converted.
 
 {SNAPSHOT}"))]
 pub struct Decrypt {
@@ -469,12 +483,13 @@ pub struct Decrypt {
 
 /// Let go of snapshots, by name or by rules
 ///
-/// Forgotten snapshots are listed no more, but take room, and can be undeleted, until the next prune. It does not ask: --dry-run shows what would
-/// go, and why the others stay.
+/// Forgotten snapshots are not listed any more, but take room and can be undeleted until the next prune. `forget`
+/// does not ask: --dry-run shows which snapshots would go, and why the others stay.
 ///
-/// Rules say what to keep of each device; what none of them keeps is forgotten. They go back from the newest snapshot, by the times of the
-/// backups, in local time: `--keep-daily 14` keeps the newest snapshot of each of the last 14 days that have one, and the oldest of all while there are fewer. N may be
-/// `unlimited`. Pinned snapshots are kept whatever the rules say, and are counted by none of them.
+/// Rules say which snapshots of each device to keep; those that no rule keeps are forgotten. Rules count back from
+/// the newest snapshot, by the times of the backups, in local time: `--keep-daily 14` keeps the newest snapshot of
+/// each of the last 14 days that have one, and the oldest of all while there are fewer. N may be `unlimited`. Pinned
+/// snapshots are always kept, and no rule counts them.
 #[derive(Debug, Args)]
 #[command(after_help = format!("Examples:
   heirloom forget --keep-daily 14 --keep-monthly 12 --keep-yearly unlimited --dry-run
@@ -529,7 +544,7 @@ pub struct Keep {
 
 /// Bring forgotten snapshots back
 ///
-/// That can be done until the next prune. Without SNAP: the list of those that can come back.
+/// That works until the next prune. Without SNAP it lists the snapshots that can come back.
 #[derive(Debug, Args)]
 #[command(after_help = format!("Examples:
   heirloom undelete
@@ -546,7 +561,7 @@ pub struct Undelete {
 
 /// Keep snapshots from being forgotten
 ///
-/// Neither rules nor names make `forget` take a pinned snapshot, until it is unpinned.
+/// `forget` leaves a pinned snapshot alone, whatever rules or names it is given, until the snapshot is unpinned.
 #[derive(Debug, Args)]
 #[command(after_help = format!("Examples:
   heirloom pin latest
@@ -573,8 +588,9 @@ pub struct Unpin {
 
 /// Free the room that no snapshot needs
 ///
-/// Deletes what only forgotten snapshots held, which cannot be undeleted then, and what cut-off runs left. Packs of which little is needed are
-/// written anew. Backups may go on meanwhile: what somebody who is at work may rely on is marked, and deleted by the next prune.
+/// Deletes data that only forgotten snapshots held, which cannot be undeleted afterwards, and leftovers of runs that
+/// were cut off. Packs of which little is needed are written anew. Backups may go on meanwhile: data that one of them
+/// may rely on is only marked, and the next prune deletes it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   heirloom prune --dry-run
@@ -594,20 +610,21 @@ pub struct Prune {
     /// Write at most so much anew, such as 500M or 10G
     #[arg(long, value_name = "SIZE", value_parser = crate::quantity::parse_size)]
     pub max_rewrite: Option<u64>,
-    /// What no snapshot needs may stay in packs that are partly needed, up to this part of all that is needed
+    /// How much that no snapshot needs may stay in packs, as a part of all that is needed
     #[arg(long, value_name = "PERCENT", default_value = "4", value_parser = crate::quantity::parse_percent)]
     pub max_unused: f64,
-    /// End the session of one who is surely not at work any more, by the digits that were shown
+    /// End a session that is surely over, by the first digits of its id, as they were shown
     #[arg(long, value_name = "ID", value_parser = named())]
     pub end_session: Vec<String>,
 }
 
 /// Verify the repository
 ///
-/// Without options: that all snapshots, trees and indexes are whole, and that every chunk they name is there. What earlier checks on this computer
-/// found whole is not looked at again while its files are there with their lengths; only options that read the data notice bits that rot.
+/// Without options it verifies that all snapshots, trees and indexes are whole, and that every chunk that they name
+/// is there. Files that earlier checks on this computer found whole are not read again while they are there with
+/// their lengths; only options that read the data notice bits that rot.
 ///
-/// Names the files of the repository that are damaged, and for every snapshot the files that have lost something by it.
+/// It names the files of the repository that are damaged, and for every snapshot the files that have lost something.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   heirloom check                           # seconds
@@ -618,11 +635,11 @@ pub struct Prune {
   heirloom check --read-data-subset 5%     # the same by size; 10G does as well
   heirloom check --read-data-subset 2/7    # the second of seven parts, the same on every computer
 
-Exit code 30 says that damage was found. What comes out wrong is read again, past what the computer remembers: a problem that says
-\"read differently\" is one of cable, memory or controller, and the file is whole.")]
+Exit code 30 says that damage was found. Data that comes out wrong is read a second time, from the disk itself: a
+problem that says \"read differently\" is one of cable, memory or controller, and the file is whole.")]
 pub struct Check {
-    /// Verify that every pack is there that the index names, and that each file has the hash that is its name; needs no password. Prints a
-    /// fingerprint, which is the same for two places that hold the same
+    /// Verify that every pack is there that the index names, and that each file has the hash that is its name; needs no
+    /// password. Prints a fingerprint, which is the same for two places that hold the same
     #[arg(long, conflicts_with_all = ["read_data", "read_data_subset", "max_time", "full"])]
     pub packs: bool,
     /// With --packs: name what this place of the same repository has and the one that is checked has not
@@ -644,9 +661,10 @@ pub struct Check {
 
 /// Mend what is damaged in the repository
 ///
-/// Reads every pack. What is damaged or missing is made anew from a second copy or parity, or taken from another repository; what is left of the rest is saved, and the index
-/// names what is there. Nothing is deleted: what is of no more use is moved to `quarantine` in the repository. What is still lost then is named, file by file, and the next backup
-/// stores it again if the phone still has it.
+/// Reads every pack. Damaged or missing parts are made anew from a second copy or parity, or taken from another
+/// repository; what is left of the others is saved, and the index names all that is there. Nothing is deleted: files
+/// that are of no more use are moved to `quarantine` in the repository. Files that are still lost are named one by
+/// one, and the next backup stores them again if the phone still has them.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   heirloom repair --dry-run                 # says what it would do
@@ -670,9 +688,10 @@ pub struct Repair {
 
 /// Copy snapshots into another repository
 ///
-/// The other repository has a password and keys of its own: another disk, or one for somebody else. What is there already is neither read nor sent again, so the
-/// same command every week keeps a second disk up to date, and one that was cut off goes on. Nothing changes where it is copied from. Without SNAP all
-/// snapshots are copied. What the phone encrypted is copied without its password.
+/// The other repository has a password and keys of its own: another disk, or one for somebody else. Data that is
+/// there already is neither read nor sent again, so the same command every week keeps a second disk up to date, and a
+/// run that was cut off goes on. Nothing changes in the repository that is copied from. Without SNAP all snapshots
+/// are copied. Backups that the phone encrypted are copied without their password.
 #[derive(Debug, Args)]
 #[command(after_help = format!("Examples:
   heirloom --repo /mnt/second/phones init
@@ -707,8 +726,9 @@ pub struct CopySnapshots {
 
 /// List and change what opens the repository
 ///
-/// A repository opens with any of its passwords, or with its recovery key. Changing them rewrites nothing else, and takes a second. It cannot call
-/// back what was given away: who has an old copy of the folder and the password that it had then can open it, and what is in the repository now.
+/// A repository opens with any of its passwords, or with its recovery key. Changing them rewrites nothing else, and
+/// takes a second. It does not lock out somebody who has an old copy of the folder and a password of that time: that
+/// opens the repository as it is now, too.
 #[derive(Debug, Args)]
 #[command(disable_help_subcommand = true)]
 #[command(after_help = "Examples:
@@ -736,7 +756,7 @@ pub enum KeyAction {
     List,
     /// Add a password beside those that there are, or the first one of a repository that has none
     Add {
-        /// What it is for, or whose it is: shown by `heirloom key list`
+        /// Its purpose, or whose it is: shown by `heirloom key list`
         #[arg(long, value_name = "TEXT", value_parser = crate::quantity::parse_label)]
         label: Option<String>,
         /// Make a password that nobody could remember, and a file that holds it, for HEIRLOOM_PASSWORD_FILE
@@ -766,9 +786,10 @@ pub enum KeyAction {
 
 /// Show what this computer remembers of the repository, or forget it
 ///
-/// Whenever a repository is opened, it is compared with what it was: its id, its keys, that it needs a password, and the newest snapshot of each device. So
-/// nobody who can write to the folder puts another repository, other keys or an older state in its place unseen. What was changed for a good reason, by
-/// another computer or by hand, is taken as it is after --reset.
+/// Whenever a repository is opened, heirloom compares it with what it was: its id, its keys, that it needs a
+/// password, and the newest snapshot of each device. So nobody who can write to the folder can secretly put another
+/// repository, other keys or an older state in its place. After a change for a good reason, by another computer or by
+/// hand, --reset accepts it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   heirloom trust
@@ -786,8 +807,8 @@ pub struct Trust {
 
 /// Find out whether a drive is fit for a repository
 ///
-/// Does in a folder of its own what a repository does: writes, reads, lists, deletes; looks at names, times, large files and room; and measures. The folder
-/// is removed again, and nothing else is touched.
+/// Does what a repository does, in a folder of its own: writes, reads, lists and deletes; looks at names, times,
+/// large files and room; and measures speed. The folder is removed afterwards, and nothing else is touched.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   heirloom doctor /mnt/disk
@@ -805,8 +826,8 @@ pub struct Doctor {
 
 /// Show how it works, with a simulated phone
 ///
-/// Pairs with a phone that does not exist, over a socket, backs it up on three days running, exports one day and compares it byte for byte,
-/// and restores the phone to the first. Leaves the repository behind to look around in.
+/// Pairs with a phone that does not exist, over a socket, backs it up on three days running, exports one day and
+/// compares it byte for byte, and restores the phone to the first. Leaves the repository behind to look around in.
 #[cfg(feature = "demo")]
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -814,7 +835,10 @@ pub struct Doctor {
   heirloom demo --dir /tmp/look-around --size 200M")]
 pub struct Demo {
     /// Where to leave the repository; must not exist
-    #[arg(long, value_name = "DIR", default_value = "heirloom-demo", value_parser = typed(), value_hint = clap::ValueHint::DirPath)]
+    #[arg(
+        long, value_name = "DIR", default_value = "heirloom-demo", value_parser = typed(),
+        value_hint = clap::ValueHint::DirPath
+    )]
     pub dir: PathBuf,
     /// How much is on the phone, such as 60M or 2G
     #[arg(long, value_name = "SIZE", default_value = "60M", value_parser = crate::quantity::parse_size)]

@@ -1,7 +1,8 @@
 //! `backup`: a phone streams its backup into a new snapshot; there is no copy of it anywhere else.
 //!
-//! The phone finds the newest snapshot as the folder of its last backup and sends what has changed since. Nothing is committed until
-//! it says that it is done and its Status.plist agrees; a run that is cut off is parked, and harms no snapshot.
+//! The phone finds the newest snapshot as the folder of its last backup and sends what has changed since. Nothing is
+//! committed until it says that it is done and its Status.plist agrees; a run that is cut off is parked, and harms no
+//! snapshot.
 
 use std::{collections::BTreeSet, time::SystemTime};
 
@@ -330,8 +331,8 @@ impl<'r> Run<'r> {
         Ok(Taken { snapshot, stats, transferred, warnings: warning_count, damage })
     }
 
-    /// Whether `base` could stand for a backup with these details, if its files are the same: it is whole, of the same device, opens
-    /// with the same password, and is no ciphertext where plaintext can be kept.
+    /// Whether `base` could stand for a backup with these details, if its files are the same: it is whole, of the same
+    /// device, opens with the same password, and is no ciphertext where plaintext can be kept.
     fn may_stand_for(&self, base: &Snapshot, details: &Details, about: &ManifestPlist) -> Result<bool> {
         let record = &base.record;
         if record.warning_count > 0 || details.warning_count > 0 {

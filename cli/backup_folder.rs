@@ -1,7 +1,7 @@
 //! The files of a backup folder on disk, as they lie there, whatever Manifest.db says of them.
 //!
-//! The folder comes from elsewhere. Links are never followed, pipes and devices never opened, and what cannot be kept is named.
-//! A folder of 500 000 files takes some 25 MB here, because a blob's place is kept as its 20 bytes.
+//! The folder comes from elsewhere. Links are never followed, pipes and devices never opened, and what cannot be kept
+//! is named. A folder of 500 000 files takes some 25 MB here, because a blob's place is kept as its 20 bytes.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions},

@@ -187,8 +187,8 @@ fn weight(snapshot: &Snapshot) -> u64 {
 struct ResultRow {
     /// In the repository that was copied from.
     id: String,
-    /// `copied`, `known` (it was there before), `incomplete` (what was there before lacks files, which are damaged still), `forgotten` (meanwhile, where
-    /// it was to be copied from), `failed`, or `wanted` with --dry-run.
+    /// `copied`, `known` (it was there before), `incomplete` (what was there before lacks files, which are damaged
+    /// still), `forgotten` (meanwhile, where it was to be copied from), `failed`, or `wanted` with --dry-run.
     outcome: &'static str,
     /// As it is in the other repository.
     snapshot: Option<SnapshotRow>,

@@ -1,7 +1,7 @@
 //! `decrypt`: converts snapshots that are kept as the phone encrypted them, once their password is known.
 //!
-//! A snapshot is made anew of the same files, each read back and compared; only then is the old one forgotten. What is cut off is begun again.
-//! What no password opens stays as it is, and stops nothing else.
+//! A snapshot is made anew of the same files, each read back and compared; only then is the old one forgotten. What is
+//! cut off is begun again. A snapshot that no password opens stays as it is, and stops nothing else.
 
 use std::io;
 

@@ -1,7 +1,7 @@
 //! `demo`: the main job against a simulated phone, nothing else needed.
 //!
-//! The phone is paired and backed up over a socket that speaks as usbmuxd does, on three days running; the first day is exported, and
-//! restored to the phone. Both are compared with a second phone of the same seed that has not gone on.
+//! The phone is paired and backed up over a socket that speaks as usbmuxd does, on three days running; the first day is
+//! exported, and restored to the phone. Both are compared with a second phone of the same seed that has not gone on.
 
 use std::{
     env,

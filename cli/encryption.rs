@@ -1,4 +1,5 @@
-//! `encryption`: whether a phone encrypts its backups, and by which password. The phone itself holds both, for all computers.
+//! `encryption`: whether a phone encrypts its backups, and by which password. The phone itself holds both, for all
+//! computers.
 
 use std::{
     thread,
@@ -64,7 +65,8 @@ pub fn run(args: &Encryption, global: &Global, report: &Report) -> Result<Exit> 
     Ok(Exit::Ok)
 }
 
-/// The repository that is to remember a new password: because that was said, or because it remembers another of the phone.
+/// The repository that is to remember a new password: because that was said, or because it remembers another of the
+/// phone.
 fn keeper(args: &Encryption, global: &Global, series: &str, report: &Report) -> Result<Option<access::Opened>> {
     if args.action == EncryptionAction::Off {
         return Ok(None);

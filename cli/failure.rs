@@ -106,8 +106,8 @@ impl Failure {
         Failure::new(Exit::Usage, message.strip_prefix("error: ").unwrap_or(&message)).hint(hint)
     }
 
-    /// Stdout could not be written. A reader that has seen enough (`heirloom ls latest | head`) is no failure: a listing
-    /// ends, silently and well.
+    /// Stdout could not be written. A reader that has seen enough (`heirloom ls latest | head`) is no failure: a
+    /// listing ends, silently and well.
     pub fn of_stdout(error: &io::Error) -> Failure {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure::new(Exit::Ok, String::new()),

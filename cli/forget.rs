@@ -1,4 +1,5 @@
-//! `forget`: snapshots leave the list, by name or by rules, until they are undeleted or the next prune takes them for good.
+//! `forget`: snapshots leave the list, by name or by rules, until they are undeleted or the next prune takes them for
+//! good.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +30,7 @@ struct ResultRow {
     dry_run: bool,
     /// What a prune would free with these forgotten, if that is known.
     would_free_bytes: Option<u64>,
-    /// What --prune did; null without it, and of a dry run.
+    /// The outcome of --prune; null without it, and of a dry run.
     pruned: Option<prune::Row>,
 }
 

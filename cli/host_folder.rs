@@ -1,4 +1,5 @@
-//! The folder that a phone uses as its host's disk: for a backup a snapshot being edited, for a restore one being read. Neither is on a disk.
+//! The folder that a phone uses as its host's disk: for a backup a snapshot being edited, for a restore one being read.
+//! Neither is on a disk.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -18,7 +19,7 @@ const PROPERTY_LIST_MAX_LEN: u64 = 64 << 20;
 const WORK_AREA: &str = "Snapshot";
 /// Made by the host, anew for each backup.
 const INFO_PLIST: &str = "Info.plist";
-/// What is not told to a phone whose contents are held back: room for what is written beside them.
+/// Free room that is kept from a phone whose contents are held back, for the files that are written beside them.
 const RESERVE: u64 = 256 << 20;
 
 /// A backup folder in a repository, for a phone to fill.
@@ -34,11 +35,12 @@ pub struct HostFolder<'r> {
     begun: SystemTime,
     /// Why a file could not be read, the first time. Phones take it for a file that is missing.
     unread: Option<Failure>,
-    /// What the phone does with the backup that is here.
+    /// Whether the phone goes on from the backup that is here, or begins anew.
     going_on: GoingOn,
 }
 
-/// A phone that goes on from a backup reads its Manifest.db first. One whose backup password was changed has other keys, and begins anew.
+/// A phone that goes on from a backup reads its Manifest.db first. One whose backup password was changed has other
+/// keys, and begins anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum GoingOn {
     /// It may do as it likes.
@@ -108,7 +110,8 @@ impl<'r> HostFolder<'r> {
         self.editor
     }
 
-    /// Whether a phone can begin anew on this folder as if it had not begun: what it has sent lies in the work area alone.
+    /// Whether a phone can begin anew on this folder as if it had not begun: what it has sent lies in the work area
+    /// alone.
     pub fn can_be_parked(&self) -> bool {
         let is_begun = place(WORK_AREA).is_ok_and(|area| self.editor.stat(&area).is_some());
         is_begun && !self.is_rearranged && !self.holds_back
@@ -310,7 +313,7 @@ impl HostDir for SnapshotHostDir<'_> {
     }
 }
 
-/// What the disk has. Where nobody knows, the storage will say when it is full.
+/// Returns the free room of the disk. Where nobody knows it, the storage will say when it is full.
 fn free_bytes(repository: &Repository) -> u64 {
     repository.free_bytes().ok().flatten().unwrap_or(u64::MAX >> 16)
 }

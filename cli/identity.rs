@@ -27,7 +27,8 @@ pub struct Identity {
     /// When it was taken, seconds since 1970.
     pub time: Option<i64>,
     pub is_encrypted: bool,
-    /// As in a snapshot's record: `name`, `product_type`, `product_version`, `build_version`, `serial_number`, `folder`.
+    /// As in a snapshot's record: `name`, `product_type`, `product_version`, `build_version`, `serial_number`,
+    /// `folder`.
     pub device: BTreeMap<String, String>,
     pub flaws: Vec<String>,
     /// Manifest.plist, as far as it can be read.
@@ -107,8 +108,8 @@ pub fn device(folder: Option<&str>, info: &Info, manifest: &ManifestPlist) -> BT
     known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.clone()))).collect()
 }
 
-/// Folders and property lists write one UDID in either case, and 24 digits with or without their dash, but it is one device: 40
-/// digits are usually lower, 24 upper case.
+/// Folders and property lists write one UDID in either case, and 24 digits with or without their dash, but it is one
+/// device: 40 digits are usually lower, 24 upper case.
 pub fn usual_case(udid: &str) -> String {
     let udid = canonical_udid(udid).unwrap_or_else(|| udid.to_owned());
     if udid.contains('-') { udid.to_ascii_uppercase() } else { udid.to_ascii_lowercase() }

@@ -1,7 +1,7 @@
 //! `import`: takes backup folders in, each as a snapshot with the backup's own time.
 //!
-//! Files that Manifest.db names are kept under their names, all others by their places. What cannot be kept is named, counted,
-//! and written into the snapshot's record; it makes an import incomplete, but never stops it.
+//! Files that Manifest.db names are kept under their names, all others by their places. What cannot be kept is named,
+//! counted, and written into the snapshot's record; it makes an import incomplete, but never stops it.
 
 use std::{
     collections::BTreeSet,
@@ -98,7 +98,7 @@ pub struct Taken {
     pub damage: Vec<Problem>,
 }
 
-/// What became of a backup.
+/// The outcome for a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taking {
     /// It is a new snapshot.
@@ -124,7 +124,8 @@ fn unlock(passwords: &Passwords, backup: &mut Identity) -> Result<Option<Box<Unl
     }
 }
 
-/// Takes one backup folder into the repository. With the keys of a backup that the phone encrypted, its files are kept as plaintext.
+/// Takes one backup folder into the repository. With the keys of a backup that the phone encrypted, its files are kept
+/// as plaintext.
 fn take_in(
     repository: &Opened,
     backup: Identity,
@@ -219,7 +220,8 @@ fn read_contents(backup: &Identity, options: &Options, warnings: &Warnings) -> R
     Ok(contents)
 }
 
-/// What the repository holds already. What it holds as ciphertext is converted where its password is known.
+/// Tells of a backup that the repository holds already. If it holds it as ciphertext, that is converted where the
+/// password is known.
 fn known(
     repository: &Opened,
     Same { snapshot, missing }: Same,
@@ -416,7 +418,8 @@ impl Intake<'_> {
         Ok(())
     }
 
-    /// The content of a file: remembered if the file looks unchanged, else read. `None` if it cannot be read, which is said.
+    /// The content of a file: remembered if the file looks unchanged, else read. `None` if it cannot be read, which is
+    /// said.
     fn content_of(
         &mut self,
         name: &Name,
@@ -539,7 +542,8 @@ struct Summary {
 #[derive(Serialize)]
 struct ResultRow {
     path: String,
-    /// `kept`, `known` (it was kept before), `decrypted` (it was kept before as ciphertext, and is plaintext now) or `failed`.
+    /// `kept`, `known` (it was kept before), `decrypted` (it was kept before as ciphertext, and is plaintext now) or
+    /// `failed`.
     outcome: &'static str,
     snapshot: Option<SnapshotRow>,
     missing_files: u64,

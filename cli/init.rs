@@ -66,7 +66,8 @@ pub fn run(args: &Init, global: &Global, report: &Report) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Asks whether the repository shall lie where a disk seems to be missing. Without a terminal only what is sure is refused.
+/// Asks whether the repository shall lie where a disk seems to be missing. Without a terminal only what is sure is
+/// refused.
 fn confirm(path: &Path, missing: &MissingDisk) -> Result<()> {
     const WHAT_TO_DO: &str =
         "connect and mount the disk; --yes if the repository shall lie on the disk of this computer";

@@ -1,5 +1,5 @@
-//! Signals. The first Ctrl-C stops the work at the next good place, the second at once. Before the work, and at a question, the first
-//! ends the program. Nothing is lost by any: a repository is whole at every moment.
+//! Signals. The first Ctrl-C stops the work at the next good place, the second at once. Before the work, and at a
+//! question, the first ends the program. Nothing is lost by any: a repository is whole at every moment.
 
 use std::{
     ops::ControlFlow,
@@ -48,8 +48,8 @@ fn handle() {
     });
 }
 
-/// Makes a file that would grow longer than the system allows (`ulimit -f`) a write that fails, as on a full disk. Without this
-/// the program ends there, without a word.
+/// Makes a file that would grow longer than the system allows (`ulimit -f`) a write that fails, as on a full disk.
+/// Without this the program ends there, without a word.
 pub fn outlive_file_size_limit() {
     // Nobody reads the flag: it is enough that somebody handles the signal.
     #[cfg(unix)]

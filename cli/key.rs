@@ -179,7 +179,8 @@ fn remove(repository: &Repository, key: &str, yes: bool, report: &Report) -> Res
     report.line(format_args!("removed {} {}", title(slot.kind), slot.id))
 }
 
-/// What would be gone with a slot: the last of its kind, or of its label, which may be all that a person has. An open slot is nobody's.
+/// Says what would be gone with a slot: the last key of its kind, or of its label, which may be all that a person has.
+/// An open slot is nobody's.
 fn last_of(slot: &KeySlot, slots: &[KeySlot]) -> Option<String> {
     let others = || slots.iter().filter(|other| other.id != slot.id);
     match slot.kind {

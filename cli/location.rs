@@ -93,7 +93,7 @@ pub fn local(path: &Path) -> Result<&Path> {
     Ok(path)
 }
 
-/// What makes `text` a place elsewhere: the scheme of a URL or of restic and its like, or `user@host`.
+/// Returns the part that makes `text` a place elsewhere: the scheme of a URL or of restic and its like, or `user@host`.
 fn remote(text: &str) -> Option<&str> {
     let (before, after) = text.split_once(':')?;
     let is_drive = before.len() == 1 && before.starts_with(|letter: char| letter.is_ascii_alphabetic());

@@ -39,7 +39,8 @@ pub fn run(args: &Ls, global: &Global, report: &Report) -> Result<Exit> {
         .hint(format!("{colon}`heirloom ls {}` lists the domains, `heirloom ls -R {0}` everything", args.snapshot)))
 }
 
-/// The place in the form of bytes that the snapshot has: phones keep accents composed or decomposed, keyboards type either.
+/// The place in the form of bytes that the snapshot has: phones keep accents composed or decomposed, keyboards type
+/// either.
 fn as_kept(reader: &SnapshotReader, typed: &str) -> Result<String> {
     let mut forms = typed::forms(typed);
     for form in &forms {

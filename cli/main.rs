@@ -1,7 +1,7 @@
 //! heirloom: keeps the history of iPhones in a deduplicated, encrypted repository.
 //!
-//! What was typed is parsed by `args`, done by a file for each verb, said by `report`, and what failed is explained by `failure`.
-//! Only this program prints, reads the environment, and knows both the store and Apple's backup format.
+//! What was typed is parsed by `args`, done by a file for each verb, said by `report`, and what failed is explained by
+//! `failure`. Only this program prints, reads the environment, and knows both the store and Apple's backup format.
 
 mod access;
 mod args;
@@ -138,7 +138,7 @@ fn run(Arguments { global, command }: &Arguments, report: &Report) -> Result<Exi
     }
 }
 
-/// What has become of work that was broken off, and what to do next, unless the verb itself says so.
+/// Says what has become of work that was broken off, and what to do next, unless the verb itself says so.
 fn after_interruption(command: &Command) -> Option<&'static str> {
     match command {
         Command::Import(_) | Command::Copy(_) | Command::Decrypt(_) | Command::Export(_) => {

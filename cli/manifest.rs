@@ -1,4 +1,5 @@
-//! What Manifest.db, or in backups of iOS 9 and before Manifest.mbdb, says of the files of a backup, as a snapshot keeps it.
+//! The names that Manifest.db, or in backups of iOS 9 and before Manifest.mbdb, gives to the files of a backup, as a
+//! snapshot keeps them.
 
 use std::{path::Path, sync::mpsc::sync_channel, thread};
 
@@ -58,8 +59,8 @@ pub fn is_of_ios_9(repository: &Repository, snapshot: &Snapshot) -> Result<bool>
     Ok(has(Manifest::MBDB)? && !has(MANIFEST_DB)?)
 }
 
-/// Reads the manifest that was opened in the folder `root`, and gives what it names to `each`, in the order of a snapshot's tree. What cannot
-/// be read is warned of; files that are never named are known by their places.
+/// Reads the manifest that was opened in the folder `root`, and gives what it names to `each`, in the order of a
+/// snapshot's tree. What cannot be read is warned of; files that are never named are known by their places.
 pub fn for_each(
     opened: std::result::Result<Manifest, BackupError>,
     root: &Path,

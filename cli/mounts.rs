@@ -45,7 +45,8 @@ impl MissingDisk {
     }
 }
 
-/// The folder on the way to a path that should have something mounted, and has not. Nothing is known without a list of mounts.
+/// The folder on the way to a path that should have something mounted, and has not. Nothing is known without a list of
+/// mounts.
 fn missing_point(path: &Path, declared: &[PathBuf], mounted: &[PathBuf]) -> Option<PathBuf> {
     let is_missing = |above: &&Path| {
         above.parent().is_some() && declared.iter().any(|point| point == above) && !mounted.iter().any(|at| at == above)

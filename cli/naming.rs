@@ -46,8 +46,8 @@ impl<'u> OpenedManifest<'u> {
         Ok(OpenedManifest { manifest: database.map(Manifest::Db), unlocked, place })
     }
 
-    /// Gives each file its name, and keeps what its key opens as plaintext. `each` is told what Manifest.db names, where a file should lie, and
-    /// whether it does; of what is no file there is no place.
+    /// Gives each file its name, and keeps what its key opens as plaintext. `each` is told what Manifest.db names,
+    /// where a file should lie, and whether it does; of what is no file there is no place.
     pub fn name_files(
         self,
         editor: SnapshotEditor,

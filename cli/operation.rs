@@ -1,4 +1,5 @@
-//! A backup or restore under way, as the person at the terminal sees it: how far it is, what the phone wants, what went wrong.
+//! A backup or restore under way, as the person at the terminal sees it: how far it is, what the phone wants, what went
+//! wrong.
 
 use std::{
     cell::{Cell, RefCell},
@@ -34,8 +35,8 @@ impl<'o> Operation<'o> {
         Operation { verb, report, warnings, progress, lost: RefCell::default(), is_finishing: Cell::new(false) }
     }
 
-    /// Does `work` with a control through which this follows it. `notifications` gives what notification_proxy relays, where `work` does not
-    /// ask for it itself.
+    /// Does `work` with a control through which this follows it. `notifications` gives what notification_proxy relays,
+    /// where `work` does not ask for it itself.
     pub fn follow<T>(
         &self,
         notifications: &mut dyn FnMut() -> Option<String>,

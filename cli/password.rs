@@ -17,7 +17,8 @@ use crate::{
 
 const PASSWORD_MAX_LEN: u64 = 64 << 10;
 
-/// A password that the environment may give, by its variables: `NAME` for itself, `NAME_FILE` for a file that begins with it.
+/// A password that the environment may give, by its variables: `NAME` for itself, `NAME_FILE` for a file that begins
+/// with it.
 #[derive(Debug, Clone, Copy)]
 pub struct Password {
     pub variable: &'static str,
@@ -84,7 +85,8 @@ impl Password {
         })
     }
 
-    /// A password that is to be set, from the environment or asked for twice. `None` if it is not given, and there is nobody to ask.
+    /// A password that is to be set, from the environment or asked for twice. `None` if it is not given, and there is
+    /// nobody to ask.
     pub fn chosen(self, prompt: &str) -> Result<Option<String>> {
         match self.given()? {
             None if can_ask() => self.ask_twice(prompt).map(Some),

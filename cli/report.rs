@@ -1,11 +1,11 @@
 //! Everything that the program says.
 //!
-//! Results go to stdout; notes, warnings, errors and progress to stderr. Warnings and errors are always said, notes unless
-//! `--quiet`, details with `--verbose`. With `--json` a result is JSON, a warning or an error is a JSON object on a line, and after
-//! warnings a last line tells how many there were.
-//! On a terminal progress is a bar; elsewhere a plain line every few seconds, so that short work says nothing. All text is made
-//! harmless for terminals here, whether stdout is one or not, because it comes from phones, disks and folders; JSON has it as it is. Colour marks only the words `error`, `warning` and
-//! `hint`, and only on a terminal without `NO_COLOR`.
+//! Results go to stdout; notes, warnings, errors and progress to stderr. Warnings and errors are always said, notes
+//! unless `--quiet`, details with `--verbose`. With `--json` a result is JSON, a warning or an error is a JSON object
+//! on a line, and after warnings a last line tells how many there were. On a terminal progress is a bar; elsewhere a
+//! plain line every few seconds, so that short work says nothing. All text is made harmless for terminals here, whether
+//! stdout is one or not, because it comes from phones, disks and folders; JSON has it as it is. Colour marks only the
+//! words `error`, `warning` and `hint`, and only on a terminal without `NO_COLOR`.
 
 use std::{
     fmt::Display,
@@ -69,7 +69,8 @@ impl Report {
         }
     }
 
-    /// The same, which fails with [`Exit::Ok`](crate::failure::Exit::Ok) once nobody reads on, if `ends`; else it goes on unheard.
+    /// The same, which fails with [`Exit::Ok`](crate::failure::Exit::Ok) once nobody reads on, if `ends`; else it goes
+    /// on unheard.
     #[must_use]
     pub fn ending_with_its_reader(self, ends: bool) -> Report {
         Report { ends_with_its_reader: ends, ..self }
@@ -174,8 +175,8 @@ impl Report {
         Progress { report: self, state: Mutex::new(pace) }
     }
 
-    /// One line on stderr, above the bar if there is one, and after what was said on stdout. Nobody can be told that stderr is
-    /// closed; that stdout is, the next flush tells.
+    /// One line on stderr, above the bar if there is one, and after what was said on stdout. Nobody can be told that
+    /// stderr is closed; that stdout is, the next flush tells.
     fn say(&self, line: &str) {
         let _ = self.flush();
         let say = || drop(writeln!(io::stderr(), "{line}"));
@@ -483,13 +484,14 @@ fn is_harmful(c: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Whether what joins letters or pictures may stand beside a character: in Persian and Hindi, and in an emoji of a family.
+/// Whether what joins letters or pictures may stand beside a character: in Persian and Hindi, and in an emoji of a
+/// family.
 fn is_joined(c: char) -> bool {
     c as u32 > 0x2ff && !is_harmful(c)
 }
 
-/// Rows under a head, each column as wide as its widest cell. Nothing is cut off: where the terminal is too narrow for all columns, those that
-/// have no room stand below, indented, and text that is too long goes on below itself.
+/// Rows under a head, each column as wide as its widest cell. Nothing is cut off: where the terminal is too narrow for
+/// all columns, those that have no room stand below, indented, and text that is too long goes on below itself.
 pub struct Table {
     columns: Vec<(&'static str, Align)>,
     rows: Vec<Vec<String>>,

@@ -158,8 +158,8 @@ fn version(text: &str) -> Option<[u32; 3]> {
     Some(numbers)
 }
 
-/// The password of an encrypted snapshot: as given, as remembered of its keybag, or as typed; it opens the snapshot. A keybag that cannot be read is
-/// the phone's to judge.
+/// The password of an encrypted snapshot: as given, as remembered of its keybag, or as typed; it opens the snapshot. A
+/// keybag that cannot be read is the phone's to judge.
 fn password_of(
     repository: &Repository,
     snapshot: &Snapshot,
@@ -204,7 +204,7 @@ fn wrong_password(title: &str) -> Failure {
     .hint("it is the one that held when the backup was made")
 }
 
-/// What somebody should know of a snapshot before it goes onto a phone: what it lacks, whose it is, and what is newer.
+/// Lists the concerns about a snapshot before it goes onto a phone: what it lacks, whose it is, and what is newer.
 fn concerns(repository: &Repository, list: &SnapshotList, snapshot: &Snapshot, series: &str) -> Result<Vec<String>> {
     let record = &snapshot.record;
     let mut concerns = Vec::new();

@@ -1,9 +1,11 @@
-//! Which snapshots are kept by rules: functions of times alone. The rules are restic's, so that they do what its users know.
+//! Which snapshots are kept by rules: functions of times alone. The rules are restic's, so that they do what its users
+//! know.
 //!
-//! Each series is looked at by itself, from its newest snapshot back. A rule by number keeps the newest of each of the last N hours, days, weeks
-//! (ISO 8601), months or years that have one; while it has kept fewer than N, the oldest of all as well, so that a history begins where it began.
-//! A duration counts back from the newest snapshot that is not of the future, not from now: a phone that is no longer backed up loses nothing
-//! by waiting. What one rule keeps is kept. Pinned snapshots are kept by no rule, and take no place of one.
+//! Each series is looked at by itself, from its newest snapshot back. A rule by number keeps the newest of each of the
+//! last N hours, days, weeks (ISO 8601), months or years that have one; while it has kept fewer than N, the oldest of
+//! all as well, so that a history begins where it began. A duration counts back from the newest snapshot that is not of
+//! the future, not from now: a phone that is no longer backed up loses nothing by waiting. What one rule keeps is kept.
+//! Pinned snapshots are kept by no rule, and take no place of one.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -121,9 +123,11 @@ pub struct Taken<'a> {
     pub is_pinned: bool,
 }
 
-/// Why each snapshot is kept; those that go have no reason. They are given oldest first; `now` is in seconds since 1970.
+/// Why each snapshot is kept; those that go have no reason. They are given oldest first; `now` is in seconds since
+/// 1970.
 ///
-/// What has a doubtful date is looked at by both of its dates, and takes no place of another: what the rules keep without it, they keep with it.
+/// A snapshot with a doubtful date is looked at by both of its dates, and takes no place of another: the rules keep
+/// with it all that they keep without it.
 pub fn reasons_to_keep(snapshots: &[Taken], rules: &Rules, now: i64, zone: &TimeZone) -> Vec<Vec<String>> {
     let credible = |taken: &Taken| Some(taken.time);
     let mut reasons = reasons_by(snapshots, Order::AsGiven, credible, rules, now, zone);
@@ -440,7 +444,8 @@ mod tests {
         }
     }
 
-    /// Whether a snapshot of one series is kept, from the words of the documentation: each is asked by itself, about all others.
+    /// Whether a snapshot of one series is kept, from the words of the documentation: each is asked by itself, about
+    /// all others.
     fn is_kept(of_series: &[Taken], at: usize, rules: &Rules, within_hours: i64, zone: &TimeZone) -> bool {
         if of_series[at].is_pinned {
             return true;

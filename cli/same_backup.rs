@@ -1,5 +1,5 @@
-//! Whether the repository has a backup already: the same files with the same bytes at the same places. By which keys they are kept, what they
-//! are called and when a disk says that they were changed makes no other backup of it.
+//! Whether the repository has a backup already: the same files with the same bytes at the same places. By which keys
+//! they are kept, what they are called and when a disk says that they were changed makes no other backup of it.
 
 use std::{
     io::{self, Read},
@@ -20,7 +20,7 @@ use crate::{
     report::Progress,
 };
 
-/// What a phone writes anew for each backup: looked at first, because here two of them differ.
+/// Files that a phone writes anew for each backup: looked at first, because here two of them differ.
 const LISTS: [&str; 4] = ["Status.plist", "Manifest.plist", MANIFEST_DB, "Info.plist"];
 
 /// A backup folder, to be compared with what is kept.
@@ -39,12 +39,13 @@ pub struct Folder<'f> {
 /// A snapshot that is the same backup.
 pub struct Same {
     pub snapshot: Snapshot,
-    /// What its Manifest.db names and it lacks.
+    /// Files that its Manifest.db names and it lacks.
     pub missing: Missing,
 }
 
 impl Folder<'_> {
-    /// The snapshot of the series that is the same backup: one that can be read, if there is one. `time` is when the backup was taken, if it says so.
+    /// The snapshot of the series that is the same backup: one that can be read, if there is one. `time` is when the
+    /// backup was taken, if it says so.
     pub fn find_in(
         &mut self,
         repository: &Repository,
@@ -139,7 +140,7 @@ impl Folder<'_> {
     }
 }
 
-/// What comes between: the repository, or the folder.
+/// The reason why two backups cannot be compared: the repository, or the folder.
 enum Trouble {
     Store(StoreError),
     Folder,

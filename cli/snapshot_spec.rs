@@ -1,10 +1,13 @@
-//! Names of snapshots as people type them: `1f3a9c2e`, `latest~2`, `Maria's iPhone`, `@2026-05`, `Maria's iPhone@2026-05-03`.
+//! Names of snapshots as people type them: `1f3a9c2e`, `latest~2`, `Maria's iPhone`, `@2026-05`, `Maria's
+//! iPhone@2026-05-03`.
 //!
-//! A name is what is left of `~N` and `@DATE`: an id or its beginning, `latest` or nothing for all devices, or a device's name or UDID.
-//! Of the snapshots that it fits, taken by the end of DATE, the newest is meant, or the Nth before it.
+//! A name is what is left of `~N` and `@DATE`: an id or its beginning, `latest` or nothing for all devices, or a
+//! device's name or UDID. Of the snapshots that it fits, taken by the end of DATE, the newest is meant, or the Nth
+//! before it.
 //!
-//! A name means a device with its whole history, whatever it was called before. Devices may share a name, and a new phone takes
-//! that of the one before it: the name then means the new one, and `NAME@DATE` the one that was called so then.
+//! A name means a device with its whole history, whatever it was called before. Devices may share a name, and a new
+//! phone takes that of the one before it: the name then means the new one, and `NAME@DATE` the one that was called so
+//! then.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -64,8 +67,8 @@ fn find_among<'s>(spec: &str, snapshots: &'s [Snapshot], listed: &str) -> Result
     resolve(spec, &candidates, &TimeZone::system(), listed).map(|at| &snapshots[at])
 }
 
-/// Whether a device's name or UDID is meant by `text`: case, kinds of apostrophes and spaces, and how accents are composed do not
-/// matter, nor does the dash of a UDID.
+/// Whether a device's name or UDID is meant by `text`: case, kinds of apostrophes and spaces, and how accents are
+/// composed do not matter, nor does the dash of a UDID.
 pub fn is_device(text: &str, udid: &str, name: Option<&str>) -> bool {
     let wanted = fold(text);
     !wanted.is_empty() && (usual_case(text) == usual_case(udid) || name.is_some_and(|name| fold(name) == wanted))
@@ -80,8 +83,8 @@ pub fn devices(text: &str, snapshots: &[Snapshot]) -> BTreeSet<String> {
     devices_called(text, called).into_iter().map(str::to_owned).collect()
 }
 
-/// The devices that are meant by a UDID or name, of all those that were called something, oldest first: those that are called just
-/// so now, or else about so, or else were once.
+/// The devices that are meant by a UDID or name, of all those that were called something, oldest first: those that are
+/// called just so now, or else about so, or else were once.
 fn devices_called<'a>(
     text: &str,
     called: impl Iterator<Item = (&'a str, Option<&'a str>)> + Clone,
@@ -183,7 +186,7 @@ fn fitting<'c>(spec: &str, parsed: &Parsed, candidates: &[&'c Candidate], listed
     }
 }
 
-/// What to do about a name that fits nothing.
+/// Says what to do about a name that fits nothing.
 fn how_to_name(spec: &str, listed: &str) -> String {
     if spec.contains('/') || Path::new(spec).is_dir() {
         return format!("the name of a snapshot is meant, such as latest, not a folder; {listed}");

@@ -1,4 +1,5 @@
-//! Folders that another program keeps the same on several computers, such as Dropbox: no place for a repository (SPEC 2).
+//! Folders that another program keeps the same on several computers, such as Dropbox: no place for a repository (SPEC
+//! 2).
 
 use std::path::{Component, Path, PathBuf};
 
@@ -10,7 +11,8 @@ const TRACES: [(&str, &str); 4] = [
     (".sync", "Resilio Sync"),
 ];
 
-/// The program that keeps the folder `dir` the same on several computers, as far as its path and what lies above it tell.
+/// The program that keeps the folder `dir` the same on several computers, as far as its path and what lies above it
+/// tell.
 pub fn synced_by(dir: &Path) -> Option<String> {
     let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     // What it is below, by its true name, where it does not exist itself.
@@ -19,7 +21,7 @@ pub fn synced_by(dir: &Path) -> Option<String> {
     paths.iter().find_map(|path| by_name(path).or_else(|| by_traces(path)))
 }
 
-/// What a person should know of a repository in such a folder.
+/// Warns of a repository in such a folder.
 pub fn not_in_a_synced_folder(program: &str) -> String {
     format!(
         "{program} copies this folder to other computers, each of which has another state of it: that is not supported, and may lose snapshots where two of them are at work. Take a folder that it leaves alone"

@@ -1,11 +1,13 @@
-//! What this computer remembers of repositories, so that nobody who can write to the folder puts other keys, or another repository, in its place.
+//! The memory that this computer has of repositories, so that nobody who can write to the folder puts other keys, or
+//! another repository, in its place.
 //!
-//! It is a file for each place in the data folder, and is compared whenever a repository is opened. A repository is taken for what it is the first
-//! time; after that another id at the same place, another secret, or a password that is not needed any more is refused, and a newest snapshot that
-//! is gone is told of, once. A file that cannot be read or written is as good as none: it costs a warning, and no backup.
+//! It is a file for each place in the data folder, and is compared whenever a repository is opened. A repository is
+//! taken for what it is the first time; after that another id at the same place, another secret, or a password that is
+//! not needed any more is refused, and a newest snapshot that is gone is told of, once. A file that cannot be read or
+//! written is as good as none: it costs a warning, and no backup.
 //!
-//! Runs of this computer change it at the same time, and may be killed. So a run writes down that it lets go of a snapshot before it does so, and
-//! changes the file as it is by then, under a lock.
+//! Runs of this computer change it at the same time, and may be killed. So a run writes down that it lets go of a
+//! snapshot before it does so, and changes the file as it is by then, under a lock.
 
 use std::{
     cell::RefCell,
@@ -38,7 +40,8 @@ const REPOSITORIES_MAX: usize = 8;
 const SERIES_MAX: usize = 256;
 /// Snapshots that this computer let go of, as far back as it remembers.
 const LET_GO_MAX: usize = 512;
-/// Time to wait for another run that changes the file. It takes a moment; where a lock cannot be had, the file is changed without.
+/// Time to wait for another run that changes the file. It takes a moment; where a lock cannot be had, the file is
+/// changed without.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// A file that is longer is none of ours.
 const FILE_MAX_LEN: u64 = 1 << 20;
@@ -53,7 +56,7 @@ struct Place {
     repositories: Vec<Remembered>,
 }
 
-/// What is remembered of a repository.
+/// The memory of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Remembered {
     id: String,
@@ -69,7 +72,8 @@ struct Remembered {
     /// A hash of the ids of all snapshots, which tells whether there is anything new.
     #[serde(default)]
     listed: String,
-    /// The ids of snapshots that this computer has forgotten, or is about to: nobody is warned that they are gone. The last one comes last.
+    /// The ids of snapshots that this computer has forgotten, or is about to: nobody is warned that they are gone. The
+    /// last one comes last.
     #[serde(default)]
     let_go: Vec<String>,
 }
@@ -83,7 +87,7 @@ struct Newest {
     created: i64,
 }
 
-/// What is remembered of the place of a repository that is being opened.
+/// The memory of the place of a repository that is being opened.
 pub struct Memory {
     /// `None` where nothing is remembered: the system has no data folder.
     file: Option<PathBuf>,
@@ -91,7 +95,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// What is remembered of the place at `path`.
+    /// Reads the memory of the place at `path`.
     pub fn of(path: &Path, report: &Report) -> Memory {
         let location =
             fs::canonicalize(path).or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned());
@@ -152,7 +156,8 @@ impl Memory {
         self.find(&probe.id.to_string()).map(|known| known.slot).filter(|slot| !slot.is_empty())
     }
 
-    /// What is remembered of the repository `id`: here, or where else it was seen, as a disk has another place each time that it is plugged in.
+    /// Returns the memory of the repository `id`: here, or where else it was seen, as a disk has another place each
+    /// time that it is plugged in.
     fn find(&self, id: &str) -> Option<Remembered> {
         let of = |place: &Place| place.repositories.iter().find(|known| known.id == id).cloned();
         of(&self.place).or_else(|| {
@@ -167,7 +172,7 @@ impl Memory {
         })
     }
 
-    /// What is remembered of the repository `id` at this very place.
+    /// Returns the memory of the repository `id` at this very place.
     fn here(&self, id: &str) -> Option<Remembered> {
         self.place.repositories.iter().find(|known| known.id == id).cloned()
     }
@@ -179,7 +184,8 @@ impl Memory {
         }
     }
 
-    /// Changes what is remembered of a repository as it is remembered now; as `known` where nothing is. No other run changes it meanwhile.
+    /// Changes what is remembered of a repository as it is remembered now; as `known` where nothing is. No other run
+    /// changes it meanwhile.
     fn change(&mut self, known: &Remembered, change: impl FnOnce(&mut Remembered)) -> std::io::Result<()> {
         let _lock = lock();
         self.refresh();
@@ -233,7 +239,7 @@ fn changed(path: &Path, what: &str) -> Failure {
         .hint(format!("`{program}` shows both; if you have changed it yourself, `{program} --reset`"))
 }
 
-/// What a disk that takes turns with another is met with, too.
+/// Refuses another repository at the same place. Disks that take turns there are met with this, too.
 fn another(path: &Path) -> Failure {
     let failure = changed(path, "another repository is here than the one that this computer knows");
     let hint = failure.hint.clone().unwrap_or_default();
@@ -270,7 +276,7 @@ fn all_files() -> Vec<PathBuf> {
     files.filter(|path| path.extension().is_some_and(|extension| extension == "json")).collect()
 }
 
-/// What is in a file; `None` if there is none.
+/// Reads a file; `None` if there is none.
 fn read(file: &Path) -> Result<Option<Place>, String> {
     use std::io::Read;
     let open = match fs::File::open(file) {
@@ -481,7 +487,7 @@ struct Row<'a> {
     now: Option<NowRow>,
 }
 
-/// What is remembered of a repository, in JSON.
+/// The memory of a repository, in JSON.
 #[derive(Serialize)]
 struct RememberedRow<'a> {
     id: &'a str,
@@ -499,7 +505,7 @@ struct NewestRow<'a> {
     created: Option<String>,
 }
 
-/// What is there now, as far as it can be told without a password, in JSON.
+/// The repository that is there now, as far as it can be told without a password, in JSON.
 #[derive(Serialize)]
 struct NowRow {
     id: String,

@@ -1,9 +1,9 @@
-//! What people type: one name or password has several forms of bytes.
+//! Text that people type: one name or password has several forms of bytes.
 
 use unicode_normalization::UnicodeNormalization;
 
-/// The forms in which a person may have typed the same text elsewhere: as it is, composed, decomposed, and with plain spaces for
-/// those that do not break. Each is there once; most texts have one.
+/// The forms in which a person may have typed the same text elsewhere: as it is, composed, decomposed, and with plain
+/// spaces for those that do not break. Each is there once; most texts have one.
 pub fn forms(text: &str) -> Vec<String> {
     let plain = |text: &str| text.replace(['\u{a0}', '\u{202f}'], " ");
     let mut forms: Vec<String> = Vec::new();
@@ -15,8 +15,8 @@ pub fn forms(text: &str) -> Vec<String> {
     forms
 }
 
-/// A name without what keyboards and phones write in different ways: decomposed and in lower case, with the typewriter's
-/// apostrophe, quotes and dash, plain single spaces, and no marks of direction.
+/// A name without what keyboards and phones write in different ways: decomposed and in lower case, with the
+/// typewriter's apostrophe, quotes and dash, plain single spaces, and no marks of direction.
 pub fn fold(name: &str) -> String {
     let plain: String = plain_marks(name).nfkd().collect();
     let lower: String = plain_marks(&plain).to_lowercase().nfkd().collect();

@@ -21,10 +21,11 @@ use crate::{
 
 /// So often a person is asked for one password.
 const TRIES: usize = 3;
-/// Of the passwords that are remembered of a device, so many are tried on a keybag that none is known of: each try may take seconds.
+/// Of the passwords that are remembered of a device, so many are tried on a keybag that none is known of: each try may
+/// take seconds.
 const REMEMBERED_TRIED: usize = 4;
 
-/// What becomes possible later, said where ciphertext is the alternative.
+/// The way to convert it later, said where ciphertext is the alternative.
 pub const LATER: &str = "--as-ciphertext keeps the backup as the phone encrypts it, and `heirloom decrypt` converts it once the password is known";
 
 /// The keys of one backup. They are in memory alone.
@@ -73,7 +74,8 @@ impl Unlocked {
     }
 }
 
-/// Unlocks a keybag by the password in one of the forms in which the phone may have been told it: a phone takes its bytes.
+/// Unlocks a keybag by the password in one of the forms in which the phone may have been told it: a phone takes its
+/// bytes.
 fn unlock_by_any_form(keybag: &Keybag, password: &str) -> std::result::Result<UnlockedKeybag, KeybagError> {
     let mut unlocked = Err(KeybagError::WrongPassword);
     for form in typed::forms(password) {
@@ -85,7 +87,8 @@ fn unlock_by_any_form(keybag: &Keybag, password: &str) -> std::result::Result<Un
     unlocked
 }
 
-/// Opens the Manifest.db that is read from `source`, and known as `path`: decrypted while it is read, if it is encrypted and there are keys.
+/// Opens the Manifest.db that is read from `source`, and known as `path`: decrypted while it is read, if it is
+/// encrypted and there are keys.
 pub fn open_manifest(
     source: impl Read + Seek + Send + 'static,
     path: &Path,
@@ -98,7 +101,8 @@ pub fn open_manifest(
     }
 }
 
-/// Opens what names the files of the backup in the folder `root`: Manifest.db, or in its absence the Manifest.mbdb of iOS 9 and before.
+/// Opens what names the files of the backup in the folder `root`: Manifest.db, or in its absence the Manifest.mbdb of
+/// iOS 9 and before.
 pub fn open_manifest_in(root: &Path, unlocked: Option<&Unlocked>) -> std::result::Result<Manifest, BackupError> {
     if let Some(old) = Manifest::old(root) {
         return old;
@@ -115,7 +119,7 @@ pub struct Options {
     pub plain_is_fine: bool,
     /// The repository keeps the password.
     pub remember: bool,
-    /// What the phone encrypts is kept as it is, and no password is looked for.
+    /// Ciphertext of the phone is kept as it is, and no password is looked for.
     pub as_ciphertext: bool,
 }
 
@@ -140,7 +144,7 @@ pub struct Locked<'a> {
     pub manifest: &'a ManifestPlist,
 }
 
-/// What came of the attempt to open a backup.
+/// The result of the attempt to open a backup.
 pub enum Opening {
     Open(Box<Unlocked>),
     /// No password is known, and nobody gives one.
@@ -149,7 +153,7 @@ pub enum Opening {
     NoKeybag(String),
 }
 
-/// What a phone's next backup is opened with.
+/// The password that is to open a phone's next backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chosen {
     pub password: String,
@@ -177,7 +181,8 @@ impl<'r> Passwords<'r> {
     /// Opens a backup by a password that is given, known or typed. On a terminal a wrong one is asked for again.
     ///
     /// # Errors
-    /// If a password is given and wrong, and nobody can be asked for another; or if plaintext may not lie in this repository.
+    /// If a password is given and wrong, and nobody can be asked for another; or if plaintext may not lie in this
+    /// repository.
     pub fn open(&self, locked: Locked) -> Result<Opening> {
         if self.options.as_ciphertext {
             return Ok(Opening::NoPassword);
@@ -275,8 +280,9 @@ impl<'r> Passwords<'r> {
         .hint(format!("give --plain-is-fine if it may be; {LATER}")))
     }
 
-    /// The password for a backup that a phone is about to make; `None` if it is to be kept as ciphertext. Ends before the phone is asked for
-    /// anything if a password is missing, or is not the one of its newest backup, unless a person at the terminal says otherwise.
+    /// The password for a backup that a phone is about to make; `None` if it is to be kept as ciphertext. Ends before
+    /// the phone is asked for anything if a password is missing, or is not the one of its newest backup, unless a
+    /// person at the terminal says otherwise.
     pub fn for_backup(&self, phone: Encrypting) -> Result<Option<Chosen>> {
         if self.options.as_ciphertext {
             return Ok(None);
@@ -372,8 +378,8 @@ impl<'r> Passwords<'r> {
         self.ask_for_backup(Encrypting { newest: None, ..phone })
     }
 
-    /// Opens what a phone has sent. Where the password does not fit, others that are known are tried, and a person is asked: the phone is done, and
-    /// nobody waits.
+    /// Opens what a phone has sent. Where the password does not fit, others that are known are tried, and a person is
+    /// asked: the phone is done, and nobody waits.
     ///
     /// # Errors
     /// If no password fits: then nothing is to be kept.

@@ -1,4 +1,5 @@
-//! Warnings about one backup, which do not stop it: the first are said, in JSON all, more are recorded, and all are counted.
+//! Warnings about one backup, which do not stop it: the first are said, in JSON all, more are recorded, and all are
+//! counted.
 
 use std::cell::RefCell;
 

@@ -1,4 +1,4 @@
-//! What can be told of a repository, or of a copy of it, without its password: by `check --packs` as a person runs it.
+//! Proof of a repository, or of a copy of it, without its password: by `check --packs` as a person runs it.
 
 use std::fs;
 

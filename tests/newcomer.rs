@@ -1,4 +1,4 @@
-//! What a newcomer stumbles over: warnings that nobody counts, words that are typed wrongly, work that is broken off.
+//! Stumbling blocks of newcomers: warnings that nobody counts, words that are typed wrongly, work that is broken off.
 
 mod disks;
 mod interrupted;

@@ -25,7 +25,7 @@ pub enum Judge {
     Mounts(FileSystem),
     /// `script` of util-linux, which runs a program on a terminal.
     Terminal,
-    /// What is left of a real phone's backup.
+    /// The remains of a real phone's backup.
     RealBackup,
 }
 

@@ -1,4 +1,4 @@
-//! What is left of a real phone's backup: its Manifest.db is whole, and few of its files are there.
+//! The remains of a real phone's backup: its Manifest.db is whole, and few of its files are there.
 
 use heirloom_device::backup::{Attributes, FileId, Kind, Record, Row, find_backups};
 

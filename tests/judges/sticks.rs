@@ -1,4 +1,4 @@
-//! What becomes of a repository on a stick with exFAT or FAT. What such file systems do not allow is asked of the store in `tests/filesystems.rs`.
+//! Repositories on sticks with exFAT or FAT. The limits of such file systems are asked of the store in `tests/filesystems.rs`.
 
 use std::path::Path;
 

@@ -76,7 +76,7 @@ fn tables_hold_on_narrow_terminals() {
     }
 }
 
-/// What a person sees and how it ends, having typed `answers`.
+/// Returns what a person sees and how it ends, having typed `answers`.
 fn on_a_terminal(home: &Home, variables: &[(&str, &str)], words: &str, answers: &str) -> (String, i32) {
     let program = home.command(&[]).get_program().to_str().unwrap().to_owned();
     fs::write(home.path("answers"), answers).unwrap();

@@ -6,7 +6,7 @@ use super::{
 };
 
 impl Model<'_> {
-    /// What one who moves a record does next: who forgets, a writer that withdraws, an undelete, and a pruner that finds a copy left over.
+    /// Takes the next step of a process that moves a record: one that forgets, a writer that withdraws, an undelete, and a pruner that finds a copy left over.
     pub(super) fn move_record(&self, state: &mut State, run: usize, kind: Kind) -> &'static str {
         let snapshot: Snapshots = match kind {
             Kind::Forget(snapshot) => 1 << snapshot,

@@ -31,13 +31,13 @@ pub struct Protocol {
     pub checks_after: bool,
     /// A check reads marks before it looks for packs.
     pub checks_marks_first: bool,
-    /// What lies only in marked packs when it is checked is stored again.
+    /// Chunks that lie only in marked packs when they are checked are stored again.
     pub stores_again: bool,
     /// A chunk that is there only as a delta counts only while its base does.
     pub deltas_need_bases: bool,
     /// An undelete reads marks and packs and looks for its session as a writer does.
     pub undelete_is_a_writer: bool,
-    /// What is carried over from a base, or undeleted, is copied if only marked packs hold it.
+    /// Chunks that are carried over from a base, or undeleted, are copied if only marked packs hold them.
     pub copies_what_it_carries: bool,
     /// An undelete does nothing if it finds a pruner.
     pub undelete_looks_for_pruners: bool,
@@ -45,9 +45,9 @@ pub struct Protocol {
     pub readers_look_again: bool,
     /// A record that is moved is copied before it is deleted.
     pub copies_before_it_deletes: bool,
-    /// Who has moved a record to the trash looks whether the copy is still there.
+    /// A process that has moved a record to the trash looks whether the copy is still there.
     pub looks_for_copy: bool,
-    /// Who has deleted the copy in the trash of a snapshot looks whether that is still there.
+    /// A process that has deleted the copy of a snapshot in the trash looks whether the snapshot is still there.
     pub looks_for_snapshot_again: bool,
     /// A record that is in the trash, too, is that of a snapshot.
     pub both_is_a_snapshot: bool,
@@ -186,7 +186,7 @@ pub struct Model<'a> {
     pub scenario: &'a Scenario,
 }
 
-/// What is done with a listing.
+/// The use that is made of a listing.
 type Then<'m> = fn(&Model<'m>, &mut State, usize, u32) -> &'static str;
 
 /// What a run did, or what was done to it, and what came of it.
@@ -283,7 +283,7 @@ impl<'m> Model<'m> {
         self.list(state, run, list, events);
     }
 
-    /// What `run` does next where that is no listing.
+    /// Takes the next step of `run` where that is no listing.
     fn change(&self, state: &State, run: usize, events: &mut Vec<Event>) {
         let mut after = *state;
         let what = match (self.kind(run), state.runs[run].next) {

@@ -173,7 +173,7 @@ impl Model<'_> {
         if moved == 0 { "has nothing to move" } else { "moves chunks into a new pack" }
     }
 
-    /// What of each pack is kept: of every chunk one copy, and the base of what is kept as a delta.
+    /// Returns the chunks of each pack that are kept: one copy of each, and the base of what is kept as a delta.
     fn copies_to_keep(&self, state: &State, run: usize, needed: Chunks, marked: Packs) -> [Chunks; PACKS] {
         let mut kept = [0; PACKS];
         let mut needed = needed;

@@ -42,7 +42,7 @@ pub struct State {
     pub marks: Marks,
     pub marked_by: [Packs; MARKS],
     pub sessions: Sessions,
-    /// What the acknowledging session file of each run names.
+    /// The names in the acknowledging session file of each run.
     pub acknowledges: [Marks; RUNS],
     pub snapshots: Snapshots,
     pub trash: Snapshots,
@@ -53,7 +53,7 @@ pub struct State {
     pub wrong_deaths_left: u8,
     /// Whether a session was ended while its process went on.
     pub was_wrong: bool,
-    /// What a listing that is served late may not show yet.
+    /// Files that a listing that is served late may not show yet.
     pub recent: Files,
     /// Records that were ever there, that a prune has deleted, and that are nowhere for a moment, while one who moves them has them in memory, or has
     /// crashed with them: then a spare tells.
@@ -97,7 +97,7 @@ pub struct Run {
     pub staying: Packs,
     /// Snapshots of which the trash has a copy.
     pub left_over: Snapshots,
-    /// What was recent when a wait began that goes on.
+    /// Files that were recent when a wait began that goes on.
     pub aging: Files,
     /// How often a reader has read the index.
     pub tries: u8,
@@ -222,13 +222,13 @@ pub fn members(set: impl Into<u32>) -> impl Iterator<Item = usize> {
 }
 
 impl State {
-    /// What some packs hold together. A delta counts while its base is there.
+    /// Returns what some packs hold together. A delta counts while its base is there.
     pub fn held_by(&self, packs: Packs) -> Chunks {
         let whole = members(packs).fold(0, |chunks, pack| chunks | self.content[pack] & !self.deltas[pack]);
         if whole & BASE != 0 { self.named_by(packs) } else { whole }
     }
 
-    /// What some packs hold together, be it of use or not.
+    /// Returns what some packs hold together, be it of use or not.
     pub fn named_by(&self, packs: Packs) -> Chunks {
         members(packs).fold(0, |chunks, pack| chunks | self.content[pack])
     }

@@ -116,7 +116,7 @@ impl Model<'_> {
         what
     }
 
-    /// What comes after the first reading of marks.
+    /// Returns the steps after the first reading of marks.
     pub(super) fn after_reading_marks(&self, state: &State, run: usize) -> Step {
         match () {
             () if state.sessions & sessions_of(run) == 0 && !self.protocol.announces_first => Step::Announce,
@@ -154,7 +154,7 @@ impl Model<'_> {
         "finds that nothing is missing, and says that the snapshot is committed"
     }
 
-    /// What a writer takes for there.
+    /// Returns the chunks that a writer takes for there.
     fn held(&self, state: &State, packs: Packs) -> Chunks {
         if self.protocol.deltas_need_bases { state.held_by(packs) } else { state.named_by(packs) }
     }
@@ -238,7 +238,7 @@ impl Model<'_> {
     }
 }
 
-/// What came of storing again.
+/// The outcome of storing again.
 enum Again {
     Stored,
     TooOften,

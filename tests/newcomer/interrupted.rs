@@ -49,7 +49,7 @@ fn ctrl_c_at_a_question_leaves_the_terminal_in_order() {
     assert!(!home.path("new").exists());
 }
 
-/// What the terminal shows when Ctrl-C is pressed at a question: how that ended, and whether it shows then what is typed.
+/// Returns what the terminal shows when Ctrl-C is pressed at a question: how that ended, and whether it echoes afterwards.
 #[cfg(target_os = "linux")]
 fn interrupted_at(home: &Home, args: &[&str], variables: &[(&str, &str)], question: &str) -> String {
     let program = home.command(&[]).get_program().to_str().unwrap().to_owned();

@@ -40,7 +40,7 @@ struct Change {
     was_there: bool,
 }
 
-/// What one of them sees of it.
+/// The view that one of them has of it.
 struct Client {
     place: Arc<Place>,
     number: u8,

@@ -44,7 +44,7 @@ fn the_parent_of_the_backups_does_as_well() {
     home.run(&["import", "Application Support"]).assert_failed(1, &["no backup in it", "MobileSync/Backup"]);
 }
 
-/// What other programs leave beside a backup's files is kept, and disturbs nothing.
+/// Files that other programs leave beside a backup's own are kept, and disturb nothing.
 #[test]
 fn leftovers_of_other_programs_disturb_no_import() {
     let home = Home::new();

@@ -1,4 +1,4 @@
-//! What people type, and what they are shown once.
+//! Text that people type, and text that they are shown once.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use crate::support::program::{Home, SmallBackup, UDID};
 
 const PASSWORD: (&str, &str) = ("HEIRLOOM_PASSWORD", "of the repository");
 
-/// What is shown once must be seen: a key that nobody saw opens nothing, and that is said.
+/// A key is shown once: one that nobody saw opens nothing, and that is said.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_recovery_key_that_nobody_saw_opens_nothing() {

@@ -200,7 +200,7 @@ impl BadSectors {
         self.disk.files().clone()
     }
 
-    /// What it can be made to give: zeros stand for what cannot be read.
+    /// Returns what it can be made to give: zeros stand for what cannot be read.
     pub fn salvaged(&self) -> Files {
         let mut files = self.files();
         if let Some(bytes) = files.get_mut(&*self.file.lock().unwrap()) {

@@ -10,7 +10,7 @@ use heirloom_store::{MemoryStorage, Storage};
 
 use super::{Files, storage_of};
 
-/// What goes wrong, counted in changes: `put`, `delete` and `sync`.
+/// Faults, counted in changes: `put`, `delete` and `sync`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     None,
