@@ -32,19 +32,18 @@ use crate::{
     error::{Problem, Result},
     id::{ChunkId, FileHash},
     index::{
-        INDEX_FOLDER, Index, NAME_MISMATCH, SegmentPack, list_packs,
+        Index, NAME_MISMATCH, SegmentPack, list_packs,
         segment::{SEGMENT_MAX_LEN, Segment, TOO_LONG},
     },
-    mark::MARKS_FOLDER,
+    layout::{INDEX_FOLDER, MARKS_FOLDER, PASSWORDS_FOLDER, SPARES_FOLDER},
     name::Name,
     parity,
     pins::check_pins,
     progress::OnEvent,
-    remembered::PASSWORDS_FOLDER,
     repository::Repository,
     session::unix_seconds,
     snapshot::{RecordKind, Snapshot, SnapshotRecord, read_records, read_snapshots},
-    spares::{SPARES_FOLDER, list_lost, list_without, lost_snapshot},
+    spares::{list_lost, list_without, lost_snapshot},
     storage::Storage,
 };
 pub use keyless::{Keyless, check_packs_without_key, lacking_beside};

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{Error, Result},
     id::{RepositoryId, decode_hex, encode_hex},
+    layout::CONFIG_FILE,
     seal::Cipher,
 };
 
-pub(crate) const CONFIG_FILE: &str = "config";
 /// The most that a config or a slot may take.
 pub(crate) const TEXT_MAX_LEN: usize = 64 << 10;
 

@@ -22,6 +22,7 @@ use crate::{
     delta::DELTA_MAX_DEPTH,
     error::{Error, Problem, Result},
     id::{ChunkId, FileHash},
+    layout::INDEX_FOLDER,
     mark::{Mark, read_marks},
     pack::{Pack, PackKind},
     seal::{FileKind, Sealer},
@@ -29,7 +30,6 @@ use crate::{
 };
 use segment::{SEGMENT_MAX_LEN, Segment, seal_segment, segment_file};
 
-pub(crate) const INDEX_FOLDER: &str = "index";
 /// What is wrong with a file whose bytes are not those that it is named by.
 pub(crate) const NAME_MISMATCH: &str = "its bytes do not match its name";
 /// The name of the segment that lies in no file.

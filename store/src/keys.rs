@@ -12,12 +12,11 @@ use crate::{
     config::{self, TEXT_MAX_LEN},
     error::{Error, Problem, Result},
     id::{decode_hex, encode_hex},
+    layout::KEYS_FOLDER,
     seal::{Cipher, FrameNumber},
     session::unix_seconds,
     storage::Storage,
 };
-
-pub(crate) const KEYS_FOLDER: &str = "keys";
 
 const MEMORY_KIB: u32 = 64 << 10;
 const PASSES: u32 = 3;

@@ -81,6 +81,7 @@ mod bytes;
 mod codec;
 mod error;
 mod id;
+mod layout;
 mod machine;
 mod name;
 mod positioned;

@@ -9,12 +9,12 @@ use crate::{
     error::{Error, Problem, Result},
     id::FileHash,
     index::read_named,
+    layout::MARKS_FOLDER,
     repository::Core,
     seal::{FileKind, Sealer},
     storage::Storage,
 };
 
-pub(crate) const MARKS_FOLDER: &str = "gc";
 /// A million packs.
 const MARK_MAX_LEN: u64 = 33 << 20;
 const NAME_LEN: usize = 32;

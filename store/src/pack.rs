@@ -6,6 +6,7 @@ use crate::{
     error::{Error, Result},
     id::{ChunkId, FileHash},
     index::SegmentPack,
+    layout::{PACKS_FOLDER, TREES_FOLDER},
     seal::{FileKind, FrameKey, FrameNumber, HEADER_LEN, Sealer, TAG_LEN},
     storage::Storage,
 };
@@ -66,8 +67,8 @@ impl PackKind {
     /// Where packs of this kind lie.
     pub(crate) fn folder(self) -> &'static str {
         match self {
-            PackKind::Data => "packs",
-            PackKind::Tree => "trees",
+            PackKind::Data => PACKS_FOLDER,
+            PackKind::Tree => TREES_FOLDER,
         }
     }
 

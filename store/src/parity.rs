@@ -16,12 +16,11 @@ use crate::{
     error::{Error, Problem, Result},
     id::{FileHash, RepositoryId},
     index::{SegmentPack, list_by_digits},
+    layout::PARITY_FOLDER,
     repository::Core,
     seal::{self, FileKind, HEADER_LEN},
     storage::Storage,
 };
-
-pub(crate) const PARITY_FOLDER: &str = "parity";
 
 /// A disk loses sectors of this length, so that of a shard begins and ends with one.
 const SECTOR: usize = 4096;

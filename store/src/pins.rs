@@ -10,12 +10,12 @@ use crate::{
     Repository,
     error::{Problem, Result},
     id::SnapshotId,
+    layout::PINS_FOLDER,
     repository::Core,
     seal::FileKind,
     session::unix_seconds,
 };
 
-pub(crate) const PINS_FOLDER: &str = "pins";
 const PIN_MAX_LEN: usize = 4096;
 
 #[derive(Serialize, Deserialize)]

@@ -10,11 +10,10 @@ use crate::{
     error::{Error, Result},
     id::FileHash,
     index::read_named,
+    layout::PASSWORDS_FOLDER,
     seal::FileKind,
     session::unix_seconds,
 };
-
-pub(crate) const PASSWORDS_FOLDER: &str = "passwords";
 
 /// A password that is remembered.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,11 +14,12 @@ mod refill;
 
 use crate::{
     check::{CheckOptions, CheckReport, Depth, check},
-    config::{CONFIG_FILE, TEXT_MAX_LEN, checked_line, with_check_line},
+    config::{TEXT_MAX_LEN, checked_line, with_check_line},
     error::{Error, Result},
     id::FileHash,
     index::list_packs,
     keys::slot_copies,
+    layout::CONFIG_FILE,
     pack::{PackKind, pack_file},
     parity,
     progress::OnEvent,
@@ -27,7 +28,6 @@ use crate::{
     snapshot::Snapshot,
     storage::{OverlayStorage, Storage},
 };
-pub(crate) use aside::ASIDE_FOLDER;
 use aside::Aside;
 
 /// How to repair.

@@ -12,13 +12,14 @@ use crate::{
     bytes::random,
     chunker::Chunker,
     chunks::ChunkReader,
-    config::{CONFIG_FILE, Config, TEXT_MAX_LEN, checked_line, with_check_line},
+    config::{Config, TEXT_MAX_LEN, checked_line, with_check_line},
     diff::Diff,
     editor::SnapshotEditor,
     error::{Error, Problem, Result},
     id::{FileHash, RepositoryId, SnapshotId, encode_hex},
     index::{Index, SegmentBuilder, SegmentPack, list_packs},
-    keys::{KEYS_FOLDER, Keys, RecoveryKey, Secret, Slot, SlotKind, Unlock, open_any, read_slots},
+    keys::{Keys, RecoveryKey, Secret, Slot, SlotKind, Unlock, open_any, read_slots},
+    layout::{CONFIG_FILE, KEYS_FOLDER, TEMPORARY_FOLDER},
     parked::{Parked, parked_of},
     reader::SnapshotReader,
     seal::{Cipher, FileKind, Sealer},
@@ -555,7 +556,7 @@ fn check_empty(storage: &dyn Storage) -> Result<()> {
     let foreign = |(name, _): &(String, u64)| {
         !name.split('/').next().is_some_and(is_of_system)
             && !name.starts_with(&format!("{KEYS_FOLDER}/"))
-            && !name.starts_with("tmp/")
+            && !name.starts_with(&format!("{TEMPORARY_FOLDER}/"))
     };
     match storage.list_folder("")?.into_iter().find(foreign) {
         Some((found, _)) => Err(Error::NotEmpty { found }),

@@ -2,11 +2,10 @@
 
 use crate::{
     error::{Error, Result},
-    index::INDEX_FOLDER,
+    layout::{INDEX_FOLDER, RESERVE_FILE},
     repository::Core,
 };
 
-const RESERVE_FILE: &str = "reserve";
 const RESERVE_MIN_LEN: u64 = 256 << 10;
 const RESERVE_MAX_LEN: u64 = 64 << 20;
 

@@ -20,6 +20,7 @@ use crate::{
     error::{Error, Result},
     id::{FileHash, decode_hex, encode_hex},
     index::{Index, SegmentBuilder, SegmentPack, list_packs},
+    layout::{SESSIONS_FOLDER, TEMPORARY_FOLDER},
     machine::{self, Process},
     mark::{Mark, read_marks},
     repository::{Core, Repository, index_cache},
@@ -29,8 +30,6 @@ use crate::{
 
 pub(crate) use seen::{Moment, end_long_seen};
 
-const SESSIONS_FOLDER: &str = "sessions";
-const TEMPORARY_FOLDER: &str = "tmp";
 /// The name of the second file ends so.
 const ACKNOWLEDGES: &str = "-acknowledges";
 /// Bytes that the name of the first file is the digits of.

@@ -147,12 +147,13 @@ impl Repository {
 
 #[cfg(test)]
 mod tests {
+    use crate::layout::CONFIG_FILE;
     use std::sync::Arc;
 
     use super::*;
     use crate::{
         MemoryStorage, Options,
-        config::{CONFIG_FILE, with_check_line},
+        config::with_check_line,
         keys::{LABEL_MAX_LEN, Secret},
         repository::Opening,
         storage::Storage,

@@ -10,6 +10,7 @@ use crate::{
     error::{Error, Problem, Result},
     id::{ChunkId, FileHash, SnapshotId},
     index::read_named_bytes,
+    layout::{PARKED_FOLDER, SNAPSHOTS_FOLDER, TRASH_FOLDER},
     repository::Core,
     seal::{FileKind, Sealer},
     storage::Storage,
@@ -248,9 +249,9 @@ impl RecordKind {
 
     pub(crate) const fn folder(self) -> &'static str {
         match self {
-            RecordKind::Snapshot => "snapshots",
-            RecordKind::Forgotten => "trash",
-            RecordKind::Parked => "parked",
+            RecordKind::Snapshot => SNAPSHOTS_FOLDER,
+            RecordKind::Forgotten => TRASH_FOLDER,
+            RecordKind::Parked => PARKED_FOLDER,
         }
     }
 

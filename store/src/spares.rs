@@ -7,11 +7,10 @@ use std::collections::BTreeSet;
 use crate::{
     error::{Problem, Result},
     id::{FileHash, SnapshotId},
+    layout::SPARES_FOLDER,
     snapshot::RecordKind,
     storage::Storage,
 };
-
-pub(crate) const SPARES_FOLDER: &str = "spares";
 
 pub(crate) fn spare_file(id: &SnapshotId) -> String {
     format!("{SPARES_FOLDER}/{id}")

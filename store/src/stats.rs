@@ -14,11 +14,9 @@ mod owners;
 use crate::{
     chunks::ChunkReader,
     error::Result,
-    index::INDEX_FOLDER,
-    parity::PARITY_FOLDER,
+    layout::{INDEX_FOLDER, PARITY_FOLDER, QUARANTINE_FOLDER},
     progress::{OnEvent, Tally},
     prune::Roots,
-    repair::ASIDE_FOLDER,
     repository::{Core, Repository},
     snapshot::Snapshot,
 };
@@ -149,10 +147,10 @@ impl DiskUse {
             ..DiskUse::default()
         };
         // It is deeper than what a list of everything shows.
-        let lost = format!("{ASIDE_FOLDER}/");
+        let lost = format!("{QUARANTINE_FOLDER}/");
         let files = core.storage.list_folder("")?.into_iter().filter(|(file, _)| !file.starts_with(&lost));
         let mut all = FileCount::default();
-        files.chain(core.storage.list_folder(ASIDE_FOLDER)?).for_each(|(file, len)| {
+        files.chain(core.storage.list_folder(QUARANTINE_FOLDER)?).for_each(|(file, len)| {
             all.add(len);
             match file.split('/').next() {
                 Some(INDEX_FOLDER) => disk.index.add(len),

@@ -17,30 +17,11 @@ pub(crate) use overlay::OverlayStorage;
 pub use trial::{Finding, Fitness, try_out};
 
 use crate::{
-    config::CONFIG_FILE,
     error::{Error, Result},
     id::FileHash,
-    keys::KEYS_FOLDER,
+    layout::{CONFIG_FILE, KEYS_FOLDER},
 };
 
-/// The folders of a repository (SPEC §2).
-const FOLDERS: [&str; 15] = [
-    "keys",
-    "packs",
-    "trees",
-    "index",
-    "snapshots",
-    "spares",
-    "parked",
-    "passwords",
-    "sessions",
-    "pins",
-    "trash",
-    "gc",
-    "parity",
-    "quarantine",
-    "tmp",
-];
 /// Files and folders that systems keep at the root of a disk, in upper case, beside those hidden behind a dot and in
 /// `FOUND.000`.
 const OF_SYSTEMS: [&str; 18] = [

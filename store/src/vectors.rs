@@ -24,10 +24,11 @@ use crate::{
     entry::{ChunkRef, Chunks, Content},
     id::decode_hex,
     index::{
-        INDEX_FOLDER, Index, SegmentBuilder, SegmentPack,
+        Index, SegmentBuilder, SegmentPack,
         segment::{Segment, SegmentEntry, size_class},
     },
     keys::{Keys, Secret},
+    layout::INDEX_FOLDER,
     pack::{Base, ChunkKind, Directory, Frame, NewFrame, Pack, PackBuilder, PackKind, PackedChunk, chunk_id},
     repository::Core,
     seal::{FileKind, HEADER_LEN, Sealer, seal_blocks},

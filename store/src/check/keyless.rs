@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{CheckReport, SMALL_FILES, check_parity, check_small_files, packs, reads::READ_DIFFERENTLY};
 use crate::{
-    config::{CONFIG_FILE, TEXT_MAX_LEN},
+    config::TEXT_MAX_LEN,
     error::{Error, Problem, Result},
     id::{FileHash, RepositoryId},
     index::{
@@ -13,14 +13,13 @@ use crate::{
         segment::{read_clear_part, segment_file},
         what_is_missing,
     },
-    keys::{KEYS_FOLDER, is_slot_name},
+    keys::is_slot_name,
+    layout::{CONFIG_FILE, KEYS_FOLDER, PINS_FOLDER, SPARES_FOLDER},
     pack::{PackKind, pack_file},
-    pins::PINS_FOLDER,
     progress::OnEvent,
     repository::{Probe, Repository},
     session::is_anybody_at_work,
     snapshot::RecordKind,
-    spares::SPARES_FOLDER,
     storage::Storage,
 };
 

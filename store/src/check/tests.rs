@@ -17,6 +17,7 @@ use crate::{
     content::for_each_chunk,
     id::SnapshotId,
     index::SegmentBuilder,
+    layout::INDEX_FOLDER,
     pack::{ChunkKind, Pack},
     progress::Progress,
     spares::spare_file,

@@ -6,10 +6,10 @@ use super::Repair;
 use crate::{
     error::{Error, Result},
     id::FileHash,
+    layout::QUARANTINE_FOLDER,
     storage::{Storage, is_bad_sector},
 };
 
-pub(crate) const ASIDE_FOLDER: &str = "quarantine";
 /// No file is longer that is read here.
 const FILE_MAX_LEN: usize = (1 << 31) - 1;
 /// The bytes that drives read, or fail to read, at once.
@@ -22,7 +22,7 @@ pub(super) struct Aside {
 
 impl Aside {
     pub(super) fn list(storage: &dyn Storage) -> Result<Aside> {
-        let names = storage.list_folder(ASIDE_FOLDER)?.into_iter().map(|(name, _)| name).collect();
+        let names = storage.list_folder(QUARANTINE_FOLDER)?.into_iter().map(|(name, _)| name).collect();
         Ok(Aside { names })
     }
 
@@ -32,7 +32,7 @@ impl Aside {
             let suffix = name.strip_prefix(file);
             suffix.is_some_and(|suffix| suffix.is_empty() || suffix.starts_with('.'))
         };
-        self.names.iter().filter(is_of).map(|name| format!("{ASIDE_FOLDER}/{name}")).collect()
+        self.names.iter().filter(is_of).map(|name| format!("{QUARANTINE_FOLDER}/{name}")).collect()
     }
 
     /// A name that nothing has there.
@@ -40,7 +40,7 @@ impl Aside {
         let names = std::iter::once(file.to_owned()).chain((1..).map(|number| format!("{file}.{number}")));
         let name = names.into_iter().find(|name| !self.names.contains(name)).expect("there are endlessly many");
         self.names.insert(name.clone());
-        format!("{ASIDE_FOLDER}/{name}")
+        format!("{QUARANTINE_FOLDER}/{name}")
     }
 }
 

@@ -7,11 +7,12 @@ use crate::{
     chunks::ChunkReader,
     error::{Error, Result},
     id::{FileHash, SnapshotId},
+    layout::SPARES_FOLDER,
     pack::ChunkKind,
     reach::is_tree_held,
     seal::FileKind,
     snapshot::{RecordKind, Snapshot, SnapshotRecord},
-    spares::{SPARES_FOLDER, add_spares, list_lost, spare_file},
+    spares::{add_spares, list_lost, spare_file},
 };
 
 /// Records besides snapshots, of which a damaged one is as good as none.

@@ -14,8 +14,12 @@ use std::{
     time::Duration,
 };
 
-use super::{FOLDERS, LATE_LISTING, Storage, is_of_system, local_disk::is_on_local_disk};
-use crate::{bytes::random, config::CONFIG_FILE, id::encode_hex};
+use super::{LATE_LISTING, Storage, is_of_system, local_disk::is_on_local_disk};
+use crate::{
+    bytes::random,
+    id::encode_hex,
+    layout::{CONFIG_FILE, FOLDERS, TEMPORARY_FOLDER},
+};
 
 /// Packs lie two folders deep.
 const LIST_MAX_DEPTH: usize = 3;
@@ -116,7 +120,7 @@ impl LocalStorage {
 
     /// Opens a file in `tmp/` whose name nobody else has.
     fn create_temporary(&self) -> io::Result<(File, PathBuf)> {
-        let path = self.path("tmp").join(encode_hex(&random::<16>()?));
+        let path = self.path(TEMPORARY_FOLDER).join(encode_hex(&random::<16>()?));
         self.create_parent(&path)?;
         let file = retry(|| self.calls.create(&path))?;
         Ok((file, path))
@@ -286,7 +290,7 @@ impl Storage for LocalStorage {
 
     /// Of the file system, as much as this user may take.
     fn spool(&self) -> io::Result<File> {
-        let folder = self.path("tmp");
+        let folder = self.path(TEMPORARY_FOLDER);
         fs::create_dir_all(&folder)?;
         tempfile::tempfile_in(folder)
     }
