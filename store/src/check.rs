@@ -29,6 +29,7 @@ mod tests;
 
 use crate::{
     chunks::ChunkReader,
+    clock::unix_seconds,
     error::{Problem, Result},
     id::{ChunkId, FileHash},
     index::{
@@ -41,7 +42,6 @@ use crate::{
     pins::check_pins,
     progress::OnEvent,
     repository::Repository,
-    session::unix_seconds,
     snapshot::{RecordKind, Snapshot, SnapshotRecord, read_records, read_snapshots},
     spares::{list_lost, list_without, lost_snapshot},
     storage::Storage,

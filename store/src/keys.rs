@@ -9,12 +9,12 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::{
     bytes::random,
+    clock::unix_seconds,
     config::{self, TEXT_MAX_LEN},
     error::{Error, Problem, Result},
     id::{decode_hex, encode_hex},
     layout::KEYS_FOLDER,
     seal::{Cipher, FrameNumber},
-    session::unix_seconds,
     storage::Storage,
 };
 

@@ -78,6 +78,7 @@ mod tree;
 
 // Below.
 mod bytes;
+mod clock;
 mod codec;
 mod error;
 mod id;

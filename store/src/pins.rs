@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Repository,
+    clock::unix_seconds,
     error::{Problem, Result},
     id::SnapshotId,
     layout::PINS_FOLDER,
     repository::Core,
     seal::FileKind,
-    session::unix_seconds,
 };
 
 const PIN_MAX_LEN: usize = 4096;

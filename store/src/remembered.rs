@@ -6,13 +6,13 @@ use zeroize::Zeroize;
 
 use crate::{
     Repository,
+    clock::unix_seconds,
     config::TEXT_MAX_LEN,
     error::{Error, Result},
     id::FileHash,
     index::read_named,
     layout::PASSWORDS_FOLDER,
     seal::FileKind,
-    session::unix_seconds,
 };
 
 /// A password that is remembered.

@@ -8,7 +8,6 @@ use std::{
     collections::{BTreeSet, HashSet},
     path::Path,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 mod seen;
@@ -17,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bytes::random,
+    clock::unix_seconds,
     error::{Error, Result},
     id::{FileHash, decode_hex, encode_hex},
     index::{Index, SegmentBuilder, SegmentPack, list_packs},
@@ -298,11 +298,6 @@ fn end_dead_sessions(core: &Core) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Now, in seconds since 1970.
-pub(crate) fn unix_seconds() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
 #[cfg(test)]
