@@ -33,18 +33,19 @@ use crate::{
     error::{Problem, Result},
     id::{ChunkId, FileHash},
     index::{
-        Index, NAME_MISMATCH, SegmentPack, list_packs,
+        Index,
         segment::{SEGMENT_MAX_LEN, Segment, TOO_LONG},
     },
     layout::{INDEX_FOLDER, MARKS_FOLDER, PASSWORDS_FOLDER, SPARES_FOLDER},
     name::Name,
+    pack::{SegmentPack, list_packs},
     parity,
     pins::check_pins,
     progress::OnEvent,
     repository::Repository,
     snapshot::{RecordKind, Snapshot, SnapshotRecord, read_records, read_snapshots},
     spares::{list_lost, list_without, lost_snapshot},
-    storage::Storage,
+    storage::{Storage, named::NAME_MISMATCH},
 };
 pub use keyless::{Keyless, check_packs_without_key, lacking_beside};
 use ledger::Ledger;

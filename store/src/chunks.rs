@@ -11,8 +11,8 @@ use crate::{
     delta::{self, DELTA_MAX_DEPTH},
     error::{Error, Result},
     id::{ChunkId, FileHash},
-    index::{Index, Place, SegmentPack},
-    pack::{Base, ChunkKind, Pack, chunk_id},
+    index::{Index, Place},
+    pack::{Base, ChunkKind, Pack, SegmentPack, chunk_id},
     repository::Core,
     tree::ChunkSource,
 };

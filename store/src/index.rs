@@ -14,7 +14,7 @@ use std::{
 
 pub(crate) mod segment;
 
-pub(crate) use segment::{PackId, SegmentBuilder, SegmentPack};
+pub(crate) use segment::SegmentBuilder;
 
 use rayon::prelude::*;
 
@@ -24,14 +24,12 @@ use crate::{
     id::{ChunkId, FileHash},
     layout::INDEX_FOLDER,
     mark::{Mark, read_marks},
-    pack::{Pack, PackKind},
-    seal::{FileKind, Sealer},
-    storage::Storage,
+    pack::{Pack, PackId, SegmentPack, list_packs},
+    seal::Sealer,
+    storage::{Storage, named::NAME_MISMATCH},
 };
 use segment::{SEGMENT_MAX_LEN, Segment, seal_segment, segment_file};
 
-/// What is wrong with a file whose bytes are not those that it is named by.
-pub(crate) const NAME_MISMATCH: &str = "its bytes do not match its name";
 /// The name of the segment that lies in no file.
 const UNLISTED: FileHash = FileHash([0; 32]);
 /// Segments are merged when eight of them have about the same size, but not beyond this,
@@ -560,28 +558,6 @@ fn load_segments(
     Ok(segments)
 }
 
-/// The payload of a file that is named by its hash.
-pub(crate) fn read_named(
-    storage: &dyn Storage,
-    sealer: &Sealer,
-    kind: FileKind,
-    file: &str,
-    name: &FileHash,
-    len: u64,
-) -> Result<Vec<u8>> {
-    sealer.open_payload(kind, &read_named_bytes(storage, file, name, len)?, file)
-}
-
-/// A file that is named by its hash, as it lies there.
-pub(crate) fn read_named_bytes(storage: &dyn Storage, file: &str, name: &FileHash, len: u64) -> Result<Vec<u8>> {
-    let len = usize::try_from(len).map_err(|_| Error::damaged(file, "it is too long"))?;
-    let bytes = storage.read_exactly(file, 0, len)?;
-    if FileHash::of(&bytes) != *name {
-        return Err(Error::damaged(file, NAME_MISMATCH));
-    }
-    Ok(bytes)
-}
-
 fn names_of_copies(cache: &Path) -> HashSet<String> {
     let copies = fs::read_dir(cache).into_iter().flatten().flatten();
     copies.filter_map(|copy| copy.file_name().into_string().ok()).collect()
@@ -596,25 +572,6 @@ fn drop_other_copies(cache: &Path, segments: &[Segment]) {
             let _ = fs::remove_file(copy.path());
         }
     }
-}
-
-/// All files that are named as packs, with their lengths.
-pub(crate) fn list_packs(storage: &dyn Storage) -> Result<HashMap<PackId, u64>> {
-    let mut packs = HashMap::new();
-    for kind in PackKind::ALL {
-        packs.extend(list_by_digits(storage, kind.folder())?.into_iter().map(|(name, len)| ((kind, name), len)));
-    }
-    Ok(packs)
-}
-
-/// The files of a folder that lie in folders of the first two digits of their names, with their lengths.
-pub(crate) fn list_by_digits(storage: &dyn Storage, folder: &str) -> Result<HashMap<FileHash, u64>> {
-    let named = |(name, len): (String, u64)| {
-        let (folder, digits) = name.split_once('/')?;
-        let hash = FileHash::from_hex(digits)?;
-        (folder == &digits[..2]).then_some((hash, len))
-    };
-    Ok(storage.list_folder(folder)?.into_iter().filter_map(named).collect())
 }
 
 #[cfg(test)]
@@ -632,7 +589,7 @@ mod tests {
     use crate::{
         codec::Encoding,
         id::RepositoryId,
-        pack::{Base, ChunkKind, Directory, Frame, NewFrame, PackBuilder, PackedChunk},
+        pack::{Base, ChunkKind, Directory, Frame, NewFrame, PackBuilder, PackKind, PackedChunk},
         seal::Cipher,
         storage::MemoryStorage,
     };

@@ -18,8 +18,8 @@ use crate::{
     codec::{self, Encoding},
     error::{Error, Result},
     id::{ChunkId, FileHash},
-    index::{SegmentBuilder, SegmentPack},
-    pack::{Base, ChunkKind, Directory, NewFrame, Pack, PackBuilder, PackKind},
+    index::SegmentBuilder,
+    pack::{Base, ChunkKind, Directory, NewFrame, Pack, PackBuilder, PackKind, SegmentPack},
     parity,
     repository::Core,
 };

@@ -8,10 +8,9 @@ use std::collections::BTreeSet;
 use crate::{
     error::{Error, Problem, Result},
     id::FileHash,
-    index::read_named,
     layout::MARKS_FOLDER,
     repository::Core,
-    seal::{FileKind, Sealer},
+    seal::{FileKind, Sealer, read_named},
     storage::Storage,
 };
 

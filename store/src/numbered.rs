@@ -9,9 +9,10 @@ use crate::{
     error::Result,
     id::ChunkId,
     index::{
-        Index, OpenSegment, Place, Presence, SegmentPack,
+        Index, OpenSegment, Place, Presence,
         segment::{LastBlock, SegmentEntry},
     },
+    pack::SegmentPack,
 };
 
 /// So many ids are looked up at once: 16 MiB of them.

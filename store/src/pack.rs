@@ -1,14 +1,15 @@
 //! Packs: frames one after another, and a sealed directory at the end (SPEC §6).
 
+use std::collections::HashMap;
+
 use crate::{
     bytes::{Cursor, Malformed, put_varint},
     codec::{self, Encoding},
     error::{Error, Result},
     id::{ChunkId, FileHash},
-    index::SegmentPack,
     layout::{PACKS_FOLDER, TREES_FOLDER},
     seal::{FileKind, FrameKey, FrameNumber, HEADER_LEN, Sealer, TAG_LEN},
-    storage::Storage,
+    storage::{Storage, named::list_by_digits},
 };
 
 /// The index numbers chunks with 16 bits.
@@ -419,6 +420,38 @@ fn parse_trailer(tail: &[u8], pack_len: u64) -> Result<([u8; HEADER_LEN], usize)
 pub(crate) fn has_its_header_twice(bytes: &[u8]) -> bool {
     let trailer = bytes.len().checked_sub(TRAILER_LEN).map(|at| &bytes[at..]);
     trailer.is_some_and(|trailer| bytes[..HEADER_LEN] == trailer[..HEADER_LEN])
+}
+
+/// A pack as it lies in the repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SegmentPack {
+    pub(crate) name: FileHash,
+    pub(crate) kind: PackKind,
+    pub(crate) len: u64,
+}
+
+impl SegmentPack {
+    /// The repository's name for it.
+    pub(crate) fn file(&self) -> String {
+        pack_file(self.kind, &self.name)
+    }
+
+    /// Its kind and name, which tell it from all others that may be listed.
+    pub(crate) fn id(&self) -> PackId {
+        (self.kind, self.name)
+    }
+}
+
+/// Where a pack lies: the folder of its kind, and its name in it.
+pub(crate) type PackId = (PackKind, FileHash);
+
+/// All files that are named as packs, with their lengths.
+pub(crate) fn list_packs(storage: &dyn Storage) -> Result<HashMap<PackId, u64>> {
+    let mut packs = HashMap::new();
+    for kind in PackKind::ALL {
+        packs.extend(list_by_digits(storage, kind.folder())?.into_iter().map(|(name, len)| ((kind, name), len)));
+    }
+    Ok(packs)
 }
 
 #[cfg(test)]

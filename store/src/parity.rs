@@ -15,11 +15,11 @@ use crate::{
     bytes::Cursor,
     error::{Error, Problem, Result},
     id::{FileHash, RepositoryId},
-    index::{SegmentPack, list_by_digits},
     layout::PARITY_FOLDER,
+    pack::SegmentPack,
     repository::Core,
     seal::{self, FileKind, HEADER_LEN},
-    storage::Storage,
+    storage::{Storage, named::list_by_digits},
 };
 
 /// A disk loses sectors of this length, so that of a shard begins and ends with one.

@@ -10,9 +10,8 @@ use crate::{
     config::TEXT_MAX_LEN,
     error::{Error, Result},
     id::FileHash,
-    index::read_named,
     layout::PASSWORDS_FOLDER,
-    seal::FileKind,
+    seal::{FileKind, read_named},
 };
 
 /// A password that is remembered.

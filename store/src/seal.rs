@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bytes::random,
     error::{Error, Result},
-    id::RepositoryId,
+    id::{FileHash, RepositoryId},
+    storage::{Storage, named::read_named_bytes},
 };
 
 /// What a sealed frame is longer than its plaintext.
@@ -269,6 +270,18 @@ pub(crate) fn seal_blocks(begin: &[u8], key: &FrameKey, payload: &[u8]) -> Vec<u
         key.seal(FrameNumber::block(number, blocks), &[], &payload[number * BLOCK_LEN..end], &mut bytes);
     }
     bytes
+}
+
+/// The payload of a file that is named by its hash.
+pub(crate) fn read_named(
+    storage: &dyn Storage,
+    sealer: &Sealer,
+    kind: FileKind,
+    file: &str,
+    name: &FileHash,
+    len: u64,
+) -> Result<Vec<u8>> {
+    sealer.open_payload(kind, &read_named_bytes(storage, file, name, len)?, file)
 }
 
 #[cfg(test)]

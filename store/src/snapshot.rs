@@ -9,11 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{Error, Problem, Result},
     id::{ChunkId, FileHash, SnapshotId},
-    index::read_named_bytes,
     layout::{PARKED_FOLDER, SNAPSHOTS_FOLDER, TRASH_FOLDER},
     repository::Core,
     seal::{FileKind, Sealer},
-    storage::Storage,
+    storage::{Storage, named::read_named_bytes},
 };
 use copies::Copies;
 

@@ -4,8 +4,8 @@ use crate::{
     chunker::{Chunker, Rule},
     codec::{self, Encoding},
     id::{ChunkId, FileHash, RepositoryId},
-    index::{SegmentBuilder, SegmentPack, segment::Segment},
-    pack::{ChunkKind, Directory, Frame, NewFrame, Pack, PackBuilder, PackKind, PackedChunk, chunk_id},
+    index::{SegmentBuilder, segment::Segment},
+    pack::{ChunkKind, Directory, Frame, NewFrame, Pack, PackBuilder, PackKind, PackedChunk, SegmentPack, chunk_id},
     seal::{Cipher, Sealer},
     storage::{MemoryStorage, Storage},
 };

@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, io, time::Duration};
 mod local;
 mod local_disk;
 mod memory;
+pub(crate) mod named;
 mod overlay;
 mod trial;
 

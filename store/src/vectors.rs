@@ -24,12 +24,14 @@ use crate::{
     entry::{ChunkRef, Chunks, Content},
     id::decode_hex,
     index::{
-        Index, SegmentBuilder, SegmentPack,
+        Index, SegmentBuilder,
         segment::{Segment, SegmentEntry, size_class},
     },
     keys::{Keys, Secret},
     layout::INDEX_FOLDER,
-    pack::{Base, ChunkKind, Directory, Frame, NewFrame, Pack, PackBuilder, PackKind, PackedChunk, chunk_id},
+    pack::{
+        Base, ChunkKind, Directory, Frame, NewFrame, Pack, PackBuilder, PackKind, PackedChunk, SegmentPack, chunk_id,
+    },
     repository::Core,
     seal::{FileKind, HEADER_LEN, Sealer, seal_blocks},
     sealing::{Resealing, Sealing, Unsealing},

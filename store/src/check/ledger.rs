@@ -14,8 +14,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use crate::{
     bytes::{Cursor, Malformed, put_varint, unzigzag, zigzag},
     id::{ChunkId, FileHash},
-    index::SegmentPack,
-    pack::{Directory, PackKind},
+    pack::{Directory, PackKind, SegmentPack},
     private,
 };
 

@@ -21,9 +21,9 @@ use crate::{
     chunks::ChunkReader,
     error::{Error, Problem, Result},
     id::{ChunkId, FileHash},
-    index::{Index, OpenSegment, Place, Presence, SegmentPack, segment::Segment},
+    index::{Index, OpenSegment, Place, Presence, segment::Segment},
     layout::INDEX_FOLDER,
-    pack::{Pack, chunk_id, has_its_header_twice},
+    pack::{Pack, SegmentPack, chunk_id, has_its_header_twice},
     progress::{OnEvent, Tally},
     storage::Storage,
 };

@@ -5,8 +5,7 @@ use crate::{
     delta::DELTA_MAX_DEPTH,
     error::{Problem, Result},
     id::{ChunkId, FileHash},
-    index::NAME_MISMATCH,
-    storage::Storage,
+    storage::{Storage, named::NAME_MISMATCH},
 };
 
 /// What is wrong with what was right when it was read once more. The file itself is whole.

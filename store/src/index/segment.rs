@@ -14,12 +14,11 @@ use crate::{
     bytes::{Cursor, Malformed},
     error::{Error, Result},
     id::{ChunkId, FileHash, RepositoryId},
-    index::NAME_MISMATCH,
     layout::INDEX_FOLDER,
-    pack::{Directory, PackKind, pack_file},
+    pack::{Directory, PackKind, SegmentPack},
     positioned, private,
     seal::{FileKind, HEADER_LEN, Sealer, check_header},
-    storage::Storage,
+    storage::{Storage, named::NAME_MISMATCH},
 };
 
 /// No file of a segment is longer, nor its contents.
@@ -70,29 +69,6 @@ impl SegmentEntry {
         fields().expect("an entry's bytes are there")
     }
 }
-
-/// A pack of which a segment lists all chunks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct SegmentPack {
-    pub(crate) name: FileHash,
-    pub(crate) kind: PackKind,
-    pub(crate) len: u64,
-}
-
-impl SegmentPack {
-    /// The repository's name for it.
-    pub(crate) fn file(&self) -> String {
-        pack_file(self.kind, &self.name)
-    }
-
-    /// Its kind and name, which tell it from all others that may be listed.
-    pub(crate) fn id(&self) -> PackId {
-        (self.kind, self.name)
-    }
-}
-
-/// Where a pack lies: the folder of its kind, and its name in it.
-pub(crate) type PackId = (PackKind, FileHash);
 
 /// The part of a segment that can be read without the key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

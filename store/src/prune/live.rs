@@ -9,9 +9,9 @@ use crate::{
     chunks::ChunkReader,
     error::Result,
     id::{ChunkId, FileHash},
-    index::{Index, SegmentPack, segment::class_len},
+    index::{Index, segment::class_len},
     numbered::{BATCH_IDS, Bits, NumberedIndex, NumberedPack},
-    pack::ChunkKind,
+    pack::{ChunkKind, SegmentPack},
     reach::walk,
 };
 

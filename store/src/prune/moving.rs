@@ -12,9 +12,8 @@ use crate::{
     chunks::ChunkReader,
     error::{Error, Result},
     id::{ChunkId, FileHash},
-    index::SegmentPack,
     ingest::{Ingest, NewChunk},
-    pack::Pack,
+    pack::{Pack, SegmentPack},
     progress::{OnEvent, Progress, heed},
     reach::walk,
 };

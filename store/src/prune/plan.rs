@@ -11,7 +11,7 @@ use crate::{
     chunks::ChunkReader,
     error::Result,
     id::{ChunkId, FileHash},
-    index::SegmentPack,
+    pack::SegmentPack,
     progress::{OnEvent, Tally},
 };
 

@@ -12,10 +12,10 @@ use crate::{
     chunks::ChunkReader,
     error::Result,
     id::{ChunkId, FileHash},
-    index::{PackId, SegmentBuilder, SegmentPack, list_packs},
+    index::SegmentBuilder,
     ingest::{Ingest, NewChunk},
     layout::INDEX_FOLDER,
-    pack::{Pack, chunk_id},
+    pack::{Pack, PackId, SegmentPack, chunk_id, list_packs},
     parity,
     progress::Tally,
 };
