@@ -23,8 +23,9 @@ const CACHED_CHUNKS_MAX: usize = 200_000;
 const ATTEMPTS_MAX: u32 = 256;
 /// Decoded frames, by their bytes.
 const CACHED_FRAME_BYTES_MAX: usize = 24 << 20;
-/// Chunks on their way into packs, by their bytes: much more than a backup writes that brings nothing new.
-const UNWRITTEN_BYTES_MAX: usize = 8 << 20;
+/// Chunks on their way into packs, by their bytes: more than a backup writes that brings nothing new. A disk that is full is
+/// found out so much later.
+const UNWRITTEN_BYTES_MAX: usize = 1 << 20;
 
 /// Reads the chunks of a repository, as its index was when this was made, or is since a pack was missed.
 pub(crate) struct ChunkReader {
