@@ -107,7 +107,9 @@ impl Write for Spool {
         let count = bytes.len().min(FRAME_LEN - self.tail.len());
         self.tail.extend_from_slice(&bytes[..count]);
         if self.tail.len() == FRAME_LEN {
-            self.write_frame()?;
+            self.write_frame().map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot write a temporary file of the repository: {error}"))
+            })?;
         }
         Ok(count)
     }
@@ -287,5 +289,8 @@ mod tests {
             assert!(error.is_full(), "{error}");
         }
         assert_eq!(small, 0..5);
+        let error = spool.write_all(&[7; 2 * FRAME_LEN]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(error.to_string().contains("a temporary file of the repository"), "{error}");
     }
 }
