@@ -10,7 +10,7 @@ use crate::{
     failure::{Exit, Failure, Result},
     identity::usual_case,
     phone::{self, InReach, Phone},
-    report::{Align, Report, Table, local_time, rfc3339},
+    report::{Align, Report, Table, local_time, of_many, rfc3339},
     snapshots,
 };
 
@@ -45,7 +45,12 @@ pub fn run(global: &Global, report: &Report) -> Result<Exit> {
     } else if rows.is_empty() {
         report.note("no phone is in reach: connect one with its cable and unlock it");
     } else {
+        let strangers = rows.iter().filter(|row| row.trust == "no").count() as u64;
         print_table(rows, list.is_some(), report)?;
+        if strangers > 0 {
+            let whose = of_many(strangers, "phone does", "phones do");
+            report.note(format_args!("{whose} not trust this computer yet: `heirloom pair`"));
+        }
     }
     Ok(exit)
 }

@@ -133,7 +133,9 @@ fn resolve(spec: &str, candidates: &[Candidate], zone: &TimeZone, listed: &str) 
         return Err(Failure::new(Exit::Usage, "the name of the snapshot is empty").hint("say `latest` for the newest"));
     }
     if candidates.is_empty() {
-        return Err(Failure::failed("there are no snapshots yet").hint("`heirloom import PATH` makes some"));
+        return Err(Failure::failed("there are no snapshots yet").hint(
+            "`heirloom backup` or `heirloom import PATH` makes one; `heirloom undelete` lists those that can come back",
+        ));
     }
     let parsed = parse(spec, zone, &|who| candidates.iter().any(|candidate| candidate.is_of(who)));
     let in_time: Vec<&Candidate> =

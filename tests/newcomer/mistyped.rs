@@ -124,6 +124,17 @@ fn a_verb_without_what_it_needs_names_it() {
 }
 
 #[test]
+fn without_snapshots_it_is_said_how_one_comes() {
+    let home = home_with_a_snapshot();
+    home.ok(&["forget", "latest"]);
+    for args in [&["forget", "latest"][..], &["ls", "latest"], &["export", "latest", "--to", "out"]] {
+        for words in ["`heirloom backup`", "`heirloom import PATH`", "`heirloom undelete`"] {
+            assert_refused(&home, args, FAILED, words);
+        }
+    }
+}
+
+#[test]
 fn slashes_at_the_ends_of_a_place_do_no_harm() {
     let home = home_with_a_snapshot();
     let listed = home.ok(&["ls", "latest", "HomeDomain:Library"]).stdout;

@@ -26,6 +26,8 @@ fn a_phone_must_trust_the_computer_first() {
         (&row["trusted"], &row["encrypted"], &row["product_version"]),
         (&false.into(), &json!(null), &json!(null))
     );
+    let told = attached.ok(&["devices"]).stderr;
+    assert!(told.contains("1 phone does not trust this computer yet: `heirloom pair`"), "{told}");
 
     let paired = attached.ok(&["pair"]);
     assert!(paired.stdout.contains("trusts this computer now"), "{paired:?}");
