@@ -242,7 +242,7 @@ fn check_named(repository: &Repository, target: &str, depth: Depth) -> String {
 /// The same of what a check found.
 fn noticed(target: &str, report: &CheckReport) -> String {
     let lost = report.affected.iter().map(|affected| format!("snapshots/{}", affected.snapshot.id));
-    let lost = lost.map(|file| Problem { file, what: "it has lost something".to_owned() });
+    let lost = lost.map(|file| Problem { file, what: "it has lost something".to_owned(), is_newer: false });
     let named = named(target, &report.problems.iter().cloned().chain(lost).collect::<Vec<_>>());
     if report.without_spare > 0 { named.replace('-', "") + "N" } else { named }
 }

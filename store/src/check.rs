@@ -122,6 +122,8 @@ impl From<Depth> for CheckOptions<'_> {
 pub struct CheckReport {
     /// What is wrong with files of the repository.
     pub problems: Vec<Problem>,
+    /// Files, and snapshots, of which something is known only to a newer program. That is no damage, and was not checked.
+    pub newer: Vec<Problem>,
     /// What that means for snapshots, by time, oldest first: those that have lost something.
     pub affected: Vec<Affected>,
     /// Snapshots that could be read.
@@ -141,9 +143,16 @@ pub struct CheckReport {
 }
 
 impl CheckReport {
-    /// Whether nothing is wrong.
+    /// Whether nothing is wrong, as far as this program can tell.
     pub fn is_whole(&self) -> bool {
         self.problems.is_empty() && self.affected.is_empty()
+    }
+
+    /// Puts problems in order, and what only a newer program knows apart from damage.
+    fn sort(&mut self) {
+        self.problems.sort();
+        self.problems.dedup();
+        self.newer.extend(self.problems.extract_if(.., |problem| problem.is_newer));
     }
 }
 
@@ -244,8 +253,7 @@ pub(crate) fn survey(
     let roots = records.roots().filter(|root| is_settled && whole.contains(root)).collect();
     report.snapshots = records.snapshots.len() as u64;
     report.problems.extend(records.problems.into_iter().chain(of_index).map(|problem| confirmed(storage, problem)));
-    report.problems.sort();
-    report.problems.dedup();
+    report.sort();
     report.verified = ledger.is_kept().then(|| verified(&chunks, &ledger));
     ledger.save(|pack| is_listed(&chunks, pack), roots, segments);
     Ok((report, chunks, unreadable))
@@ -304,7 +312,7 @@ fn check_trees(
         let beside = nearest_of(known, &snapshot.record.series, &records.snapshots, at);
         let file = RecordKind::Snapshot.file(&snapshot.id);
         let losses = losses_of(view, &file, &snapshot.record.root, beside, &mut whole, &mut report.problems)?;
-        report.affected.extend(losses.map(|Losses { files, lost_parts, more }| Affected {
+        report.affected.extend(losses.map(|Losses { files, lost_parts, more, .. }| Affected {
             snapshot: snapshot.clone(),
             files,
             lost_parts,
@@ -339,8 +347,12 @@ fn losses_of(
         }
         view.renew()?;
     };
-    let is_told = !losses.is_empty() && view.repository.core().storage.has_file(file)?;
-    Ok(is_told.then_some(losses))
+    if losses.is_empty() && losses.newer.is_none() || !view.repository.core().storage.has_file(file)? {
+        return Ok(None);
+    }
+    let newer = losses.newer.as_ref().map(|(part, what)| format!("{what} in {part}"));
+    problems.extend(newer.map(|what| Problem { file: file.to_owned(), what, is_newer: true }));
+    Ok((!losses.is_empty()).then_some(losses))
 }
 
 /// The small files that are not what their names say, and snapshots of which only the spare is left.

@@ -34,6 +34,8 @@ pub(crate) struct ChunkReader {
     /// For one who only reads, and has no session: how the index is read anew.
     reload: Option<Reload>,
     packs: Mutex<Cache<FileHash, Pack>>,
+    /// Packs that only a newer program knows, and what of them: to tell that took all of their bytes.
+    newer: Mutex<HashMap<FileHash, String>>,
     /// Neighbours are mostly wanted one after another, and so are the bases of deltas.
     frames: Mutex<Cache<(FileHash, u32), Decoded>>,
     unwritten: Mutex<Unwritten>,
@@ -116,7 +118,8 @@ impl ChunkReader {
     /// For one whose session protects what it reads.
     pub(crate) fn new(core: Arc<Core>, index: Index) -> ChunkReader {
         let (packs, frames) = (Mutex::new(Cache::new()), Mutex::new(Cache::new()));
-        ChunkReader { core, index: RwLock::new(index), reload: None, packs, frames, unwritten: Mutex::default() }
+        let (newer, unwritten) = Default::default();
+        ChunkReader { core, index: RwLock::new(index), reload: None, packs, newer, frames, unwritten }
     }
 
     /// For one who only reads: what a prune moves meanwhile is looked for again.
@@ -145,7 +148,15 @@ impl ChunkReader {
         if let Some(open) = known {
             return Ok(open);
         }
-        let open = Arc::new(Pack::open(&*self.core.storage, &self.core.sealer, pack)?);
+        let newer = || self.newer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(what) = newer().get(&pack.name) {
+            return Err(Error::newer(pack.file(), what));
+        }
+        let opened = Pack::open(&*self.core.storage, &self.core.sealer, pack);
+        if let Err(Error::Unsupported { what, .. }) = &opened {
+            newer().insert(pack.name, what.clone());
+        }
+        let open = Arc::new(opened?);
         packs().put(pack.name, open.clone(), open.directory.chunks.len(), CACHED_CHUNKS_MAX);
         Ok(open)
     }
@@ -212,7 +223,7 @@ impl ChunkReader {
         // Until it is read.
         search.failed.push((*id, depth));
         loop {
-            let (mut first_error, mut missed) = (None, Vec::new());
+            let (mut reason, mut missed) = (None, Vec::new());
             for place in self.places(id)? {
                 if !search.may_try() {
                     break;
@@ -224,16 +235,19 @@ impl ChunkReader {
                     }
                     Err(error) => {
                         // That the base of a delta is gone is no fault of the pack.
-                        if error.is_damage() && !matches!(error, Error::ChunkMissing { .. }) {
+                        if error.is_unreadable() && !matches!(error, Error::ChunkMissing { .. }) {
                             self.core.distrust(place.pack.name);
                         }
                         missed.extend(error.is_missing_file().then_some(place.pack.name));
-                        first_error = first_error.or(Some(error));
+                        // What a newer program can read is not lost.
+                        if error.is_newer() || reason.is_none() {
+                            reason = Some(error);
+                        }
                     }
                 }
             }
             if !self.reload_without(&missed)? {
-                return Err(first_error.unwrap_or(Error::ChunkMissing { id: *id }));
+                return Err(reason.unwrap_or(Error::ChunkMissing { id: *id }));
             }
         }
     }

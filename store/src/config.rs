@@ -1,6 +1,6 @@
 //! `config`: what a repository is, readable without its password (SPEC §3); and the form of text that it shares with slots.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     error::{Error, Result},
@@ -45,31 +45,45 @@ impl Config {
 
     /// Reads the first line, and refuses what this program does not know. `file` is for the error.
     pub(crate) fn parse(line: &str, file: &str) -> Result<Config> {
+        /// Nothing else of another version can be relied on.
         #[derive(Deserialize)]
-        struct Version {
-            heirloom: u32,
+        struct OnlyVersion {
+            heirloom: u64,
+        }
+        /// These decide whether the rest can be understood.
+        #[derive(Deserialize)]
+        struct Needs {
+            #[serde(default)]
+            read_needs: Vec<String>,
+            cipher: Option<String>,
         }
         let not_config = |error: serde_json::Error| Error::damaged(file, format!("it is not a config: {error}"));
-        let Version { heirloom } = serde_json::from_str(line).map_err(not_config)?;
-        if heirloom != FORMAT {
-            return Err(Error::Unsupported { file: file.into(), what: format!("format {heirloom}") });
+        let begin: OnlyVersion = serde_json::from_str(line).map_err(not_config)?;
+        if begin.heirloom != u64::from(FORMAT) {
+            return Err(Error::newer(file, format!("format {}", begin.heirloom)));
         }
-        let config: Config = serde_json::from_str(line).map_err(not_config)?;
-        match config.read_needs.first() {
-            Some(feature) => Err(Error::Unsupported { file: file.into(), what: format!("the feature {feature:?}") }),
-            None => Ok(config),
+        let Needs { read_needs, cipher } = serde_json::from_str(line).map_err(not_config)?;
+        if let Some(feature) = read_needs.first() {
+            return Err(Error::newer(file, format!("the feature {feature:?}")));
         }
+        if let Some(cipher) = cipher.filter(|cipher| !is_known::<Cipher>(cipher)) {
+            return Err(Error::newer(file, format!("the cipher {cipher:?}")));
+        }
+        serde_json::from_str(line).map_err(not_config)
     }
 
     /// Refuses to write what a newer program would misread.
     pub(crate) fn check_writable(&self) -> Result<()> {
         match self.write_needs.first() {
-            Some(feature) => {
-                Err(Error::Unsupported { file: CONFIG_FILE.into(), what: format!("the feature {feature:?} to write") })
-            }
+            Some(feature) => Err(Error::newer(CONFIG_FILE, format!("the feature {feature:?} to write"))),
             None => Ok(()),
         }
     }
+}
+
+/// Whether `T` has a variant that is called `name`.
+pub(crate) fn is_known<T: DeserializeOwned>(name: &str) -> bool {
+    T::deserialize(serde_json::Value::from(name)).is_ok()
 }
 
 /// A line and its BLAKE3 on a line of its own.

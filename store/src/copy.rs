@@ -139,8 +139,8 @@ impl<'r> Copier<'r> {
         let of_predecessor = if incomplete.is_none() { self.predecessor(snapshot) } else { None };
         let after_predecessor = match of_predecessor {
             Some(base) => match self.copy_after(snapshot, Some(base), None, &mut *on_progress) {
-                // A tree of one of the three is damaged: what can be read of this one alone is another matter.
-                Err(error) if error.is_damage() => None,
+                // A tree of one of the three cannot be read: what can be read of this one alone is another matter.
+                Err(error) if error.is_unreadable() => None,
                 other => Some(other?),
             },
             None => None,

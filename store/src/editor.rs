@@ -410,8 +410,8 @@ impl Naming {
                 match change {
                     Ok(change) if change.is_news() && !passes_over(&change.name) => return Ok(None),
                     Ok(_) => {}
-                    // What the base has lost is kept once more.
-                    Err(error) if error.is_damage() => return Ok(None),
+                    // What cannot be read of the base is kept once more.
+                    Err(error) if error.is_unreadable() => return Ok(None),
                     Err(error) => return Err(error),
                 }
             }

@@ -2,6 +2,7 @@
 
 use crate::{
     bytes::{Cursor, Malformed, put_varint, unzigzag, zigzag},
+    error::Refused,
     id::ChunkId,
     name::{Name, TreePath},
     sealing::Sealing,
@@ -148,7 +149,7 @@ impl Entry {
         out.0
     }
 
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Entry, &'static str> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Entry, Refused> {
         let mut content = PartialContent::default();
         let mut kind = None;
         let mut entry = Entry::new(Kind::File);
@@ -173,18 +174,19 @@ impl Entry {
                 (22, Field::Number(number)) => phone.btime = Some(unzigzag(number)),
                 (24, Field::Number(number)) => phone.protection_class = Some(number as u32),
                 (26, Field::Number(number)) => phone.flags = Some(number as u32),
-                (CRITICAL_TAGS.., _) => return Err("an entry has a field that this version of heirloom does not know"),
+                (CRITICAL_TAGS.., _) => return Err(Refused::Newer(format!("fields of tag {tag}"))),
                 _ => {}
             }
             Ok(())
         })?;
+        let kind = kind.filter(|kind| *kind != 0).ok_or("an entry is of no kind")?;
         entry.kind = [Kind::File, Kind::Directory, Kind::Symlink]
             .into_iter()
-            .find(|&known| kind == Some(known as u64))
-            .ok_or("an entry's kind is unknown")?;
+            .find(|&known| kind == known as u64)
+            .ok_or_else(|| Refused::Newer(format!("entries of kind {kind}")))?;
         entry.content = content.finish()?;
         if entry.content.is_some() && entry.kind != Kind::File {
-            return Err("an entry has content, but is no file");
+            return Err("an entry has content, but is no file".into());
         }
         Ok(entry)
     }
@@ -276,17 +278,14 @@ enum Field<'a> {
     Bytes(&'a [u8]),
 }
 
-fn for_each_field(
-    bytes: &[u8],
-    mut each: impl FnMut(u8, Field) -> Result<(), &'static str>,
-) -> Result<(), &'static str> {
+fn for_each_field(bytes: &[u8], mut each: impl FnMut(u8, Field) -> Result<(), Refused>) -> Result<(), Refused> {
     let short = |_: Malformed| "an entry ends too early";
     let mut cursor = Cursor(bytes);
     let mut previous = None;
     while !cursor.is_empty() {
         let tag = cursor.u8().map_err(short)?;
         if previous.is_some_and(|previous| previous >= tag) {
-            return Err("an entry's fields are not in order");
+            return Err("an entry's fields are not in order".into());
         }
         previous = Some(tag);
         let field = if tag % 2 == 0 {
@@ -311,7 +310,7 @@ struct PartialContent {
 }
 
 impl PartialContent {
-    fn take(&mut self, tag: u8, field: Field) -> Result<(), &'static str> {
+    fn take(&mut self, tag: u8, field: Field) -> Result<(), Refused> {
         match (tag, field) {
             (3, Field::Bytes(hash)) => {
                 self.hash = Some(hash.try_into().map_err(|_| "a content's hash has a wrong length")?)
@@ -324,7 +323,7 @@ impl PartialContent {
                     chunks.push(ChunkRef::parse(&mut cursor).map_err(|_| "a content's chunks end too early")?);
                 }
                 if chunks.len() > INLINE_MAX_CHUNKS {
-                    return Err("a content has more chunks than an entry holds");
+                    return Err("a content has more chunks than an entry holds".into());
                 }
                 self.inline = Some(chunks);
             }
@@ -333,31 +332,31 @@ impl PartialContent {
                 self.list = Some(ChunkId(id.try_into().map_err(|_| "a chunk list's id has a wrong length")?));
             }
             (SEALING_TAG, Field::Bytes(sealing)) => self.sealing = Some(Sealing::parse(sealing)?),
-            _ => return Err("a content has an unknown field"),
+            _ => return Err("a content has an unknown field".into()),
         }
         Ok(())
     }
 
-    fn finish(self) -> Result<Option<Content>, &'static str> {
+    fn finish(self) -> Result<Option<Content>, Refused> {
         let Some(length) = self.length else {
             let nothing = self.hash.is_none() && self.inline.is_none() && self.list.is_none() && self.sealing.is_none();
-            return if nothing { Ok(None) } else { Err("a content has no length") };
+            return if nothing { Ok(None) } else { Err("a content has no length".into()) };
         };
         let hash = self.hash.ok_or("a content has no hash")?;
         if self.sealing.as_ref().is_some_and(|sealing| !sealing.fits(length)) {
-            return Err("a content's plaintext does not make up its length");
+            return Err("a content's plaintext does not make up its length".into());
         }
         let plaintext_len = self.sealing.as_ref().map_or(length, |sealing| sealing.plaintext_len);
         let chunks = match (self.inline, self.list) {
             (Some(chunks), None) => {
                 let sum = chunks.iter().try_fold(0u64, |sum, chunk| sum.checked_add(chunk.len));
                 if sum != Some(plaintext_len) {
-                    return Err("a content's chunks do not make up its length");
+                    return Err("a content's chunks do not make up its length".into());
                 }
                 Chunks::Inline(chunks)
             }
             (None, Some(id)) => Chunks::List(id),
-            _ => return Err("a content has no chunks, or two kinds of them"),
+            _ => return Err("a content has no chunks, or two kinds of them".into()),
         };
         Ok(Some(Content { hash, length, sealing: self.sealing, rule: self.rule, chunks }))
     }

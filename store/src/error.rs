@@ -23,12 +23,12 @@ pub enum Error {
         /// The first thing found.
         found: String,
     },
-    /// A newer format, or a feature that this program does not know.
+    /// A newer format, or something that only a newer program knows. It is authentic, and no damage.
     #[error("{file} needs {what}, which this version of heirloom does not know")]
     Unsupported {
         /// The file of the repository that says so.
         file: String,
-        /// The version or feature.
+        /// The version, the feature, or what else is not known.
         what: String,
     },
     /// The repository has no open slot, and no password was given.
@@ -203,6 +203,16 @@ impl Error {
         matches!(self, Error::Damaged { .. } | Error::ChunkMissing { .. } | Error::WrongContent)
     }
 
+    /// Whether this is no damage, but something that only a newer program knows.
+    pub fn is_newer(&self) -> bool {
+        matches!(self, Error::Unsupported { .. })
+    }
+
+    /// Whether something cannot be read here, be it damaged or only known to a newer program.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.is_damage() || self.is_newer()
+    }
+
     /// Whether a file of the repository is not there: deleted, perhaps, since it was listed.
     pub(crate) fn is_missing_file(&self) -> bool {
         matches!(self, Error::Storage { source, .. } if source.kind() == io::ErrorKind::NotFound)
@@ -211,6 +221,35 @@ impl Error {
     pub(crate) fn damaged(file: impl Into<String>, what: impl Into<String>) -> Error {
         Error::Damaged { file: file.into(), what: what.into() }
     }
+
+    pub(crate) fn newer(file: impl Into<String>, what: impl Into<String>) -> Error {
+        Error::Unsupported { file: file.into(), what: what.into() }
+    }
+}
+
+/// Why a parser refuses bytes that somebody with the key has written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// They break the format.
+    Damaged(&'static str),
+    /// They hold something that only a newer program knows.
+    Newer(String),
+}
+
+impl Refused {
+    /// The error of who has read them in `file`.
+    pub(crate) fn in_file(self, file: impl Into<String>) -> Error {
+        match self {
+            Refused::Damaged(what) => Error::damaged(file, what),
+            Refused::Newer(what) => Error::newer(file, what),
+        }
+    }
+}
+
+impl From<&'static str> for Refused {
+    fn from(what: &'static str) -> Refused {
+        Refused::Damaged(what)
+    }
 }
 
 /// Something wrong with one file of a repository that did not stop the operation.
@@ -218,26 +257,49 @@ impl Error {
 pub struct Problem {
     /// The file of the repository, such as `packs/ab/ab12…`.
     pub file: String,
-    /// What is wrong with it.
+    /// What is wrong with it, or what of it is not known.
     pub what: String,
+    /// Whether it is no damage: only a newer program knows what is in the file.
+    pub is_newer: bool,
 }
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.file, self.what)
+        match self.is_newer {
+            true => write!(f, "{} needs {}, which this version of heirloom does not know", self.file, self.what),
+            false => write!(f, "{}: {}", self.file, self.what),
+        }
     }
 }
 
 impl Problem {
     pub(crate) fn new(file: impl Into<String>, what: impl std::fmt::Display) -> Problem {
-        Problem { file: file.into(), what: what.to_string() }
+        Problem { file: file.into(), what: what.to_string(), is_newer: false }
+    }
+
+    /// The problem that `error` is for `thing`, which it kept from being read.
+    pub(crate) fn of(thing: &str, error: Error) -> Problem {
+        match error {
+            Error::Unsupported { file, what } if file != thing => {
+                Problem { file: thing.to_owned(), what: format!("{what} in {file}"), is_newer: true }
+            }
+            Error::Unsupported { file, what } => Problem { file, what, is_newer: true },
+            error => Problem::new(thing, error),
+        }
+    }
+
+    /// The error that it is for whoever can do nothing because of it.
+    pub(crate) fn into_error(self) -> Error {
+        let Problem { file, what, is_newer } = self;
+        if is_newer { Error::newer(file, what) } else { Error::damaged(file, what) }
     }
 
     /// The problem that `error` is, seen while reading `file`.
     pub(crate) fn from_error(file: &str, error: Error) -> Problem {
         match error {
-            Error::Damaged { file, what } => Problem { file, what },
-            Error::Storage { name, source, .. } => Problem { file: name, what: source.to_string() },
+            Error::Damaged { file, what } => Problem::new(file, what),
+            Error::Storage { name, source, .. } => Problem::new(name, source),
+            Error::Unsupported { file, what } => Problem { file, what, is_newer: true },
             other => Problem::new(file, other),
         }
     }

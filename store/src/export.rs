@@ -120,7 +120,7 @@ fn write_to(target: Target, reader: &SnapshotReader, on_event: OnEvent) -> Resul
         });
         match queued {
             Ok(()) => window.end(&file),
-            Err(error) if error.is_damage() => file.give_up(&error, &mut stats),
+            Err(error) if error.is_unreadable() => file.give_up(error, &mut stats),
             Err(error) => return Err(error),
         }
         if window.is_full() {
@@ -400,12 +400,12 @@ enum FileProgress {
 
 impl ExportFile {
     /// Nothing more is written, and what was is removed.
-    fn give_up(&self, error: &Error, stats: &mut ExportStats) {
+    fn give_up(&self, error: Error, stats: &mut ExportStats) {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         if let FileProgress::Open(open) = std::mem::replace(&mut *progress, FileProgress::Ended) {
             let _ = fs::remove_file(&open.path);
         }
-        stats.problems.push(Problem::new(self.place.as_str(), error));
+        stats.problems.push(Problem::of(self.place.as_str(), error));
     }
 }
 
@@ -471,7 +471,7 @@ impl OpenFile {
 
     fn give_up(self, file: &ExportFile, error: Error) -> Result<Outcome> {
         let _ = fs::remove_file(&self.path);
-        if error.is_damage() { Ok(Outcome::Failed(Problem::new(file.place.as_str(), error))) } else { Err(error) }
+        if error.is_unreadable() { Ok(Outcome::Failed(Problem::of(file.place.as_str(), error))) } else { Err(error) }
     }
 }
 
@@ -594,7 +594,7 @@ fn refuse_mixture(reader: &SnapshotReader, root: &Path) -> Result<()> {
                 }
             }
             // What belongs to the snapshot cannot be told then.
-            Err(error) if error.is_damage() => return Ok(()),
+            Err(error) if error.is_unreadable() => return Ok(()),
             Err(error) => return Err(error),
         }
         if others.is_empty() {

@@ -162,7 +162,6 @@ impl Index {
         for pack in self.packs().filter(|pack| !named.contains(&pack.id())) {
             match Pack::open(storage, sealer, &pack) {
                 Ok(open) => builder.add_pack(pack, &open.directory),
-                Err(error @ Error::Unsupported { .. }) => return Err(error),
                 Err(error) if error.is_missing_file() => drop(gone.insert(pack.id())),
                 Err(error) => problems.push(Problem::from_error(&pack.file(), error)),
             }

@@ -185,17 +185,8 @@ struct Costs {
 impl Slot {
     /// A slot of the kind of `unlock`, in a repository whose config's first line is `config`.
     pub(crate) fn new(unlock: Unlock, secret: &Secret, cipher: Cipher, config: String) -> Result<Slot> {
-        let mut slot = Slot {
-            slot: encode_hex(&random::<8>().map_err(Error::Random)?),
-            kind: SlotKind::Open,
-            created: unix_seconds(),
-            label: String::new(),
-            config,
-            salt: String::new(),
-            costs: None,
-            sealed: String::new(),
-            secret: String::new(),
-        };
+        let id = encode_hex(&random::<8>().map_err(Error::Random)?);
+        let mut slot = Slot { slot: id, created: unix_seconds(), ..Slot::nothing(config) };
         if let Unlock::Open = unlock {
             slot.secret = encode_hex(&secret.0);
             return Ok(slot);
@@ -218,6 +209,12 @@ impl Slot {
         );
         slot.sealed = encode_hex(&sealed);
         Ok(slot)
+    }
+
+    /// An open slot that holds nothing yet.
+    fn nothing(config: String) -> Slot {
+        let (slot, label, salt, sealed, secret) = Default::default();
+        Slot { slot, kind: SlotKind::Open, created: 0, label, config, salt, costs: None, sealed, secret }
     }
 
     /// The same slot, called `label`, of which as much is kept as a label may have.
@@ -454,6 +451,19 @@ fn read_slot(storage: &dyn Storage, file: &str) -> Result<Slot> {
 }
 
 pub(crate) fn parse_slot(line: &str) -> serde_json::Result<Slot> {
+    /// Nothing else of a slot of another kind can be relied on.
+    #[derive(Deserialize)]
+    struct Begin {
+        slot: String,
+        kind: SlotKind,
+        #[serde(default)]
+        created: i64,
+        config: String,
+    }
+    let Begin { slot, kind, created, config } = serde_json::from_str(line)?;
+    if kind == SlotKind::Unknown {
+        return Ok(Slot { slot, kind, created, ..Slot::nothing(config) });
+    }
     serde_json::from_str(line)
 }
 

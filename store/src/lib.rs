@@ -109,6 +109,10 @@ pub mod stages;
 #[doc(hidden)]
 pub mod generated;
 
+#[cfg(any(test, feature = "generate"))]
+#[doc(hidden)]
+pub mod later;
+
 pub use check::{
     Affected, CheckOptions, CheckReport, Depth, Keyless, LostFile, LostPart, Subset, Verified, check,
     check_packs_without_key, lacking_beside,

@@ -5,11 +5,14 @@ use std::collections::HashMap;
 use crate::{
     bytes::{Cursor, Malformed, put_varint},
     codec::{self, Encoding},
-    error::{Error, Result},
+    error::{Error, Refused, Result},
     id::{ChunkId, FileHash},
     layout::{PACKS_FOLDER, TREES_FOLDER},
     seal::{FileKind, FrameKey, FrameNumber, HEADER_LEN, Sealer, TAG_LEN},
-    storage::{Storage, named::list_by_digits},
+    storage::{
+        Storage,
+        named::{NAME_MISMATCH, list_by_digits},
+    },
 };
 
 /// The index numbers chunks with 16 bits.
@@ -21,7 +24,7 @@ const DECODED_MAX_LEN: usize = 16 << 20;
 const PACK_MAX_LEN: u64 = (1 << 31) - 1;
 const PADDED_TO: usize = 4096;
 /// The header again, the length of the sealed directory, and how a pack ends.
-const TRAILER_LEN: usize = HEADER_LEN + 4 + END_MAGIC.len();
+pub(crate) const TRAILER_LEN: usize = HEADER_LEN + 4 + END_MAGIC.len();
 const END_MAGIC: &[u8; 8] = b"heir-end";
 /// Enough for the directory of most packs, so that one read finds it.
 const TAIL_READ_LEN: u64 = 32 << 10;
@@ -162,29 +165,34 @@ impl Directory {
     }
 
     /// Reads a directory, and checks that its frames fill exactly `frames_len` bytes after the header.
-    pub(crate) fn parse(plaintext: &[u8], frames_len: u64) -> Result<Directory, &'static str> {
+    pub(crate) fn parse(plaintext: &[u8], frames_len: u64) -> Result<Directory, Refused> {
         let mut cursor = Cursor(plaintext);
         let directory = Directory::parse_frames(&mut cursor)?;
         let end = directory.frames.last().map_or(HEADER_LEN as u64, |frame| frame.offset + frame.sealed_len as u64);
         if end != HEADER_LEN as u64 + frames_len {
-            return Err("its frames do not fill the pack");
+            return Err("its frames do not fill the pack".into());
         }
         if cursor.0.iter().any(|&byte| byte != 0) {
-            return Err("something follows the directory's frames");
+            return Err("something follows the directory's frames".into());
         }
         Ok(directory)
     }
 
-    fn parse_frames(cursor: &mut Cursor) -> Result<Directory, &'static str> {
+    fn parse_frames(cursor: &mut Cursor) -> Result<Directory, Refused> {
         let short = |_: Malformed| "its directory ends too early";
         let mut directory = Directory::default();
         let mut offset = HEADER_LEN as u64;
         for frame in 0..cursor.length().map_err(short)? {
-            let encoding = Encoding::from_number(cursor.u8().map_err(short)?).ok_or("a frame's encoding is unknown")?;
-            let kind = ChunkKind::from_number(cursor.u8().map_err(short)?).ok_or("a frame's kind is unknown")?;
+            let (encoding, kind) = (cursor.u8().map_err(short)?, cursor.u8().map_err(short)?);
+            let unknown = |what, number| move || Refused::Newer(format!("{what} {number}"));
+            let encoding = Encoding::from_number(encoding).ok_or_else(unknown("frames of encoding", encoding))?;
+            if kind == 0 {
+                return Err("a frame's chunks are of no kind".into());
+            }
+            let kind = ChunkKind::from_number(kind).ok_or_else(unknown("chunks of kind", kind))?;
             let sealed_len = cursor.varint().map_err(short)?;
             if sealed_len < TAG_LEN as u64 || sealed_len > PACK_MAX_LEN {
-                return Err("a frame's length is impossible");
+                return Err("a frame's length is impossible".into());
             }
             let count = cursor.length().map_err(short)?;
             let mut decoded_len = 0;
@@ -192,7 +200,7 @@ impl Directory {
                 let id = ChunkId(cursor.array().map_err(short)?);
                 let len = cursor.varint().map_err(short)?;
                 if len > (DECODED_MAX_LEN - decoded_len) as u64 {
-                    return Err("a frame is too long");
+                    return Err("a frame is too long".into());
                 }
                 let chunk = PackedChunk { id, frame: frame as u32, offset: decoded_len as u32, len: len as u32 };
                 directory.chunks.push(chunk);
@@ -201,12 +209,12 @@ impl Directory {
             let base = match encoding {
                 Encoding::Delta => Some(parse_base(cursor, count)?),
                 Encoding::Raw if sealed_len != (decoded_len + TAG_LEN) as u64 => {
-                    return Err("a raw frame's length is wrong");
+                    return Err("a raw frame's length is wrong".into());
                 }
                 _ => None,
             };
             if count == 0 || directory.chunks.len() > PACK_MAX_CHUNKS {
-                return Err("a frame has no chunks, or the pack too many");
+                return Err("a frame has no chunks, or the pack too many".into());
             }
             let sealed_len = sealed_len as usize;
             directory.frames.push(Frame { encoding, kind, offset, sealed_len, decoded_len, base });
@@ -286,11 +294,17 @@ impl PackBuilder {
     }
 
     /// The pack's bytes and directory; nothing if nothing was added.
-    pub(crate) fn finish(mut self) -> Option<(Vec<u8>, Directory)> {
+    pub(crate) fn finish(self) -> Option<(Vec<u8>, Directory)> {
+        self.finish_as(|_| ())
+    }
+
+    /// The same, and `patch` may change the directory's plaintext.
+    pub(crate) fn finish_as(mut self, patch: impl FnOnce(&mut Vec<u8>)) -> Option<(Vec<u8>, Directory)> {
         if self.directory.chunks.is_empty() {
             return None;
         }
         let mut plaintext = self.directory.emit();
+        patch(&mut plaintext);
         let unpadded = self.bytes.len() + plaintext.len() + TAG_LEN + TRAILER_LEN;
         plaintext.resize(plaintext.len() + unpadded.next_multiple_of(PADDED_TO) - unpadded, 0);
         let sealed_len = (plaintext.len() + TAG_LEN) as u32;
@@ -317,9 +331,9 @@ impl Pack {
     pub(crate) fn open(storage: &dyn Storage, sealer: &Sealer, pack: &SegmentPack) -> Result<Pack> {
         let (file, len) = (pack.file(), pack.len);
         match Pack::open_at(storage, sealer, pack, &file) {
-            // A newer version, or a flipped bit: only a pack that has its name is believed.
+            // Of a newer program, or a flipped bit: only a pack that has its name is believed.
             Err(Error::Unsupported { .. }) if storage.hash(&file, len)? != pack.name => {
-                Err(Error::damaged(file, "its version is not what was written"))
+                Err(Error::damaged(file, NAME_MISMATCH))
             }
             other => other,
         }
@@ -328,9 +342,10 @@ impl Pack {
     /// Opens the pack that once had a name and now lies in `file`, by whichever of its headers is whole.
     pub(crate) fn open_at(storage: &dyn Storage, sealer: &Sealer, pack: &SegmentPack, file: &str) -> Result<Pack> {
         let tail = Tail::read(storage, file, pack.len)?;
-        Pack::open_by(storage, sealer, pack, file, &tail, &tail.header).or_else(|_| {
+        Pack::open_by(storage, sealer, pack, file, &tail, &tail.header).or_else(|error| {
             let header = storage.read_exactly(file, 0, HEADER_LEN)?;
-            Pack::open_by(storage, sealer, pack, file, &tail, &header)
+            let opened = Pack::open_by(storage, sealer, pack, file, &tail, &header);
+            if opened.is_err() && error.is_newer() { Err(error) } else { opened }
         })
     }
 
@@ -352,7 +367,7 @@ impl Pack {
             .open(DIRECTORY_FRAME, &[], sealed)
             .ok_or_else(|| Error::damaged(file, "its directory is not what was written"))?;
         let frames_len = pack.len - from_end - HEADER_LEN as u64;
-        let directory = Directory::parse(&plaintext, frames_len).map_err(|what| Error::damaged(file, what))?;
+        let directory = Directory::parse(&plaintext, frames_len).map_err(|refused| refused.in_file(file))?;
         Ok(Pack { file: file.to_owned(), directory, key })
     }
 
@@ -566,11 +581,31 @@ mod tests {
         directory.emit()
     }
 
+    /// What a directory is damaged by.
+    fn damage(refused: Refused) -> &'static str {
+        match refused {
+            Refused::Damaged(what) => what,
+            Refused::Newer(what) => panic!("{what}"),
+        }
+    }
+
+    #[test]
+    fn unknown_encoding_or_kind_is_newer() {
+        let read = |encoding: u8, kind: u8| Directory::parse(&[1, encoding, kind, 0, 1, 2, 3], 99).unwrap_err();
+        for (encoding, kind, what) in
+            [(3, 1, "frames of encoding 3"), (255, 9, "frames of encoding 255"), (1, 4, "chunks of kind 4")]
+        {
+            assert_eq!(read(encoding, kind), Refused::Newer(what.into()));
+        }
+        assert!(matches!(read(1, 0), Refused::Damaged(_)) && matches!(read(1, 1), Refused::Damaged(_)));
+        assert!(matches!(Directory::parse(&[1, 3], 99), Err(Refused::Damaged(_))), "it ends there");
+    }
+
     #[test]
     fn a_directory_may_say_what_fits_and_no_more() {
         let read = |frames: &[(Encoding, u64, &[usize])]| {
             let frames_len = frames.iter().map(|(_, sealed_len, _)| sealed_len).sum();
-            Directory::parse(&emitted(frames), frames_len).map(|_| ())
+            Directory::parse(&emitted(frames), frames_len).map(|_| ()).map_err(damage)
         };
         let tag = TAG_LEN as u64;
         assert_eq!(read(&[]), Ok(()));
@@ -593,7 +628,8 @@ mod tests {
         let refused = Err("a frame has no chunks, or the pack too many");
         assert_eq!(read(&[(Encoding::Zstd, 99, &most), (Encoding::Zstd, 99, &[1])]), refused);
         // A frame without chunks cannot be written.
-        assert_eq!(Directory::parse(&[1, Encoding::Zstd as u8, ChunkKind::Data as u8, 99, 0], 99).map(|_| ()), refused);
+        let of_no_chunk = Directory::parse(&[1, Encoding::Zstd as u8, ChunkKind::Data as u8, 99, 0], 99);
+        assert_eq!(of_no_chunk.map(|_| ()).map_err(damage), refused);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
+    path::Path,
     sync::Arc,
 };
 
@@ -22,6 +23,7 @@ use crate::{
     chunks::ChunkReader,
     error::Result,
     id::{FileHash, SnapshotId},
+    index::Index,
     mark::{Mark, read_marks_now},
     pack::SegmentPack,
     progress::OnEvent,
@@ -81,15 +83,15 @@ impl Repository {
         let core = self.core();
         let mut roots = Roots::read(core)?;
         roots.snapshots.retain(|snapshot| !without.contains(&snapshot.id));
-        let (index, _) = core.load_index(self.cache_dir())?;
-        let chunks = ChunkReader::new(core.clone(), index);
+        let chunks = ChunkReader::new(core.clone(), known_index(core, self.cache_dir())?);
         Ok(Plan::make(&chunks, &roots, &Whom::Nobody, options, on_event)?.summary)
     }
 
     /// Deletes packs of which nothing is needed, and writes those anew of which little is. Forgotten snapshots are gone for good then.
     ///
     /// # Errors
-    /// [`Error::Busy`](crate::Error::Busy) if another prune is at work; damage, if a snapshot is lost, or it or its tree cannot be read, so that nobody knows what is needed: nothing was
+    /// [`Error::Busy`](crate::Error::Busy) if another prune is at work;
+    /// [`Error::Unsupported`](crate::Error::Unsupported) if it meets what only a newer program knows; damage, if a snapshot is lost, or it or its tree cannot be read, so that nobody knows what is needed: nothing was
     /// deleted then; [`Error::Interrupted`](crate::Error::Interrupted); or what the storage says. The repository is whole in any case.
     pub fn prune(&self, options: &PruneOptions, on_event: OnEvent) -> Result<PruneOutcome> {
         self.core().config.check_writable()?;
@@ -120,8 +122,7 @@ impl Repository {
         let session = core.with_reserve(|| Session::begin_prune(core))?;
         let found = Found::read(core, &session)?;
         // The index after the marks, which others may sweep, and after the roots: whatever they reach was in the index before.
-        let (index, _) = core.load_index(self.cache_dir())?;
-        let chunks = Arc::new(ChunkReader::new(core.clone(), index));
+        let chunks = Arc::new(ChunkReader::new(core.clone(), known_index(core, self.cache_dir())?));
         let mut plan = Plan::make(&chunks, &found.roots, &found.whom(), options, on_event)?;
         let mut outcome = PruneOutcome::default();
         let going = self.move_needed(&chunks, &session, &mut plan, &found.roots, &mut outcome, on_event)?;
@@ -222,6 +223,15 @@ impl Repository {
         session.write_segment(&mut index, segment, self.cache_dir())?;
         core.storage.sync_all()?;
         Ok(problems.len() as u64)
+    }
+}
+
+/// The index, if there is nothing in it, nor a pack beside it, that only a newer program knows.
+fn known_index(core: &Core, cache_dir: Option<&Path>) -> Result<Index> {
+    let (index, problems) = core.load_index(cache_dir)?;
+    match problems.into_iter().find(|problem| problem.is_newer) {
+        Some(problem) => Err(problem.into_error()),
+        None => Ok(index),
     }
 }
 

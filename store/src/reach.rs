@@ -77,7 +77,7 @@ impl Walker<'_> {
                 self.walk_node(&node.child(at), Some(above))?;
             } else {
                 let entry = Entry::parse(node.value(at));
-                let entry = entry.map_err(|what| Error::damaged(format!("tree node {id}"), what))?;
+                let entry = entry.map_err(|refused| refused.in_file(format!("tree node {id}")))?;
                 entry.content.map_or(Ok(()), |content| self.walk_content(&content))?;
             }
         }

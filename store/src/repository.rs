@@ -61,6 +61,8 @@ pub struct Probe {
     pub id: RepositoryId,
     /// Whether it can only be opened with a password or recovery key.
     pub needs_password: bool,
+    /// Why this program cannot open it whatever the password is, if that is so.
+    unknown_keys: Option<Problem>,
     /// Slots that would open it without a password although others want one. None of them is used: whoever can write to the folder may have put them
     /// there.
     pub open_slots: Vec<String>,
@@ -74,8 +76,17 @@ impl Probe {
     fn of(unopened: Unopened) -> Probe {
         let needs_password = unopened.needs_password();
         let open_slots = unopened.unused_open_slots().map(|slot| slot.id().to_owned()).collect();
+        let unknown_keys = unopened.refuse_unknown().err().map(|error| Problem::from_error(KEYS_FOLDER, error));
         let Unopened { config, problems, .. } = unopened;
-        Probe { id: config.id, needs_password, open_slots, parity: config.parity, problems }
+        Probe { id: config.id, needs_password, unknown_keys, open_slots, parity: config.parity, problems }
+    }
+
+    /// Fails if only a newer program can open it, so that nobody need be asked for a password.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`].
+    pub fn require_known_keys(&self) -> Result<()> {
+        self.unknown_keys.clone().map_or(Ok(()), |problem| Err(problem.into_error()))
     }
 }
 
@@ -198,12 +209,13 @@ impl Repository {
         if slots.is_empty() {
             return Err(Error::damaged(KEYS_FOLDER, "no slot is left, so nothing can open the repository"));
         }
+        unopened.refuse_unknown()?;
         if matches!(unlock, Unlock::Open) && unopened.needs_password() {
             return Err(Error::PasswordNeeded);
         }
         let Some((secret, slot)) = open_any(slots, unlock, config.cipher, opening.first_slot)? else {
             return Err(match problems.iter().find(|problem| problem.file.starts_with(KEYS_FOLDER)) {
-                Some(Problem { file, what }) => {
+                Some(Problem { file, what, .. }) => {
                     Error::damaged(file, format!("{what}, and no other slot is of its kind"))
                 }
                 None => Error::WrongPassword,
@@ -462,7 +474,11 @@ impl Core {
     /// Reads what [`put_json`](Core::put_json) wrote, if the file is at most `limit` bytes long.
     pub(crate) fn read_json<T: DeserializeOwned>(&self, kind: FileKind, file: &str, limit: usize) -> Result<T> {
         let bytes = self.storage.read_whole(file, limit)?;
-        let payload = self.sealer.open_payload(kind, &bytes, file)?;
+        let payload = self.sealer.open_payload(kind, &bytes, file).map_err(|error| match error {
+            // No name tells whether a bit has flipped.
+            Error::Unsupported { what, .. } => Error::damaged(file, format!("its header says {what}")),
+            error => error,
+        })?;
         serde_json::from_slice(&payload)
             .map_err(|error| Error::damaged(file, format!("what is sealed in it is not understood: {error}")))
     }
@@ -518,9 +534,19 @@ impl Unopened {
         self.slots.iter().chain(&self.foreign)
     }
 
-    /// Whether there is a password or a recovery key, whatever else there is.
+    /// Whether there is a password, a recovery key, or what only a newer program can ask for, whatever else there is.
     fn has_password(&self) -> bool {
-        self.all_slots().any(|slot| matches!(slot.kind(), SlotKind::Password | SlotKind::Recovery))
+        self.all_slots().any(|slot| slot.kind() != SlotKind::Open)
+    }
+
+    /// Fails if no slot is left that this program could use, but some that a newer one can.
+    fn refuse_unknown(&self) -> Result<()> {
+        let unknown = self.slots.iter().find(|slot| slot.kind() == SlotKind::Unknown);
+        let is_usable = |slot: &&Slot| matches!(slot.kind(), SlotKind::Password | SlotKind::Recovery);
+        match unknown.filter(|_| !self.slots.iter().any(|slot| is_usable(&slot))) {
+            Some(slot) => Err(Error::newer(slot.file(1), "a key of another kind")),
+            None => Ok(()),
+        }
     }
 
     fn needs_password(&self) -> bool {

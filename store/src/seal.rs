@@ -117,6 +117,14 @@ pub(crate) enum FileKind {
     Pin = 10,
 }
 
+impl FileKind {
+    fn from_number(number: u8) -> Option<FileKind> {
+        use FileKind::{DataPack, Mark, Parity, Parked, Password, Pin, Segment, Session, Snapshot, TreePack};
+        let all = [DataPack, TreePack, Segment, Snapshot, Session, Mark, Parity, Parked, Password, Pin];
+        all.into_iter().find(|&kind| kind as u8 == number)
+    }
+}
+
 /// What seals the files of one repository.
 pub(crate) struct Sealer {
     cipher: Cipher,
@@ -218,7 +226,9 @@ impl FrameKey {
     }
 }
 
-/// The kind of the file that begins with `header`, if it is one of `kinds` and of this repository. Whether the header is authentic takes the key.
+/// The kind of the file that begins with `header`, if it is one of `kinds` and of this repository. Whether the header is
+/// authentic takes the key, and with another version or kind the file's name: callers compare that before they believe
+/// [`Error::Unsupported`].
 pub(crate) fn check_header(
     kinds: &[FileKind],
     header: &[u8],
@@ -231,13 +241,18 @@ pub(crate) fn check_header(
         return Err(Error::damaged(file, "it does not begin as a file of a repository"));
     }
     if header[8] != VERSION {
-        return Err(Error::Unsupported { file: file.into(), what: format!("file version {}", header[8]) });
+        return Err(Error::newer(file, format!("file version {}", header[8])));
     }
     if &header[16..32] != repository.as_bytes() {
         return Err(Error::damaged(file, "it belongs to another repository"));
     }
-    let kind = kinds.iter().copied().find(|&kind| kind as u8 == header[9]);
-    kind.filter(|_| header[10..16] == [0; 6]).ok_or_else(|| Error::damaged(file, "its header is not one of its kind"))
+    let not_of_its_kind = || Error::damaged(file, "its header is not one of its kind");
+    match FileKind::from_number(header[9]) {
+        _ if header[10..16] != [0; 6] => Err(not_of_its_kind()),
+        Some(kind) if kinds.contains(&kind) => Ok(kind),
+        None if header[9] != 0 => Err(Error::newer(file, format!("files of kind {}", header[9]))),
+        _ => Err(not_of_its_kind()),
+    }
 }
 
 /// How a file of `kind` begins. What is not sealed has something else than a salt.

@@ -21,7 +21,7 @@ use zeroize::Zeroize;
 use crate::{
     bytes::{Cursor, put_varint},
     entry::Content,
-    error::Error,
+    error::{Error, Refused},
 };
 
 const BLOCK: usize = 16;
@@ -51,14 +51,16 @@ impl Sealing {
         bytes
     }
 
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Sealing, &'static str> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Sealing, Refused> {
         let short = |_| "an entry's sealing ends too early";
         let mut cursor = Cursor(bytes);
-        if cursor.u8().map_err(short)? != AES_256_CBC {
-            return Err("an entry is sealed by a cipher that this version of heirloom does not know");
+        match cursor.u8().map_err(short)? {
+            AES_256_CBC => {}
+            0 => return Err("an entry is sealed by no cipher".into()),
+            cipher => return Err(Refused::Newer(format!("the cipher {cipher} of files of phones"))),
         }
         let sealing = Sealing { key: cursor.array().map_err(short)?, plaintext_len: cursor.varint().map_err(short)? };
-        if cursor.is_empty() { Ok(sealing) } else { Err("an entry's sealing goes on after its end") }
+        if cursor.is_empty() { Ok(sealing) } else { Err("an entry's sealing goes on after its end".into()) }
     }
 
     /// Whether `ciphertext_len` bytes can be made of the plaintext.

@@ -91,6 +91,9 @@ impl Repository {
         let slots = self.read_slots()?;
         let of_id = |is_open| slots.iter().find(|slot| slot.id() == id && (slot.kind() == SlotKind::Open) == is_open);
         if let (Some(_), Some(other)) = (of_id(true), of_id(false)) {
+            if other.kind() == SlotKind::Unknown {
+                return Err(Error::newer(other.file(1), "a key of another kind"));
+            }
             // An open slot that somebody has put in place of a copy of another goes; the other stays.
             other.write(&*core.storage)?;
             return core.storage.sync_all();

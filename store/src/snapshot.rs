@@ -7,6 +7,7 @@ mod copies;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    config::is_known,
     error::{Error, Problem, Result},
     id::{ChunkId, FileHash, SnapshotId},
     layout::{PARKED_FOLDER, SNAPSHOTS_FOLDER, TRASH_FOLDER},
@@ -204,21 +205,24 @@ impl SnapshotRecord {
     }
 
     pub(crate) fn parse(payload: &[u8], file: &str) -> Result<SnapshotRecord> {
+        /// These decide whether the rest can be understood.
         #[derive(Deserialize)]
         struct Needs {
             #[serde(default)]
             needs: Vec<String>,
+            source: Option<String>,
         }
         let not_record = |error: serde_json::Error| Error::damaged(file, format!("it is not a snapshot: {error}"));
-        let Needs { needs } = serde_json::from_slice(payload).map_err(not_record)?;
-        match needs.first() {
-            Some(feature) => Err(Error::Unsupported { file: file.into(), what: format!("the feature {feature:?}") }),
-            None => {
-                let mut record: SnapshotRecord = serde_json::from_slice(payload).map_err(not_record)?;
-                record.shorten();
-                Ok(record)
-            }
+        let Needs { needs, source } = serde_json::from_slice(payload).map_err(not_record)?;
+        if let Some(feature) = needs.first() {
+            return Err(Error::newer(file, format!("the feature {feature:?}")));
         }
+        if let Some(source) = source.filter(|source| !is_known::<Source>(source)) {
+            return Err(Error::newer(file, format!("snapshots of the source {source:?}")));
+        }
+        let mut record: SnapshotRecord = serde_json::from_slice(payload).map_err(not_record)?;
+        record.shorten();
+        Ok(record)
     }
 
     /// Leaves out what is beyond the format's limits: there may be very many records in memory at once.
@@ -254,7 +258,7 @@ impl RecordKind {
         }
     }
 
-    fn file_kind(self) -> FileKind {
+    pub(crate) fn file_kind(self) -> FileKind {
         match self {
             RecordKind::Snapshot | RecordKind::Forgotten => FileKind::Snapshot,
             RecordKind::Parked => FileKind::Parked,

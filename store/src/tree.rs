@@ -405,7 +405,7 @@ impl NumberedEntries {
 /// A key and an entry's bytes as what they mean.
 pub(crate) fn parse_item(key: &[u8], entry: &[u8]) -> Result<(Name, Entry)> {
     let name = Name::from_key(key).map_err(|error| Error::damaged("a tree", error.to_string()))?;
-    let entry = Entry::parse(entry).map_err(|what| Error::damaged(format!("the entry of {name}"), what))?;
+    let entry = Entry::parse(entry).map_err(|refused| refused.in_file(format!("the entry of {name}")))?;
     Ok((name, entry))
 }
 

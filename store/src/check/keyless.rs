@@ -43,7 +43,10 @@ pub fn check_packs_without_key(storage: &dyn Storage, on_event: OnEvent) -> Resu
     // Only now no list of segments is late.
     let content = list_content(storage)?;
     check_small_files(storage, &mut report)?;
-    report.problems.extend(missing_packs(&listed, &named));
+    // What a segment replaces that only a newer program can read is not to be told here.
+    if !report.problems.iter().any(|problem| problem.is_newer) {
+        report.problems.extend(missing_packs(&listed, &named));
+    }
     report.problems.extend(missing_trees(storage, &listed)?);
     if parity {
         // Somebody may have written a pack, and be about to write its sidecar: without the key nobody can tell.
@@ -52,8 +55,7 @@ pub fn check_packs_without_key(storage: &dyn Storage, on_event: OnEvent) -> Resu
     }
     let packs: Vec<SegmentPack> = listed.iter().map(|(&(kind, name), &len)| SegmentPack { name, kind, len }).collect();
     packs::check_names(storage, &packs, &mut report, on_event)?;
-    report.problems.sort();
-    report.problems.dedup();
+    report.sort();
     let named: HashSet<PackId> = named.iter().map(SegmentPack::id).collect();
     report.keyless = Some(Keyless {
         fingerprint: fingerprint(&content, &report.problems),
@@ -114,7 +116,7 @@ fn named_packs(
         let Some(name) = FileHash::from_hex(name) else { continue };
         match read_clear_part(storage, id, &name, *len) {
             Ok(part) => parts.push((name, part)),
-            Err(error) if error.is_damage() || error.is_missing_file() => {
+            Err(error) if error.is_unreadable() || error.is_missing_file() => {
                 problems.push(Problem::from_error(&segment_file(&name), error));
             }
             Err(error) => return Err(error),

@@ -40,11 +40,24 @@ pub(crate) struct Unreadable {
     pub(crate) chunks: HashMap<FileHash, HashSet<u16>>,
     /// Packs that are not what their names say: even their directories may be others than those of the index.
     pub(crate) misnamed: HashSet<FileHash>,
+    /// Packs that only a newer program can read, and what of them it knows: nothing in them is lost.
+    newer: HashMap<FileHash, String>,
 }
 
 impl Unreadable {
     pub(crate) fn is_empty(&self) -> bool {
         self.packs.is_empty() && self.chunks.is_empty() && self.misnamed.is_empty()
+    }
+
+    /// If only a newer program can read a chunk: in which file, and what of that it knows.
+    pub(super) fn newer_of(&self, chunks: &ChunkReader, id: &ChunkId) -> Result<Option<(String, String)>> {
+        if self.newer.is_empty() {
+            return Ok(None);
+        }
+        let places = chunks.places(id)?;
+        let newer = |place: &Place| Some((place.pack.file(), self.newer.get(&place.pack.name)?.clone()));
+        let is_read = |place: &Place| newer(place).is_none() && self.is_readable_at(chunks, id, place);
+        Ok(places.iter().find_map(newer).filter(|_| !places.iter().any(is_read)))
     }
 
     /// Whether a chunk lies somewhere where it can be read, as far as this pass looked.
@@ -256,6 +269,7 @@ fn tell(looked: Vec<(SegmentPack, Looked)>, problems: &mut Vec<Problem>) -> (Unr
         for Finding { lost, problem } in looked.findings {
             match lost {
                 Lost::Nothing => {}
+                Lost::Newer => drop(unreadable.newer.insert(pack.name, problem.what.clone())),
                 Lost::Pack => drop(unreadable.packs.insert(pack.name)),
                 Lost::Name => drop(unreadable.misnamed.insert(pack.name)),
                 Lost::Chunk(ordinal) => {
@@ -338,6 +352,8 @@ struct Finding {
 enum Lost {
     /// It was read well in the end.
     Nothing,
+    /// Only a newer program can read the pack.
+    Newer,
     Pack,
     /// Its name is not its bytes', but it may still hold whole chunks: those are judged one by one.
     Name,
@@ -375,9 +391,9 @@ fn check_pack(chunks: &ChunkReader, depth: Depth, pack: &SegmentPack) -> Result<
     match look_into(chunks, depth, pack, &mut looked) {
         Ok(()) => {}
         Err(error) if error.is_missing_file() => looked.is_gone = true,
-        Err(error) if error.is_damage() => {
-            let problem = Problem::from_error(&pack.file(), error);
-            looked.findings.push(Finding { lost: Lost::Pack, problem });
+        Err(error) if error.is_unreadable() => {
+            let lost = if error.is_newer() { Lost::Newer } else { Lost::Pack };
+            looked.findings.push(Finding { lost, problem: Problem::from_error(&pack.file(), error) });
         }
         Err(error) => return Err(error),
     }
@@ -488,6 +504,8 @@ fn check_frame(chunks: &ChunkReader, pack: &Pack, number: usize, bytes: &[u8], f
         }
         // A prune leaves deltas that nothing needs, and deletes their bases. Where one is needed, a tree tells.
         Err(Error::ChunkMissing { .. }) if frame.base.is_some() => None,
+        // The base is in a pack that is told of by itself.
+        Err(error) if error.is_newer() => None,
         Err(error) => Some((ordinal, format!("chunk {ordinal} cannot be read: {error}"))),
     };
     (first..=u16::MAX).zip(inside).filter_map(judge).collect()

@@ -27,8 +27,8 @@ pub(super) struct Trees<'a> {
     pub(super) unreadable: &'a Unreadable,
     /// Nodes below which nothing is wrong.
     pub(super) whole: &'a mut HashSet<ChunkId>,
-    /// How many bytes are lost below the lists that were read, by what was said of them: a few of them can name endlessly many.
-    pub(super) lists: HashMap<(ChunkId, u64, Option<u8>), u64>,
+    /// What is lacking below the lists that were read, by what was said of them: a few of them can name endlessly many.
+    pub(super) lists: HashMap<(ChunkId, u64, Option<u8>), Lack>,
     /// What is wrong with files of the repository, met on the way.
     pub(super) problems: &'a mut Vec<Problem>,
 }
@@ -39,6 +39,23 @@ pub(super) struct Losses {
     pub(super) files: Vec<LostFile>,
     pub(super) lost_parts: Vec<LostPart>,
     pub(super) more: u64,
+    /// The first thing in it that only a newer program knows, by where it is and what it is. It is not lost.
+    pub(super) newer: Option<(String, String)>,
+}
+
+/// What cannot be read of a content.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Lack {
+    lost_bytes: u64,
+    /// As [`Losses::newer`].
+    newer: Option<(String, String)>,
+}
+
+impl Lack {
+    fn and(self, other: Lack) -> Lack {
+        let lost_bytes = self.lost_bytes.saturating_add(other.lost_bytes);
+        Lack { lost_bytes, newer: self.newer.or(other.newer) }
+    }
 }
 
 /// One tree on the way.
@@ -74,7 +91,10 @@ impl Trees<'_> {
                 }
                 node
             }
-            Err(error) if !error.is_damage() => return Err(error),
+            Err(error) if !error.is_damage() => {
+                tree.losses.add_newer(error)?;
+                return Ok(false);
+            }
             Err(error) => {
                 let from = above.and_then(|above| Name::from_key(above.first_key).ok());
                 tree.losses.add_part(from, error.to_string());
@@ -99,54 +119,63 @@ impl Trees<'_> {
     fn check_entry(&mut self, key: &[u8], value: &[u8], losses: &mut Losses) -> Result<bool> {
         let (name, entry) = match parse_item(key, value) {
             Ok(item) => item,
+            Err(error) if error.is_newer() => {
+                losses.add_newer(error)?;
+                return Ok(false);
+            }
             Err(error) => {
                 losses.add_part(Name::from_key(key).ok(), error.to_string());
                 return Ok(false);
             }
         };
         let Entry { kind: Kind::File, content: Some(content), .. } = &entry else { return Ok(true) };
-        let lost_bytes = self.lost_bytes(content)?;
+        let Lack { lost_bytes, newer } = self.lack_of(content)?;
+        let is_whole = lost_bytes == 0 && newer.is_none();
         if lost_bytes > 0 {
             losses.add_file(LostFile { name, lost_bytes, length: content.length });
         }
-        Ok(lost_bytes == 0)
+        losses.newer = losses.newer.take().or(newer);
+        Ok(is_whole)
     }
 
-    /// How many bytes of a content lie in no pack that can be read.
-    fn lost_bytes(&mut self, content: &Content) -> Result<u64> {
+    /// What of a content lies in no pack that can be read.
+    fn lack_of(&mut self, content: &Content) -> Result<Lack> {
         match &content.chunks {
-            Chunks::Inline(chunks) => self.lost_of(chunks),
-            Chunks::List(id) => self.lost_in_list(&ChunkRef { id: *id, len: content.plaintext_len() }, None),
+            Chunks::Inline(chunks) => self.lack_of_chunks(chunks),
+            Chunks::List(id) => self.lack_in_list(&ChunkRef { id: *id, len: content.plaintext_len() }, None),
         }
     }
 
     /// The same of what is below a list. Of a list that is lost itself, all is.
-    fn lost_in_list(&mut self, list: &ChunkRef, level: Option<u8>) -> Result<u64> {
+    fn lack_in_list(&mut self, list: &ChunkRef, level: Option<u8>) -> Result<Lack> {
         let what = (list.id, list.len, level);
-        if let Some(&lost) = self.lists.get(&what) {
-            return Ok(lost);
+        if let Some(lack) = self.lists.get(&what) {
+            return Ok(lack.clone());
         }
         let read = thrice(|| read_list(self.chunks, list, level), || refresh_chunk(self.chunks, &list.id));
-        let lost = match read {
-            Ok(((0, items), _)) => self.lost_of(&items)?,
-            Ok(((above, items), _)) => items.iter().try_fold(0u64, |lost, item| {
-                Ok::<_, Error>(lost.saturating_add(self.lost_in_list(item, Some(above - 1))?))
+        let lack = match read {
+            Ok(((0, items), _)) => self.lack_of_chunks(&items)?,
+            Ok(((above, items), _)) => items.iter().try_fold(Lack::default(), |lack, item| {
+                Ok::<_, Error>(lack.and(self.lack_in_list(item, Some(above - 1))?))
             })?,
-            Err(error) if error.is_damage() => list.len.max(1),
+            Err(Error::Unsupported { file, what }) => Lack { lost_bytes: 0, newer: Some((file, what)) },
+            Err(error) if error.is_damage() => Lack { lost_bytes: list.len.max(1), newer: None },
             Err(error) => return Err(error),
         };
-        self.lists.insert(what, lost);
-        Ok(lost)
+        self.lists.insert(what, lack.clone());
+        Ok(lack)
     }
 
-    fn lost_of(&self, chunks: &[ChunkRef]) -> Result<u64> {
-        let mut lost = 0;
+    fn lack_of_chunks(&self, chunks: &[ChunkRef]) -> Result<Lack> {
+        let mut lack = Lack::default();
         for chunk in chunks {
             if !self.unreadable.is_readable(self.chunks, &chunk.id)? {
-                lost += chunk.len;
+                lack.lost_bytes += chunk.len;
+            } else if lack.newer.is_none() {
+                lack.newer = self.unreadable.newer_of(self.chunks, &chunk.id)?;
             }
         }
-        Ok(lost)
+        Ok(lack)
     }
 
     /// The problem of the pack that holds a chunk that came out right when it was read again.
@@ -171,6 +200,13 @@ impl Losses {
 
     fn add_part(&mut self, from: Option<Name>, what: String) {
         if self.has_room() { self.lost_parts.push(LostPart { from, what }) } else { self.more += 1 }
+    }
+
+    /// Notes what only a newer program knows; any other error is given back.
+    fn add_newer(&mut self, error: Error) -> Result<()> {
+        let Error::Unsupported { file, what } = error else { return Err(error) };
+        self.newer.get_or_insert((file, what));
+        Ok(())
     }
 
     fn has_room(&self) -> bool {

@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     bytes::{Cursor, Malformed},
-    error::{Error, Result},
+    error::{Error, Refused, Result},
     id::{ChunkId, FileHash, RepositoryId},
     layout::INDEX_FOLDER,
     pack::{Directory, PackKind, SegmentPack},
@@ -105,7 +105,7 @@ impl ClearPart {
         out
     }
 
-    fn parse(bytes: &[u8]) -> Result<ClearPart, &'static str> {
+    fn parse(bytes: &[u8]) -> Result<ClearPart, Refused> {
         let short = |_: Malformed| "its clear part ends too early";
         let mut cursor = Cursor(bytes);
         let (packs, superseded) = (cursor.u32().map_err(short)?, cursor.u32().map_err(short)?);
@@ -113,17 +113,16 @@ impl ClearPart {
         for _ in 0..packs {
             let (name, len) = (FileHash(cursor.array().map_err(short)?), cursor.u32().map_err(short)?);
             let [kind, zeros @ ..]: [u8; 4] = cursor.array().map_err(short)?;
-            let kind = PackKind::from_number(kind).filter(|_| zeros == [0; 3]);
-            clear.packs.push(SegmentPack {
-                name,
-                kind: kind.ok_or("it names a pack of no kind")?,
-                len: u64::from(len),
-            });
+            if kind == 0 || zeros != [0; 3] {
+                return Err("it names a pack of no kind".into());
+            }
+            let kind = PackKind::from_number(kind).ok_or_else(|| Refused::Newer(format!("packs of kind {kind}")))?;
+            clear.packs.push(SegmentPack { name, kind, len: u64::from(len) });
         }
         for _ in 0..superseded {
             clear.superseded.push(FileHash(cursor.array().map_err(short)?));
         }
-        if cursor.0.is_empty() { Ok(clear) } else { Err("something follows its clear part") }
+        if cursor.0.is_empty() { Ok(clear) } else { Err("something follows its clear part".into()) }
     }
 
     /// Reads that of a segment of `len` bytes whose bytes have its name; nobody needs a key for it. Gives it as it lies there, with the header before it.
@@ -136,7 +135,7 @@ impl ClearPart {
             return Err(Error::damaged(file, "it ends before its tables do"));
         }
         let clear = storage.read_exactly(file, HEADER_LEN as u64, clear_len as usize)?;
-        let parsed = ClearPart::parse(&clear).map_err(|what| Error::damaged(file, what))?;
+        let parsed = ClearPart::parse(&clear).map_err(|refused| refused.in_file(file))?;
         Ok(([begin, clear].concat(), parsed))
     }
 }
@@ -523,7 +522,8 @@ impl Segment {
         };
         let begin = read(0, CLEAR_FIXED_LEN as u64)?;
         let clear_len = ClearPart::len_of(begin.first_chunk().expect("so many bytes were read"));
-        let clear = ClearPart::parse(&read(0, clear_len)?).map_err(damaged)?;
+        let clear = ClearPart::parse(&read(0, clear_len)?);
+        let clear = clear.map_err(|refused| refused.in_file(segment_file(&name)))?;
         let fixed = read(clear_len, FIXED_LEN as u64)?;
         let mut cursor = Cursor(&fixed);
         let entry_count = cursor.u64().expect("the fixed part has 32 bytes");

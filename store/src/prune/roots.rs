@@ -7,9 +7,21 @@ use crate::{
     id::{ChunkId, SnapshotId},
     pins::list_pins,
     repository::Core,
-    snapshot::{RecordKind, Snapshot, read_records, read_snapshots},
+    snapshot::{RecordKind, Snapshot, SnapshotRecord, read_records, read_snapshots},
     spares::{list_lost, lost_snapshot},
 };
+
+/// Records, each of which may be damaged.
+type Records = Vec<(SnapshotId, Result<SnapshotRecord>)>;
+
+/// Fails if one of the records is of a newer program.
+fn known(records: Records) -> Result<Records> {
+    let check = |(id, record)| match record {
+        Err(error @ Error::Unsupported { .. }) => Err(error),
+        record => Ok((id, record)),
+    };
+    records.into_iter().map(check).collect()
+}
 
 /// The snapshots and parked runs of a repository.
 pub(crate) struct Roots {
@@ -27,7 +39,7 @@ pub(crate) struct Roots {
 
 impl Roots {
     /// Reads all of them. Of a snapshot that is lost or cannot be read nobody knows what it needs, so that nothing may be deleted; a parked run that
-    /// cannot be read is none.
+    /// is damaged is none. Of anything that only a newer program knows nobody here can tell what it needs, either.
     pub(crate) fn read(core: &Core) -> Result<Roots> {
         for kind in [RecordKind::Parked, RecordKind::Snapshot, RecordKind::Forgotten] {
             core.storage.forget_listing(kind.folder());
@@ -38,14 +50,15 @@ impl Roots {
         let list = read_snapshots(&*core.storage, &core.sealer, None)?;
         let lost = list_lost(&*core.storage)?;
         if let Some(problem) = list.problems.into_iter().chain(lost.iter().map(lost_snapshot)).next() {
-            return Err(Error::Damaged { file: problem.file, what: problem.what });
+            return Err(problem.into_error());
         }
+        let parked = known(parked)?;
         let ids = list.snapshots.iter().map(|snapshot| snapshot.id).chain(parked.iter().map(|(id, _)| *id)).collect();
         let others = parked.into_iter().filter_map(|(_, record)| Some(record.ok()?.root)).collect();
         let mut roots =
             Roots { snapshots: list.snapshots, others, forgotten: BTreeMap::new(), left_over: Vec::new(), ids };
         // After the snapshots: what is forgotten meanwhile is found there, or here.
-        let forgotten = records(RecordKind::Forgotten)?;
+        let forgotten = known(records(RecordKind::Forgotten)?)?;
         let pins = list_pins(core)?;
         for (id, record) in forgotten {
             let root = record.ok().map(|record| record.root);

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use super::{Repair, RepairStep, aside};
 use crate::{
     chunks::ChunkReader,
-    error::{Error, Result},
+    error::Result,
     id::{FileHash, SnapshotId},
     layout::SPARES_FOLDER,
     pack::ChunkKind,
     reach::is_tree_held,
+    repository::Repository,
     seal::FileKind,
     snapshot::{RecordKind, Snapshot, SnapshotRecord},
     spares::{add_spares, list_lost, spare_file},
@@ -74,13 +75,15 @@ impl Repair<'_> {
         if bytes.len() > RecordKind::FILE_MAX_LEN {
             return Ok(false);
         }
-        let Ok(payload) = self.core.sealer.open_payload(FileKind::Snapshot, bytes, file) else { return Ok(false) };
-        match SnapshotRecord::parse(&payload, file) {
+        let payload = self.core.sealer.open_payload(FileKind::Snapshot, bytes, file);
+        match payload.and_then(|payload| SnapshotRecord::parse(&payload, file)) {
             Ok(record) => {
-                Ok(self.storage.has_file(file)? || self.now()?.chunks()?.0.read(&record.root, ChunkKind::Node).is_ok())
+                let is_known = |read: Result<_>| read.map_or_else(|error| error.is_newer(), |_| true);
+                let root = |now: Repository| Ok(now.chunks()?.0.read(&record.root, ChunkKind::Node));
+                Ok(self.storage.has_file(file)? || is_known(root(self.now()?)?))
             }
             // What only a later program knows.
-            Err(error) => Ok(matches!(error, Error::Unsupported { .. })),
+            Err(error) => Ok(error.is_newer()),
         }
     }
 
@@ -125,7 +128,10 @@ impl Repair<'_> {
     fn is_missed(&self, chunks: &ChunkReader, snapshot: &Snapshot) -> Result<bool> {
         let aside = self.aside.of(&RecordKind::Snapshot.file(&snapshot.id));
         if aside.is_empty() {
-            return is_tree_held(chunks, &snapshot.record.root);
+            return match is_tree_held(chunks, &snapshot.record.root) {
+                Err(error) if error.is_newer() => Ok(false),
+                held => held,
+            };
         }
         Ok(aside.iter().all(|file| aside::read_whole(self.storage, file, &snapshot.id).is_none()))
     }

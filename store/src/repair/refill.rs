@@ -61,7 +61,7 @@ impl Repair<'_> {
                     None => Ok(()),
                 });
                 both.store(&mut ingest, &mut stored)?;
-                walked.or_else(|error| if error.is_damage() { Ok(()) } else { Err(error) })?;
+                walked.or_else(|error| if error.is_unreadable() { Ok(()) } else { Err(error) })?;
             }
             if stored.len() > before {
                 let what = format!("{} of its chunks are taken from the other repository", stored.len() - before);
@@ -91,7 +91,7 @@ impl Repair<'_> {
             for (name, entry) in reader.entries(&Prefix::all()).flatten() {
                 if let Some(content) = entry.content
                     && !lost.contains_key(&content.hash)
-                    && !is_content_held(&reader.chunks, &content, |id| reader.chunks.holds(id))?
+                    && !is_held_or_newer(&reader.chunks, &content)?
                 {
                     lost.insert(content.hash, (content, name.to_string()));
                 }
@@ -166,6 +166,14 @@ impl ChunkSource for Both<'_> {
             Err(error) if error.is_damage() => self.fetch(id, kind),
             read => read,
         }
+    }
+}
+
+/// Whether nothing of a content is lost; so is nothing that only a newer program can read.
+fn is_held_or_newer(chunks: &ChunkReader, content: &Content) -> Result<bool> {
+    match is_content_held(chunks, content, |id| chunks.holds(id)) {
+        Err(error) if error.is_newer() => Ok(true),
+        held => held,
     }
 }
 
