@@ -175,6 +175,7 @@ fn open_at(path: &Path, password: Password, is_damaged: bool, report: &Report) -
     }
     let memory = Memory::of(path, report);
     memory.compare_probe(path, &probe)?;
+    probe.require_known_keys().map_err(failed)?;
     let (cache_dir, first_slot) = (cache_dir(), memory.slot(&probe));
     let opening = Opening { cache_dir: cache_dir.as_deref(), is_damaged, first_slot: first_slot.as_deref() };
     let unlock = |unlock: Unlock| Repository::open_with(storage.clone(), unlock, opening);

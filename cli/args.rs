@@ -635,8 +635,9 @@ pub struct Prune {
   heirloom check --read-data-subset 5%     # the same by size; 10G does as well
   heirloom check --read-data-subset 2/7    # the second of seven parts, the same on every computer
 
-Exit code 30 says that damage was found. Data that comes out wrong is read a second time, from the disk itself: a
-problem that says \"read differently\" is one of cable, memory or controller, and the file is whole.")]
+Exit code 30 says that damage was found, and 3 that there is none, but that a newer version of heirloom is needed to
+check all of it. Data that comes out wrong is read a second time, from the disk itself: a problem that says
+\"read differently\" is one of cable, memory or controller, and the file is whole.")]
 pub struct Check {
     /// Verify that every pack is there that the index names, and that each file has the hash that is its name; needs no
     /// password. Prints a fingerprint, which is the same for two places that hold the same

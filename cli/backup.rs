@@ -19,7 +19,7 @@ use crate::{
     access,
     args::{Backup, Global},
     decrypt,
-    failure::{Exit, Failure, Result},
+    failure::{Exit, Failure, Result, of_repository},
     host_folder::HostFolder,
     identity, info_plist, interrupt, manifest,
     missing::Missing,
@@ -227,9 +227,9 @@ impl<'r> Run<'r> {
                 self.repository.resume(parked)?
             }
             (None, Some(base)) => match self.repository.edit(&series, Some(base)) {
-                Err(error) if error.is_damage() => {
-                    self.report
-                        .warn(format_args!("the newest snapshot is damaged: {error}; the phone sends everything"));
+                Err(error) if error.is_damage() || error.is_newer() => {
+                    let what = if error.is_damage() { "is damaged" } else { "cannot be read here" };
+                    self.report.warn(format_args!("the newest snapshot {what}: {error}; the phone sends everything"));
                     self.repository.edit(&series, None)?
                 }
                 edited => edited?,
@@ -409,7 +409,7 @@ impl Summary {
         let is_known = stats.outcome == Outcome::Unchanged;
         for problem in damage {
             if self.damage.insert(problem.clone()) {
-                report.warn(format_args!("the repository is damaged: {problem}"));
+                report.warn(of_repository("the", &problem));
             }
         }
         if warnings > 0 {

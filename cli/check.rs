@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     access,
     args::{Check, Global},
-    failure::{Exit, Result},
+    failure::{Exit, Result, USE_NEWER},
     interrupt,
     report::{Report, count, duration, local_time, of_many, printable, rfc3339, size},
     snapshots,
@@ -30,8 +30,16 @@ pub fn run(args: &Check, global: &Global, report: &Report) -> Result<Exit> {
         print_verified(args, &checked, report)?;
         checked.keyless.iter().try_for_each(|keyless| print_keyless(keyless, report))?;
         note_without_spare(checked.without_spare, report);
+        if !checked.newer.is_empty() {
+            report.note(format_args!("{USE_NEWER} to check what this one does not know"));
+        }
     }
-    Ok(if checked.is_whole() { Exit::Ok } else { Exit::Damage })
+    Ok(exit_of(&checked))
+}
+
+/// What only a newer version knows is no damage, but was not checked.
+pub fn exit_of(checked: &CheckReport) -> Exit {
+    if checked.is_whole() { Exit::in_spite_of(&checked.newer) } else { Exit::Damage }
 }
 
 /// Compares each file with its name, for which nobody needs a password.
@@ -78,7 +86,7 @@ fn is_partial(args: &Check) -> bool {
 
 /// A line for each problem, and for each file that is lost.
 pub fn print_problems(checked: &CheckReport, report: &Report) -> Result<()> {
-    for problem in &checked.problems {
+    for problem in checked.problems.iter().chain(&checked.newer) {
         report.line(printable(&problem.to_string()))?;
     }
     checked.affected.iter().try_for_each(|affected| print_affected(affected, report))
@@ -105,15 +113,19 @@ fn print_affected(affected: &Affected, report: &Report) -> Result<()> {
     if *more > 0 { report.line(format_args!("  and {} more", count(*more))) } else { Ok(()) }
 }
 
-/// `no problems`, `2 problems, 1 snapshot has lost something`
+/// `no problems`, `2 problems, 1 snapshot has lost something`, `no problems, 1 thing needs a newer version`
 pub fn what_is_wrong(checked: &CheckReport) -> String {
     let problems = match checked.problems.len() as u64 {
         0 => "no problems".to_owned(),
         number => of_many(number, "problem", "problems"),
     };
-    match checked.affected.len() as u64 {
+    let affected = match checked.affected.len() as u64 {
         0 => problems,
         number => format!("{problems}, {} something", of_many(number, "snapshot has lost", "snapshots have lost")),
+    };
+    match checked.newer.len() as u64 {
+        0 => affected,
+        number => format!("{affected}, {} a newer version", of_many(number, "thing needs", "things need")),
     }
 }
 
@@ -187,6 +199,7 @@ fn verified_line(&Verified { bytes, of, since }: &Verified) -> Option<String> {
 #[derive(Serialize)]
 pub struct Row<'a> {
     problems: Vec<ProblemRow<'a>>,
+    newer: Vec<ProblemRow<'a>>,
     affected: Vec<AffectedRow<'a>>,
     snapshots: u64,
     without_spare: u64,
@@ -249,6 +262,7 @@ impl<'a> Row<'a> {
             |Verified { bytes, of, since }| VerifiedRow { bytes, of_bytes: of, since: since.and_then(rfc3339) };
         Row {
             problems: checked.problems.iter().map(problem).collect(),
+            newer: checked.newer.iter().map(problem).collect(),
             affected: checked.affected.iter().map(|affected| AffectedRow::of(affected, pins)).collect(),
             snapshots: checked.snapshots,
             without_spare: checked.without_spare,

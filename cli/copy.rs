@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     access,
     args::{CopySnapshots, Global},
-    failure::{Exit, Failure, Result},
+    failure::{Exit, Failure, Result, of_repository},
     interrupt,
     password::Password,
     report::{Report, count, files, of_many, size},
@@ -34,7 +34,7 @@ pub fn run(args: &CopySnapshots, global: &Global, report: &Report) -> Result<Exi
     let copier = Copier::new(&source, &target)?;
     let mut summary = Summary::default();
     for problem in copier.problems() {
-        report.warn(format_args!("the repository is damaged: {problem}"));
+        report.warn(of_repository("the", problem));
         summary.exit = Exit::Incomplete;
     }
     let wanted = wanted(&copier, args)?;
@@ -138,7 +138,9 @@ fn copy_all(
                 report.note(format_args!("{} was forgotten meanwhile, and is not copied", title(snapshot)));
                 summary.rows.push(ResultRow::new(snapshot, "forgotten", None, false));
             }
-            Err(error) if error.is_damage() => summary.lose(snapshot, &Failure::from(error), report),
+            Err(error) if error.is_damage() || error.is_newer() => {
+                summary.lose(snapshot, &Failure::from(error), report)
+            }
             Err(error) => return Err(Failure::from(error)),
         }
     }
@@ -225,7 +227,7 @@ impl Summary {
         let Copied { snapshot, stats, lost, lost_count, problems } = copied;
         for problem in problems {
             if self.damage.insert(problem.clone()) {
-                report.warn(format_args!("the other repository is damaged: {problem}"));
+                report.warn(of_repository("the other", &problem));
             }
         }
         let outcome = match (stats.outcome, lost_count) {
@@ -254,7 +256,7 @@ impl Summary {
         report.line(format_args!("{verb} {} as {id}, {} new{lacks}", line_of(source), size(stats.added_bytes)))
     }
 
-    /// A snapshot of which nothing can be read.
+    /// A snapshot of which nothing can be read, or that only a newer program knows.
     fn lose(&mut self, source: &Snapshot, failure: &Failure, report: &Report) {
         self.exit = self.exit.max(Exit::Incomplete);
         report.warn(format_args!("{} cannot be copied: {}", title(source), failure.message));
@@ -272,7 +274,7 @@ impl Summary {
             (number("copied"), "copied"),
             (number("known"), "there already"),
             (number("incomplete"), "still incomplete"),
-            (number("failed"), "lost"),
+            (number("failed"), "not copied"),
         ];
         let parts: Vec<String> =
             counted.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))).collect();

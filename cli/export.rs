@@ -7,7 +7,7 @@ use heirloom_store::{ExportOptions, ExportStats, Repository, Snapshot, TreePath}
 use crate::{
     access,
     args::{Export, Global},
-    failure::{Exit, Failure, Result},
+    failure::{Exit, Failure, Result, USE_NEWER},
     interrupt, location,
     report::{Report, count, files, of_many, size},
     snapshots,
@@ -19,11 +19,17 @@ pub fn run(args: &Export, global: &Global, report: &Report) -> Result<Exit> {
     let snapshot = snapshots::find(&repository, &args.snapshot, report)?;
     interrupt::catch();
     let (target, stats) = write(&repository, &snapshot, args.to.clone(), args.force, report)?;
-    let outcome = if stats.problems.is_empty() {
-        Ok(Exit::Ok)
-    } else {
-        Err(Failure::new(Exit::Damage, "the repository is damaged: not all of the snapshot could be written")
-            .hint("what was written is right; `heirloom check --read-data` names everything that is damaged"))
+    let outcome = match Exit::in_spite_of(&stats.problems) {
+        Exit::Damage => {
+            Err(Failure::new(Exit::Damage, "the repository is damaged: not all of the snapshot could be written")
+                .hint("what was written is right; `heirloom check --read-data` names everything that is damaged"))
+        }
+        Exit::Incomplete => Err(Failure::new(
+            Exit::Incomplete,
+            "not all of the snapshot could be written: this version of heirloom does not know some of it",
+        )
+        .hint(format!("what was written is right; for the rest {USE_NEWER}"))),
+        exit => Ok(exit),
     };
     stats.problems.iter().for_each(|problem| report.warn(problem));
     if let Some(why) = &stats.why_without_time {

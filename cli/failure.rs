@@ -6,7 +6,7 @@ use heirloom_device::{
     Error as DeviceError,
     mobilebackup2::{Meaning, Refusal},
 };
-use heirloom_store::Error as StoreError;
+use heirloom_store::{Error as StoreError, Problem};
 
 use crate::interrupt;
 
@@ -68,6 +68,22 @@ impl Exit {
             Exit::Interrupted => 130,
         }
     }
+}
+
+impl Exit {
+    /// How the program ends that has done what it could in spite of these problems of the repository.
+    pub fn in_spite_of(problems: &[Problem]) -> Exit {
+        match (problems.iter().any(|problem| !problem.is_newer), problems.is_empty()) {
+            (true, _) => Exit::Damage,
+            (false, false) => Exit::Incomplete,
+            (false, true) => Exit::Ok,
+        }
+    }
+}
+
+/// What a warning says of a problem of `whose` repository that did not stop what was done.
+pub fn of_repository(whose: &str, problem: &Problem) -> String {
+    if problem.is_newer { problem.to_string() } else { format!("{whose} repository is damaged: {problem}") }
 }
 
 /// What is told to the person: what failed and why, and perhaps what to do about it.
@@ -155,7 +171,7 @@ impl Failure {
             StoreError::NoRepository => Some("create one with `heirloom --repo PATH init`"),
             StoreError::Exists => Some("use it as it is, or give another folder with --repo"),
             StoreError::NotEmpty { .. } => Some("give a folder that is empty or does not exist yet"),
-            StoreError::Unsupported { .. } => Some("use a newer version of heirloom"),
+            StoreError::Unsupported { .. } => Some(USE_NEWER),
             StoreError::PasswordNeeded => Some("set HEIRLOOM_PASSWORD_FILE or HEIRLOOM_PASSWORD"),
             StoreError::WrongPassword => Some("the recovery key, all 15 words of it, opens the repository as well"),
             StoreError::SlotInUse => Some("give another password, or the recovery key, to show that you have one"),
@@ -240,6 +256,8 @@ impl From<DeviceError> for Failure {
         Failure { exit, message: error.to_string(), hint: hint.map(str::to_owned) }
     }
 }
+
+pub const USE_NEWER: &str = "use a newer version of heirloom";
 
 const NO_MUX: &str = if cfg!(windows) {
     "install the Apple Devices app or iTunes: their service speaks to phones"

@@ -90,19 +90,19 @@ pub fn run(args: &Forget, global: &Global, report: &Report) -> Result<Exit> {
         report.json(&ResultRow { pruned: row, ..plan.result(args.dry_run, would_free_bytes) })?;
     }
     let exit = pruned.transpose()?.map_or(Exit::Ok, |(_, exit)| exit);
-    Ok(if list.problems.is_empty() { exit } else { Exit::Damage })
+    Ok(exit.max(Exit::in_spite_of(&list.problems)))
 }
 
-/// What a prune would free if these were forgotten too; `None` if nobody can tell, because something is damaged.
+/// What a prune would free if these were forgotten too; `None` if nobody can tell, because something is damaged, or only a newer program knows it.
 fn would_free(repository: &Repository, forgotten: &[Snapshot], report: &Report) -> Result<Option<u64>> {
     let forgotten: Vec<_> = forgotten.iter().map(|snapshot| snapshot.id).collect();
     match prune::plan(repository, &PruneOptions::default(), &forgotten, report) {
         Ok(plan) => Ok(Some(plan.freed_bytes)),
-        Err(failure) if failure.exit == Exit::Damage => {
-            report.warn(format_args!("what a prune would free is not known: {}", failure.message));
+        Err(error) if error.is_damage() || error.is_newer() => {
+            report.warn(format_args!("what a prune would free is not known: {error}"));
             Ok(None)
         }
-        Err(failure) => Err(failure),
+        Err(error) => Err(Failure::from(error)),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
     args::{Global, Import},
     backup_folder::{self, Contents, nanoseconds},
     decrypt,
-    failure::{Exit, Failure, Result},
+    failure::{Exit, Failure, Result, of_repository},
     identity::Identity,
     interrupt,
     manifest::{self, MANIFEST_DB, Named},
@@ -564,7 +564,7 @@ impl Summary {
         };
         for problem in &taken.damage {
             if self.damage.insert(problem.clone()) {
-                report.warn(format_args!("the repository is damaged: {problem}"));
+                report.warn(of_repository("the", problem));
             }
         }
         if taken.warnings > 0 {

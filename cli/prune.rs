@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use heirloom_store::{PruneOptions, PruneOutcome, PrunePlan, Repository, SessionInfo, SnapshotId};
+use heirloom_store::{Error as StoreError, PruneOptions, PruneOutcome, PrunePlan, Repository, SessionInfo, SnapshotId};
 use serde::Serialize;
 
 use crate::{
@@ -43,10 +43,10 @@ pub fn plan(
     options: &PruneOptions,
     without: &[SnapshotId],
     report: &Report,
-) -> Result<PrunePlan> {
+) -> Result<PrunePlan, StoreError> {
     interrupt::catch();
     let progress = report.progress("looking at what is needed");
-    Ok(repository.plan_prune(options, without, &|now| progress.step(now))?)
+    repository.plan_prune(options, without, &|now| progress.step(now))
 }
 
 /// Prunes, and says what came of it, but not in JSON. If it must be done `now`, nothing may be left to the next prune.

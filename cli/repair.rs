@@ -37,7 +37,7 @@ pub fn run(args: &Repair, global: &Global, report: &Report) -> Result<Exit> {
         for mended in &repaired.done {
             report.line(printable(&format!("{}: {}", mended.file, mended.what)))?;
         }
-        if !repaired.left.is_whole() {
+        if check::exit_of(&repaired.left) != Exit::Ok {
             report.line("left:")?;
         }
         check::print_problems(&repaired.left, report)?;
@@ -49,7 +49,7 @@ pub fn run(args: &Repair, global: &Global, report: &Report) -> Result<Exit> {
         let left = check::what_is_wrong(&repaired.left);
         report.line(format_args!("{done}, {left} left: {}", duration(started.elapsed())))?;
     }
-    Ok(if repaired.left.is_whole() { Exit::Ok } else { Exit::Damage })
+    Ok(check::exit_of(&repaired.left))
 }
 
 /// A step in JSON.

@@ -65,9 +65,9 @@ impl Folder<'_> {
             match self.missing_if_same(&reader, writer) {
                 Ok(Some(missing)) => return Ok(Some(Same { snapshot, missing })),
                 Ok(None) => {}
-                // What has lost something is kept again.
-                Err(Trouble::Store(error)) if error.is_damage() || matches!(error, StoreError::SnapshotGone { .. }) => {
-                }
+                // What has lost something, or cannot be read here, is kept again.
+                Err(Trouble::Store(error))
+                    if error.is_damage() || error.is_newer() || matches!(error, StoreError::SnapshotGone { .. }) => {}
                 // An import tells which file cannot be read.
                 Err(Trouble::Folder) => interrupt::check()?,
                 Err(Trouble::Store(error)) => return Err(error.into()),

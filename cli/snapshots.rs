@@ -55,7 +55,7 @@ fn show(
     } else {
         print_table(&wanted, pins, report)?;
     }
-    Ok(if list.problems.is_empty() { Exit::Ok } else { Exit::Damage })
+    Ok(Exit::in_spite_of(&list.problems))
 }
 
 /// Says of some snapshots all that their records hold.
@@ -84,7 +84,7 @@ fn show_in_full(repository: &Repository, specs: &[String], report: &Report) -> R
                 .try_for_each(|line| report.line(printable(line)))?;
         }
     }
-    Ok(if list.problems.is_empty() { Exit::Ok } else { Exit::Damage })
+    Ok(Exit::in_spite_of(&list.problems))
 }
 
 /// A snapshot in JSON, with all of its warnings.

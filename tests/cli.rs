@@ -18,8 +18,8 @@ use crate::support::{
 };
 
 const FAILED: i32 = 1;
-const CHECK_KEYS: [&str; 8] =
-    ["affected", "bytes_read", "chunks", "packs", "problems", "snapshots", "verified", "without_spare"];
+const CHECK_KEYS: [&str; 9] =
+    ["affected", "bytes_read", "chunks", "newer", "packs", "problems", "snapshots", "verified", "without_spare"];
 const PAD: &str = "00008101-00AA11BB22CC33DD";
 pub const VERBS: [&str; 26] = [
     "init",

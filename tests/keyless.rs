@@ -10,11 +10,12 @@ use super::support::{
 };
 
 const WITH_PASSWORD: [(&str, &str); 1] = [("HEIRLOOM_PASSWORD", PASSWORD)];
-const CHECK_KEYS: [&str; 10] = [
+const CHECK_KEYS: [&str; 11] = [
     "affected",
     "bytes_read",
     "chunks",
     "fingerprint",
+    "newer",
     "packs",
     "problems",
     "snapshots",
