@@ -1,6 +1,6 @@
 //! The vectors of tests/vectors, which an independent reader of SPEC.md wrote, held against every part of this library.
 //!
-//! A case says `ok` or `refuse`; one that is marked `unspecified` may be either, and must only end.
+//! A case says `ok`, `refuse`, or `newer` if only a newer program knows it; one that is marked `unspecified` may be either, and must only end.
 
 use std::{
     cell::RefCell,
@@ -22,6 +22,7 @@ use crate::{
     config::{Config, checked_line},
     content::{chunks_of, for_each_chunk, parse_list},
     entry::{ChunkRef, Chunks, Content},
+    error::Refused,
     id::decode_hex,
     index::{
         Index, SegmentBuilder,
@@ -100,8 +101,37 @@ fn pieces(value: &Value, key: &str) -> Vec<u8> {
     list(value, key).iter().flat_map(piece).collect()
 }
 
+/// Why a case was refused.
+trait Reason {
+    fn is_newer(&self) -> bool;
+}
+
+impl Reason for Error {
+    fn is_newer(&self) -> bool {
+        Error::is_newer(self)
+    }
+}
+
+impl Reason for Refused {
+    fn is_newer(&self) -> bool {
+        matches!(self, Refused::Newer(_))
+    }
+}
+
+impl Reason for &'static str {
+    fn is_newer(&self) -> bool {
+        false
+    }
+}
+
+impl Reason for String {
+    fn is_newer(&self) -> bool {
+        false
+    }
+}
+
 /// Holds what `judge` makes of each case against its verdict, and shows what it made to `look` where it is ok.
-fn hold<T, E: Debug>(
+fn hold<T, E: Debug + Reason>(
     file: &Value,
     key: &str,
     judge: impl Fn(&Value) -> std::result::Result<T, E>,
@@ -116,7 +146,8 @@ fn hold<T, E: Debug>(
         }
         match (text(case, "verdict").split(':').next(), result) {
             (Some("ok"), Ok(made)) => look(case, made),
-            (Some("refuse"), Err(_)) => {}
+            (Some("refuse"), Err(error)) if !error.is_newer() => {}
+            (Some("newer"), Err(error)) if error.is_newer() => {}
             (verdict, result) => panic!("{key}, {name}: {:?} instead of {verdict:?}", result.map(drop)),
         }
     }

@@ -399,12 +399,14 @@ def verdict_of(function, *args):
     try:
         function(*args)
         return "ok"
+    except reader.Newer as error:
+        return f"newer: {error}"
     except Refused as error:
         return f"refuse: {error}"
 
 
 def case(name, expected, function, *args, unspecified=False, **fields):
-    """A vector whose verdict read_repo.py confirms. `expected` is ok or refuse; `unspecified`, if SPEC.md leaves it open."""
+    """A vector whose verdict read_repo.py confirms. `expected` is ok, refuse or newer; `unspecified`, if SPEC.md leaves it open."""
     verdict = verdict_of(function, *args)
     assert verdict.split(":")[0] == expected, f"{name}: {verdict} instead of {expected}"
     out = {"name": name, "verdict": verdict, **fields}
@@ -497,6 +499,7 @@ def keys_vectors():
         def opens():
             parsed = reader.parse_config(config.encode())
             secret = reader.open_slot(slot, config.encode(), password, recovery and reader.recovery_entropy(recovery))
+            reader.known(slot.get("kind") in reader.SLOT_KINDS, f"keys of kind {slot.get('kind')}")
             reader.require(secret is not None, "no slot of the right kind")
             assert secret == SECRET and parsed
 
@@ -527,7 +530,7 @@ def keys_vectors():
     add_slot("open, but a recovery key was given", "refuse", open_slot(config), recovery=words)
     add_slot("password, but nothing was given", "refuse", slot)
     add_slot("password, but a recovery key was given", "refuse", slot, recovery=words)
-    add_slot("of a kind that is not known", "refuse", {**slot, "kind": "fingerprint"}, password="correct horse")
+    add_slot("of a kind that is not known", "newer", {**slot, "kind": "fingerprint"}, password="correct horse")
     add_slot("memory too high", "refuse", {**slot, "memory_kib": 2_097_153}, password="correct horse", wrong_password=False)
     add_slot("passes too high", "refuse", {**slot, "passes": 65}, password="correct horse", wrong_password=False)
     add_slot(
@@ -560,10 +563,11 @@ def keys_vectors():
     add_config("unknown write_needs", "ok", config_line(write_needs=["sparkles"]))
     add_config("spaces between tokens", "ok", config.replace(":", " : "))
     for version in (0, 2):
-        add_config(f"version {version}", "refuse", config_line(heirloom=version))
+        add_config(f"version {version}", "newer", config_line(heirloom=version))
     add_config("version as text", "refuse", config_line(heirloom="1"))
-    add_config("unknown read_needs", "refuse", config_line(read_needs=["sparkles"]))
-    add_config("unknown cipher", "refuse", config_line("rot13"))
+    add_config("unknown read_needs", "newer", config_line(read_needs=["sparkles"]))
+    add_config("unknown cipher", "newer", config_line("rot13"))
+    add_config("cipher as number", "refuse", config_line(1))
     add_config("id too short", "refuse", config_line(id="00"))
     add_config("id in upper case", "refuse", config_line(id="0A" * 16))
     add_config("an array", "refuse", "[]")
@@ -629,7 +633,7 @@ def opening_cases():
                     os.makedirs(os.path.dirname(os.path.join(folder, path)), exist_ok=True)
                     with open(os.path.join(folder, path), "wb") as file:
                         file.write(text)
-                assert reader.Repository(folder, password, report=reports.append).keys == keys_for()
+                assert reader.Repository(folder, password, report=lambda line, _=False: reports.append(line)).keys == keys_for()
 
         fields = {"files": {path: text.decode() for path, text in files.items()}, "password": password}
         cases.append(case(name, expected, opens, **fields, **more))
@@ -661,6 +665,10 @@ def opening_cases():
     add("an open slot beside a password, and no password", "refuse", [secret, open_slot(config)], password=None)
     add("an open slot beside one of another config, and no password", "refuse", [other, open_slot(config)], password=None)
     add("an open slot in place of a copy", "ok", [{one: line_file(compact({**open_slot(config), "slot": secret["slot"]})), two: whole}])
+    later = {**evil, "kind": "fingerprint", "config": config, "salt": 7}
+    add("a slot of a kind that is not known before it", "ok", [later, secret])
+    add("only a slot of a kind that is not known", "newer", [later])
+    add("an open slot beside one of a kind that is not known", "newer", [later, open_slot(config)], password=None)
     add("a slot with a label", "ok", [{**secret, "label": "Anna"}])
     add("config broken, and an open slot of another", "ok", [{**open_slot(another), **evil}, secret], broken)
     add("a slot that asks for too much before it", "ok", [costly, secret])
@@ -680,7 +688,7 @@ def opening_cases():
     add("config broken, and no slot", "refuse", [], broken)
     changed = {**password_slot(another, "another"), **evil}
     add("config broken, and the first slot of another", "refuse", [changed, secret], broken)
-    add("config whole, but of version 2", "refuse", [secret], line_file(config_line(heirloom=2)))
+    add("config whole, but of version 2", "newer", [secret], line_file(config_line(heirloom=2)))
     return cases
 
 
@@ -726,7 +734,10 @@ def sealed_vectors():
             "end of salt": 63,
         }
         for region, at in (regions | {"ciphertext": 64, "end of ciphertext": 76, "tag": 77, "end of tag": 92}).items():
-            add(f"flip in {region}", "refuse", flip(whole, at))
+            add(f"flip in {region}", "newer" if region == "version" else "refuse", flip(whole, at))
+        add("kind that is not known", "newer", whole[:9] + b"\x0b" + whole[10:])
+        add("kind 0", "refuse", whole[:9] + b"\0" + whole[10:])
+        add("kind that is not known, of another repository", "refuse", whole[:9] + b"\x0b" + bytes(23) + whole[32:])
         for keep in (0, 1, 63, 64, 65, 79, 80, 92):
             add(f"cut to {keep} bytes", "refuse", whole[:keep])
         add("a byte more", "refuse", whole + b"\0")
@@ -912,9 +923,9 @@ def pack_cases(keys):
     add("frame whose chunks add up to 2^64", "refuse", second(chunks=[(some, 1 << 63), (some, 1 << 63)]))
     add("wrong id", "refuse", first(chunks=[(some, 5)]))
     add("id of another kind of chunk", "refuse", first(kind=NODE))
-    add("unknown encoding", "refuse", first(encoding=3))
+    add("unknown encoding", "newer", first(encoding=3))
     add("kind of chunk 0", "refuse", first(kind=0))
-    add("kind of chunk 4", "refuse", first(kind=4))
+    add("kind of chunk 4", "newer", first(kind=4))
     add("frame without chunks", "refuse", first(chunks=[]))
     add("raw bytes said to be zstd", "refuse", first(encoding=ZSTD))
     add("delta of version 0", "refuse", second(encoding=DELTA, base=hello, version=0))
@@ -1089,7 +1100,7 @@ def segment_vectors():
     add("P of 2^32 - 1", "refuse", (0, "ffffffff"))
     add("S of 2^32 - 1", "refuse", (4, "ffffffff"))
     add("pack of kind 0", "refuse", (8 + 36, "00"))
-    add("pack of kind 3", "refuse", (8 + 36, "03"))
+    add("pack of kind 3", "newer", (8 + 36, "03"))
     add("bytes after a pack's kind not zero", "refuse", (8 + 39, "01"))
     add("E one more", "refuse", (head, struct.pack("<Q", 401).hex()), unspecified=True)
     add("E one less", "refuse", (head, struct.pack("<Q", 399).hex()), unspecified=True)
@@ -1233,7 +1244,7 @@ class Chunks(reader.Repository):
         reader.require(chunk_id in self.texts, "it is nowhere")
         return self.texts[chunk_id]
 
-    def report(self, line):
+    def report(self, line, is_newer=False):
         raise Refused(line)
 
 
@@ -1481,14 +1492,14 @@ def entry_cases():
         fields = [*file, (tag, value)]
         add(f"unknown tag {tag}", "ok", sorted(fields, key=lambda x: x[0]))
     for tag, value in ((128, 0), (130, 5), (131, b"later"), (254, 0), (255, b"")):
-        add(f"unknown tag {tag}", "refuse", [*file, (tag, value)])
-    add("tag 129", "refuse", [*file, (129, b"rebuild")])
+        add(f"unknown tag {tag}", "newer", [*file, (tag, value)])
+    add("tag 129", "newer", [*file, (129, b"rebuild")])
     add("tags descend", "refuse", [(0, 1), (4, 0), (3, content)])
     add("a tag twice", "refuse", [(0, 1), (2, 0), (2, 0)])
     add("no kind", "refuse", [(2, 0)])
     add("empty", "refuse", b"")
     add("kind 0", "refuse", [(0, 0)])
-    add("kind 4", "refuse", [(0, 4)])
+    add("kind 4", "newer", [(0, 4)])
     add("varint of ten bytes", "ok", b"\0\1\x0e" + b"\xff" * 9 + b"\1")
     add("varint over 64 bits", "refuse", b"\0\1\x0e" + b"\xff" * 9 + b"\2")
     add("varint of eleven bytes", "refuse", b"\0\1\x0e" + b"\x80" * 10 + b"\0")
@@ -1574,7 +1585,7 @@ def sealing_entries():
     add("unknown tag 127 before it", "ok", file(304, 300, (127, b"later")))
     add("varint longer than it need be", "ok", file(304, 300, sealing=sealing_field(key, 0)[:-1] + b"\xac\x82\x00"))
     for cipher in (0, 2, 255):
-        add(f"unknown cipher {cipher}", "refuse", file(304, 300, sealing=bytes([cipher]) + sealing_field(key, 300)[1:]))
+        add(f"unknown cipher {cipher}", "newer" if cipher else "refuse", file(304, 300, sealing=bytes([cipher]) + sealing_field(key, 300)[1:]))
     whole = sealing_field(key, 300)
     for keep in (0, 1, 32, 33, len(whole) - 1):
         add(f"the first {keep} bytes of it", "refuse", file(304, 300, sealing=whole[:keep]))
@@ -1594,7 +1605,7 @@ def sealing_entries():
     add("link", "refuse", [(0, 3), (9, b"target"), (129, whole)])
     add("twice", "refuse", [*file(304, 300), (129, whole)])
     add("before another tag", "refuse", [*file(304, 300)[:-1], (129, whole), (8, 0o100644)])
-    add("unknown tag 131 after it", "refuse", [*file(304, 300), (131, b"later")])
+    add("unknown tag 131 after it", "newer", [*file(304, 300), (131, b"later")])
     return out
 
 
@@ -1749,7 +1760,8 @@ def snapshot_vectors():
     add("whole", "ok", payload)
     add("with a predecessor", "ok", snapshot_payload(root, previous="ab" * 32))
     add("unknown keys", "ok", snapshot_payload(root, colour="blue"))
-    add("unknown needs", "refuse", snapshot_payload(root, needs=["sparkles"]))
+    add("unknown needs", "newer", snapshot_payload(root, needs=["sparkles"]))
+    add("unknown source", "newer", snapshot_payload(root, source="cloud"))
     add("root too short", "refuse", snapshot_payload(root[:15]))
     add("root of another alphabet", "refuse", snapshot_payload(root, root="g" * 32))
     add("root null", "refuse", snapshot_payload(root, root=None))

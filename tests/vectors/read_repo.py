@@ -29,6 +29,7 @@ import struct
 import sys
 import unicodedata
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import argon2.low_level
 import zstandard
@@ -41,6 +42,7 @@ MAGIC, END_MAGIC = b"heirloom", b"heir-end"
 HEADER, TAG, BLOCK = 64, 16, 1 << 20
 TRAILER = HEADER + 12
 DATA_PACK, TREE_PACK, SEGMENT, SNAPSHOT = 1, 2, 3, 4
+MAX_FILE_KIND = 10
 PACK_FOLDERS = {DATA_PACK: "packs", TREE_PACK: "trees"}
 DATA, NODE, LIST = 1, 2, 3
 RAW, ZSTD, DELTA = 0, 1, 2
@@ -53,6 +55,7 @@ MAX_DELTAS, MAX_TREE_LEVELS, MAX_LIST_LEVELS, MAX_LIST_ITEMS, MAX_ENTRY_CHUNKS =
 MAX_KEPT = 256 << 20  # bytes of decoded frames that are kept in memory
 CIPHERS = {"aes-256-gcm": AESGCM, "chacha20-poly1305": ChaCha20Poly1305}
 KNOWN_NEEDS = frozenset()
+SLOT_KINDS = {"password", "recovery", "open"}
 
 
 class Refused(Exception):
@@ -61,6 +64,18 @@ class Refused(Exception):
 
 class WrongPassword(Refused):
     """A slot is whole, but its tag does not verify under the key that was given."""
+
+
+class Newer(Refused):
+    """What was read is well sealed, or in a file that has its name, but only a newer program knows it; that is no damage."""
+
+    def __init__(self, what):
+        super().__init__(f"{what}: it needs a newer program")
+
+
+def known(condition, what):
+    if not condition:
+        raise Newer(what)
 
 
 def require(condition, why):
@@ -140,15 +155,17 @@ def parse_json_object(data):
 def check_needs(value, who):
     require(isinstance(value, list), f"{who} is not a list")
     for need in value:
-        require(need in KNOWN_NEEDS, f"it needs {need!r}, which this reader does not know")
+        known(need in KNOWN_NEEDS, f"the feature {need!r}")
 
 
 def parse_config(line):
     config = parse_json_object(line)
-    require(type(config.get("heirloom")) is int and config["heirloom"] == 1, f"version {config.get('heirloom')!r} is not 1")
-    require(is_hex(config.get("id"), 32), "id is not 32 hexadecimal digits")
-    require(config.get("cipher") in CIPHERS, f"unknown cipher {config.get('cipher')!r}")
+    require(type(config.get("heirloom")) is int and config["heirloom"] >= 0, f"version {config.get('heirloom')!r}")
+    known(config["heirloom"] == 1, f"version {config['heirloom']}")
     check_needs(config.get("read_needs", []), "read_needs")
+    require(isinstance(config.get("cipher"), str), f"cipher {config.get('cipher')!r}")
+    known(config["cipher"] in CIPHERS, f"cipher {config['cipher']!r}")
+    require(is_hex(config.get("id"), 32), "id is not 32 hexadecimal digits")
     return config
 
 
@@ -251,10 +268,12 @@ class Sealed:
     def __init__(self, keys, header, kinds, clear=b""):
         require(len(header) == HEADER, "shorter than its header")
         require(header[:8] == MAGIC, "wrong magic")
-        require(header[8] == 1, f"unknown version {header[8]}")
-        require(header[9] in kinds, f"kind {header[9]} does not belong here")
-        require(header[10:16] == bytes(6), "bytes 10 to 15 are not zero")
+        # Whether the header is authentic, the name of the file has told before.
+        known(header[8] == 1, f"version {header[8]}")
         require(header[16:32] == keys.repository, "of another repository")
+        require(header[10:16] == bytes(6), "bytes 10 to 15 are not zero")
+        known(header[9] <= MAX_FILE_KIND, f"files of kind {header[9]}")
+        require(header[9] in kinds, f"kind {header[9]} does not belong here")
         self.aead = CIPHERS[keys.cipher](keyed(keys.seal, header + clear))
 
     def open(self, number, sealed, last=False):
@@ -322,8 +341,9 @@ def parse_directory(plain, end):
 
 def parse_frame(cursor, number, at):
     encoding, kind = cursor.u8(), cursor.u8()
-    require(encoding in (RAW, ZSTD, DELTA), f"unknown encoding {encoding}")
-    require(kind in (DATA, NODE, LIST), f"unknown kind of chunk {kind}")
+    known(encoding in (RAW, ZSTD, DELTA), f"encoding {encoding}")
+    require(kind != 0, "chunks of no kind")
+    known(kind in (DATA, NODE, LIST), f"chunks of kind {kind}")
     sealed_length, count = cursor.varint(), cursor.varint()
     require(sealed_length >= TAG, f"frame {number} is shorter than its tag")
     require(1 <= count <= MAX_PACK_CHUNKS, f"frame {number} holds {count} chunks")
@@ -410,8 +430,9 @@ def parse_segment(contents):
     require(cursor.left() >= 40 * p + 32 * s + 32, "ends in its tables")
     packs = [struct.unpack("<32sIB3s", cursor.take(40)) for _ in range(p)]
     for _name, _length, kind, zeros in packs:
-        require(kind in PACK_FOLDERS, f"a pack of kind {kind}")
+        require(kind != 0, "a pack of no kind")
         require(zeros == bytes(3), "bytes after a pack's kind are not zero")
+        known(kind in PACK_FOLDERS, f"packs of kind {kind}")
     superseded = [cursor.take(32) for _ in range(s)]
     payload_at = cursor.at
     e, d, f, b, *zeros = struct.unpack("<QIIIIII", cursor.take(32))
@@ -515,12 +536,13 @@ def parse_entry(data):
     while cursor.left():
         tag = cursor.u8()
         require(tag > before, "tags do not ascend")
-        require(tag in FIELDS or tag < 128, f"unknown tag {tag}")
         before = tag
         value = cursor.take(cursor.varint()) if tag % 2 else cursor.varint()
+        known(tag in FIELDS or tag < 128, f"tag {tag}")
         if tag in FIELDS:
             entry[FIELDS[tag]] = unzigzag(value) if tag in SIGNED else value
-    require(entry["kind"] in (FILE, DIRECTORY, LINK), f"an entry of kind {entry['kind']}")
+    require(entry["kind"], "an entry of no kind")
+    known(entry["kind"] in (FILE, DIRECTORY, LINK), f"entries of kind {entry['kind']}")
     if entry["place"] is not None:
         entry["place"] = check_path(entry["place"], "place")
     check_content(entry)
@@ -548,7 +570,9 @@ def check_content(entry):
 def parse_sealing(data, ciphertext_length):
     """(key, bytes of padding) of a file whose chunks are plaintext."""
     cursor = Cursor(data)
-    require(cursor.u8() == AES_256_CBC, "an unknown cipher")
+    cipher = cursor.u8()
+    require(cipher != 0, "no cipher")
+    known(cipher == AES_256_CBC, f"cipher {cipher} of tag 129")
     key, padding = cursor.take(32), ciphertext_length - cursor.varint()
     require(cursor.left() == 0, "a sealing that goes on")
     require(ciphertext_length > 0 and ciphertext_length % 16 == 0 and 0 <= padding <= 16, "a sealing of another length")
@@ -591,11 +615,14 @@ def place_of(domain, path, entry):
 
 # ---- snapshots (section 10)
 
+SOURCES = ("import", "device")
+
 
 def parse_snapshot(payload):
     require(len(payload) <= MAX_SNAPSHOT, "a snapshot of more than 1 MiB")
     snapshot = parse_json_object(payload)
     check_needs(snapshot.get("needs", []), "needs")
+    known(snapshot.get("source") in SOURCES or not isinstance(snapshot.get("source"), str), f"source {snapshot.get('source')!r}")
     require(is_hex(snapshot.get("root"), 32), "root is not 32 hexadecimal digits")
     previous = snapshot.get("previous")
     require(previous is None or is_hex(previous, 64), "previous is not 64 hexadecimal digits")
@@ -641,15 +668,18 @@ class LastUsed:
 
 
 class Repository:
-    """An open repository. `report` is told, line by line, what is damaged; the rest is read all the same."""
+    """An open repository. `report` is told, line by line, what is damaged, or needs a newer program; the rest is read all the same."""
 
-    def __init__(self, path, password=None, recovery=None, use_index=True, report=lambda line: None):
+    newer = MappingProxyType({})
+
+    def __init__(self, path, password=None, recovery=None, use_index=True, report=lambda line, is_newer=False: None):
         self.path, self.report = path, report
         slots = self.read_slots()
         line = self.read_config(slots)
         self.config = parse_config(line)
         self.keys = Keys.of(self.open_slots(slots, line, password, recovery), self.config)
         self.packs = {}  # name -> Pack, or None if it is absent
+        self.newer = {}  # name -> why only a newer program can read the pack
         self.frames = LastUsed(MAX_KEPT)  # (name of the pack, number of the frame) -> its plaintext
         self.where = {}  # chunk id -> {(name of the pack, ordinal)}
         self.load_index(use_index)
@@ -667,6 +697,9 @@ class Repository:
     def named(self, name, parse, *args):
         try:
             return parse(*args)
+        except Newer as error:
+            error.args = (f"{name}: {error}",)
+            raise
         except Refused as error:
             raise Refused(f"{name}: {error}") from None
 
@@ -675,7 +708,7 @@ class Repository:
         try:
             return parse(*args)
         except Refused as error:
-            self.report(f"{name}: {error}")
+            self.report(f"{name}: {error}", isinstance(error, Newer))
             return None
 
     # config and slots
@@ -703,7 +736,10 @@ class Repository:
 
     def open_slots(self, slots, line, password, recovery):
         entropy = recovery_entropy(recovery) if recovery is not None else None
-        has_password = any(slot.get("kind") in ("password", "recovery") for slot in slots)
+        has_password = any(slot.get("kind") != "open" for slot in slots)
+        usable = [slot for slot in slots if slot["config"].encode() == line]
+        kinds = {slot.get("kind") for slot in usable}
+        known(not kinds - SLOT_KINDS or kinds & {"password", "recovery"}, f"keys of kind {', '.join(map(str, kinds))}")
         wrong = None
         for slot in slots:
             if slot.get("kind") == "open" and has_password:
@@ -762,8 +798,15 @@ class Repository:
         """A pack, by its kind and name; None if it is absent or broken."""
         if pack not in self.packs:
             exists = os.path.exists(self.file(*self.pack_file(*pack)))
-            self.packs[pack] = self.whole("/".join(self.pack_file(*pack)), self.open_pack, *pack) if exists else None
+            self.packs[pack] = self.whole("/".join(self.pack_file(*pack)), self.try_pack, *pack) if exists else None
         return self.packs[pack]
+
+    def try_pack(self, *pack):
+        try:
+            return self.open_pack(*pack)
+        except Newer as error:
+            self.newer[pack] = error
+            raise
 
     def pack_file(self, kind, name):
         return PACK_FOLDERS[kind], name[:2], name
@@ -786,18 +829,23 @@ class Repository:
 
     def chunk(self, chunk_id, kind, deltas=0):
         """The plaintext of a chunk, its id verified. If there are several copies of it, the first whole one."""
-        why = "it is nowhere"
+        why, newer = "it is nowhere", None
         for name, ordinal in self.where.get(chunk_id, ()):
             try:
                 text = self.copy(kind, name, ordinal, deltas)
                 require(self.keys.id_of(text, kind) == chunk_id, "its bytes do not match its id")
                 return text
+            except Newer as error:
+                newer = error
             except Refused as error:
                 why = f"{'/'.join(self.pack_file(*name))}: {error}"
-        raise Refused(f"chunk {chunk_id.hex()}: {why}")
+        # What a newer program can read is not lost.
+        raise newer or Refused(f"chunk {chunk_id.hex()}: {why}")
 
     def copy(self, kind, name, ordinal, deltas):
         pack = self.pack(name)
+        if name in self.newer:
+            raise self.newer[name]
         require(pack, "absent or broken")
         require(ordinal < len(pack.places), f"it has no chunk {ordinal}")
         frame, number, start = pack.places[ordinal]
@@ -938,8 +986,8 @@ def main():
         parser.error("usage: REPO list, or REPO extract SNAPSHOT DIR")
     reports = []
 
-    def report(line):
-        reports.append(line)
+    def report(line, is_newer=False):
+        reports.append(is_newer)
         print(f"read_repo: {line}", file=sys.stderr)
 
     try:
@@ -952,8 +1000,8 @@ def main():
             extract(repository, args.snapshot, args.dir)
     except Exception as error:  # hostile bytes may break anything; a person is told in one line
         kind = "" if isinstance(error, (Refused, OSError)) else f"{type(error).__name__}: "
-        report(f"{kind}{error}".replace("\n", " "))
-    sys.exit(1 if reports else 0)
+        report(f"{kind}{error}".replace("\n", " "), isinstance(error, Newer))
+    sys.exit(0 if not reports else 3 if all(reports) else 1)
 
 
 if __name__ == "__main__":
