@@ -35,6 +35,9 @@ mod repair;
 // Whether what earlier programs wrote is read, gone on with and pruned, and what only a later one can read is refused.
 mod repositories;
 
+// What each verb does with what only a newer program knows.
+mod newer;
+
 // What is said of a drive, fit or not.
 mod doctor;
 

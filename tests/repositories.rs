@@ -227,6 +227,7 @@ fn a_later_version_and_what_a_reader_must_know_is_refused_whatever_is_asked() {
     for (from, to, said) in [
         (r#""heirloom":1"#, r#""heirloom":2"#, "format 2"),
         (r#""read_needs":[]"#, r#""read_needs":["time travel"]"#, r#"the feature "time travel""#),
+        (r#""cipher":"aes-256-gcm""#, r#""cipher":"aes-512""#, r#"the cipher "aes-512""#),
     ] {
         let later = with_config(&files, from, to);
         let home = home_with(&later);
