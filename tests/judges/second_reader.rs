@@ -4,16 +4,18 @@
 use std::{
     path::Path,
     process::{Command, Output},
+    sync::Arc,
 };
 
 use heirloom_sim::write_backup;
+use heirloom_store::{LocalStorage, Repository, Unlock, later::Later};
 use serde_json::Value;
 
 use crate::{
     judge::{Judge, python, trials},
     support::{
         folder::folder_at,
-        program::{Home, PASSWORD, assert_same, phone_in},
+        program::{Home, PASSWORD, SmallBackup, UDID, assert_same, phone_in},
         repositories::{V1, copy_of},
     },
 };
@@ -21,6 +23,7 @@ use crate::{
 trials! {
     gets_everything_out: &[Judge::SecondReader],
     reads_the_golden_repositories: &[Judge::SecondReader],
+    tells_what_is_newer_from_damage: &[Judge::SecondReader],
 }
 
 fn read_repo(python: &Path, home: &Home, secret: (&str, &str), args: &[&str]) -> Output {
@@ -58,6 +61,27 @@ fn gets_everything_out() {
         assert_same(&folder_at(&home.path(case)), expected);
     }
     assert!(!read_repo(&python, &home, ("HEIRLOOM_PASSWORD", "wrong"), &["list"]).status.success());
+}
+
+fn tells_what_is_newer_from_damage() {
+    let python = python().unwrap();
+    for later in Later::ALL {
+        let home = Home::new();
+        SmallBackup::default().write(&home.path("Backup").join(UDID));
+        home.ok(&["import", "Backup"]);
+        let storage = Arc::new(LocalStorage::new(&home.path("repo")));
+        let repository = Repository::open(storage, Unlock::Open, None).unwrap();
+        let plain = repository.snapshots().unwrap().snapshots.remove(0);
+        let added = later.add(&repository, &plain).unwrap();
+        let listed = added.filter(|id| repository.snapshots().unwrap().snapshots.iter().any(|one| one.id == *id));
+        let wanted = listed.unwrap_or(plain.id).to_string();
+        let output = read_repo(&python, &home, ("UNUSED", ""), &["extract", &wanted, "out"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        // It reads neither parked runs nor what was forgotten.
+        let is_read = !matches!(later, Later::Parked | Later::Forgotten);
+        assert_eq!(output.status.code(), Some(if is_read { 3 } else { 0 }), "{later:?}: {said}");
+        assert!(said.lines().all(|line| line.ends_with("it needs a newer program")), "{later:?}: {said}");
+    }
 }
 
 fn reads_the_golden_repositories() {
