@@ -8,8 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use heirloom_sim::Options;
+
 use crate::support::{
     noise,
+    phone::Attached,
     program::{Home, PASSWORD, SmallBackup, exit_of},
 };
 
@@ -47,6 +50,38 @@ fn ctrl_c_at_a_question_leaves_the_terminal_in_order() {
     }
     assert_eq!(slots(), before);
     assert!(!home.path("new").exists());
+}
+
+/// The phone's part: questions for its backup password, and before a restore.
+#[cfg(target_os = "linux")]
+#[test]
+fn ctrl_c_at_a_question_sends_the_phone_nothing() {
+    if Command::new("script").arg("--version").stdout(Stdio::null()).status().is_err() {
+        return;
+    }
+    let options = Options { password: Some("of the phone".into()), ..Options::default() };
+    let attached = Attached::paired_with(options);
+    attached.ok(&["backup", "--as-ciphertext"]);
+    attached.ok(&["export", "latest", "--to", "out"]);
+    let before = attached.phone.traffic();
+    let address = attached.phone.address();
+    let variables = [("USBMUXD_SOCKET_ADDRESS", &*address), ("HEIRLOOM_BACKUP_PASSWORD", "of the phone")];
+    for (args, variables, question) in [
+        (&["backup"][..], &variables[..1], "Backup password of "),
+        (&["import", "out", "--plain-is-fine"], &variables[..1], "Backup password of "),
+        (&["decrypt", "--plain-is-fine"], &variables[..1], "Backup password of "),
+        (&["encryption", "off"], &variables[..1], "Backup password of "),
+        (&["restore", "latest"], &variables[..1], "Backup password of "),
+        (&["restore", "latest"], &variables, "Type yes to go on: "),
+    ] {
+        let said = interrupted_at(&attached.home, args, variables, question);
+        assert!(said.contains("ended with 130\r\n") && said.contains("interrupted"), "{args:?}: {said:?}");
+        assert!(said.contains("\r\nechoes\r\n"), "{args:?} leaves the terminal mute: {said:?}");
+    }
+    assert_eq!(attached.phone.traffic().files_received, before.files_received);
+    assert_eq!(attached.snapshots().len(), 1);
+    assert_eq!(attached.json(&["encryption", "status"])["encrypted"], true);
+    attached.ok(&["check"]);
 }
 
 /// Returns what the terminal shows when Ctrl-C is pressed at a question: how that ended, and whether it echoes afterwards.
