@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn a_declared_disk_that_is_not_mounted_is_missing() {
-        let fstab = "/dev/sda / ext4\n# /dev/sdz /mnt/none ext4\n/dev/sdb1 /mnt/disk ext4 noauto 0 0\n\nLABEL=x\t/srv/a\\040b  auto\n/dev/sdc none swap\n";
+        let fstab = "/dev/sda / ext4\n# /dev/sdz /mnt/none ext4\n/dev/sdb1 /mnt/disk ext4 noauto 0 0\n\n\
+                     LABEL=x\t/srv/a\\040b  auto\n/dev/sdc none swap\n";
         let mut declared = fstab_points(fstab);
         declared.extend(unit_points("[Mount]\nWhat=/dev/sdd\nWhere=/home/anna/disk\n"));
         assert_eq!(declared, ["/", "/mnt/disk", "/srv/a b", "/home/anna/disk"].map(PathBuf::from));

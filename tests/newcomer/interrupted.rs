@@ -84,7 +84,8 @@ fn ctrl_c_at_a_question_sends_the_phone_nothing() {
     attached.ok(&["check"]);
 }
 
-/// Returns what the terminal shows when Ctrl-C is pressed at a question: how that ended, and whether it echoes afterwards.
+/// Returns what the terminal shows when Ctrl-C is pressed at a question: how that ended, and whether it echoes
+/// afterwards.
 #[cfg(target_os = "linux")]
 fn interrupted_at(home: &Home, args: &[&str], variables: &[(&str, &str)], question: &str) -> String {
     let program = home.command(&[]).get_program().to_str().unwrap().to_owned();
@@ -117,6 +118,31 @@ fn interrupted_at(home: &Home, args: &[&str], variables: &[(&str, &str)], questi
     let pressed = pressed.unwrap_or_else(|| panic!("{args:?} did not ask {question:?}: {said:?}"));
     assert!(pressed.elapsed() < PROMPTLY, "{args:?}: {:?}", pressed.elapsed());
     said
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_while_a_key_is_made_leaves_all_of_it_or_none() {
+    let home = Home::empty();
+    let password = [("HEIRLOOM_PASSWORD", PASSWORD)];
+    assert_eq!(home.run_with(&password, &["init"]).exit, 0);
+    let slots = || home.run_with(&password, &["--json", "key", "list"]).stdout.matches("\"kind\"").count();
+    for delay in [100, 300, 600] {
+        let before = slots();
+        let mut command = home.command(&["key", "add", "--file", "secret"]);
+        let child = command.envs(password).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        thread::sleep(Duration::from_millis(delay));
+        let pressed = Instant::now();
+        Command::new("kill").args(["-INT", &child.id().to_string()]).stderr(Stdio::null()).status().unwrap();
+        let exit = exit_of(child);
+        assert!(pressed.elapsed() < PROMPTLY, "{:?}", pressed.elapsed());
+        let is_made = home.path("secret").exists();
+        assert_eq!((exit == 0, slots() > before), (is_made, is_made), "after {delay} ms: {exit}");
+        if is_made {
+            assert_eq!(home.run_with(&[("HEIRLOOM_PASSWORD_FILE", "secret")], &["snapshots"]).exit, 0);
+            fs::remove_file(home.path("secret")).unwrap();
+        }
+    }
 }
 
 #[cfg(unix)]
@@ -159,7 +185,8 @@ fn ctrl_c_in_long_work_ends_it_and_leaves_nothing_half_done() {
             thread::sleep(Duration::from_millis(delay));
             let pressed = Instant::now();
             Command::new("kill").args(["-INT", &child.id().to_string()]).stderr(Stdio::null()).status().unwrap();
-            // Before the work has begun the signal itself ends it, which a shell tells as 130, too. Some work is done by then.
+            // Before the work has begun the signal itself ends it, which a shell tells as 130, too. Some work is done
+            // by then.
             let exit = exit_of(child);
             assert!([INTERRUPTED, -1, 0].contains(&exit), "{args:?}: {exit}");
             assert!(pressed.elapsed() < PROMPTLY, "{args:?}: {:?}", pressed.elapsed());
