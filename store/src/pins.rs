@@ -147,6 +147,21 @@ mod tests {
     }
 
     #[test]
+    fn another_version_in_a_pin_is_damage() {
+        let (storage, repository) = new();
+        let id = FileHash::of(b"one");
+        repository.pin(&id).unwrap();
+        // No name tells whether a bit has flipped.
+        for (at, byte) in [(8, 2), (9, 11)] {
+            let whole = storage.files()[&pin_file(&id)].clone();
+            storage.files().get_mut(&pin_file(&id)).unwrap()[at] = byte;
+            let found = check_pins(repository.core()).unwrap();
+            assert!(found.len() == 1 && !found[0].is_newer, "{found:?}");
+            storage.files().insert(pin_file(&id), whole);
+        }
+    }
+
+    #[test]
     fn what_is_sealed_as_something_else_is_no_pin_and_other_names_are_ignored() {
         let (storage, repository) = new();
         let core = repository.core();

@@ -155,7 +155,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        MemoryStorage, Options,
+        Cipher, MemoryStorage, Options,
         config::with_check_line,
         keys::{LABEL_MAX_LEN, Secret},
         repository::Opening,
@@ -215,6 +215,57 @@ mod tests {
         assert!(Repository::probe(&*storage).unwrap().needs_password);
         assert!(matches!(open(&storage, Unlock::Open), Err(Error::PasswordNeeded)));
         assert!(open(&storage, Unlock::Password("one")).is_ok() && open(&storage, Unlock::Password("two")).is_ok());
+    }
+
+    /// Has a slot hold what only a newer program knows, in both of its copies.
+    fn put_unknown(storage: &MemoryStorage, slot: &Slot) {
+        let line = serde_json::json!({
+            "slot": slot.id(), "kind": "token", "created": 1, "config": slot.config(), "salt": 7, "sealed": ["a", "b"],
+        });
+        let text = with_check_line(&line.to_string());
+        (1..=2).for_each(|copy| storage.put(&slot.file(copy), &text).unwrap());
+    }
+
+    #[test]
+    fn only_slots_of_unknown_kinds_are_newer() {
+        for password in [None, Some("one")] {
+            let storage = Arc::new(MemoryStorage::default());
+            let (repository, _) = Repository::create(storage.clone(), password, &Options::default()).unwrap();
+            for slot in repository.read_slots().unwrap() {
+                put_unknown(&storage, &slot);
+            }
+            for unlock in [Unlock::Open, Unlock::Password("one"), Unlock::Password("two")] {
+                let error = open(&storage, unlock).err().unwrap();
+                assert!(error.is_newer() && error.to_string().contains("keys/"), "{error}");
+            }
+            let probe = Repository::probe(&*storage).unwrap();
+            assert!(probe.needs_password && probe.require_known_keys().is_err_and(|error| error.is_newer()));
+            assert_eq!(probe.problems, []);
+        }
+    }
+
+    #[test]
+    fn slot_of_an_unknown_kind_stays_as_it_is() {
+        let storage = Arc::new(MemoryStorage::default());
+        let (repository, _) = Repository::create(storage.clone(), Some("one"), &Options::default()).unwrap();
+        let other = repository.read_slots().unwrap().into_iter().find(|slot| *slot != repository.opened_by).unwrap();
+        put_unknown(&storage, &other);
+        let before = storage.files()[&other.file(1)].clone();
+        let opened = open(&storage, Unlock::Password("one")).unwrap();
+        assert_eq!(opened.problems(), []);
+        assert!(is_wrong(open(&storage, Unlock::Password("two"))));
+        assert!(opened.slots().unwrap().iter().any(|slot| slot.kind == SlotKind::Unknown));
+        storage.put(&other.file(1), b"broken").unwrap();
+        let go_on = |_| std::ops::ControlFlow::Continue(());
+        crate::repair(&opened, &crate::RepairOptions::default(), &go_on).unwrap();
+        assert!((1..=2).all(|copy| storage.files()[&other.file(copy)] == before));
+        // An open slot beside it may be an attack as well.
+        opened.opened_by.delete(&*storage).unwrap();
+        let config = opened.opened_by.config().to_owned();
+        let injected = Slot::new(Unlock::Open, &Secret::random().unwrap(), Cipher::default(), config).unwrap();
+        injected.write(&*storage).unwrap();
+        assert!(open(&storage, Unlock::Open).is_err_and(|error| error.is_newer()));
+        assert!(opened.remove_slot(&other.id().to_owned()).is_ok());
     }
 
     #[test]
