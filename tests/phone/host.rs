@@ -3,9 +3,11 @@
 use std::{
     fs::{self, File},
     process::{Child, Command},
+    sync::Arc,
 };
 
 use heirloom_sim::{After, Fault, Options};
+use heirloom_store::{LocalStorage, Repository, Unlock, later::Later};
 
 use super::{DAMAGE, FAILED, INTERRUPTED};
 use crate::support::{
@@ -225,6 +227,25 @@ fn a_base_that_is_damaged_is_told_and_the_phone_sends_everything() {
         }
     }
     assert!(of_trees >= 2 && of_contents >= 2, "{of_trees} {of_contents}");
+}
+
+#[test]
+fn newer_base_is_told_and_the_phone_sends_everything() {
+    let (attached, _) = with_a_base();
+    let storage = Arc::new(LocalStorage::new(&attached.home.path("repo")));
+    let repository = Repository::open(storage, Unlock::Open, None).unwrap();
+    let plain = repository.snapshots().unwrap().snapshots.remove(0);
+    Later::EntryTag.add(&repository, &plain).unwrap();
+    let (before, everything) = (attached.phone.traffic().files_sent, files_of(&attached.phone.phone()).count() as u64);
+    let said = attached.run(&["backup"]);
+    assert_eq!(said.exit, 0, "{said:?}");
+    assert!(said.stderr.contains("fields of tag 131") && !said.stderr.contains("damage"), "{said:?}");
+    assert!(attached.phone.traffic().files_sent - before > everything);
+    let to = tempfile::tempdir_in(attached.home.path("tmp")).unwrap();
+    let newest = attached.snapshots().pop().unwrap();
+    assert_eq!(attached.run(&["export", &newest, "--to", to.path().to_str().unwrap()]).exit, 0);
+    assert_whole(&folder_at(&only_child(to.path())), &attached.phone.phone());
+    attached.assert_released();
 }
 
 /// As `cp -r` does.
