@@ -265,7 +265,7 @@ mod tests {
         let injected = Slot::new(Unlock::Open, &Secret::random().unwrap(), Cipher::default(), config).unwrap();
         injected.write(&*storage).unwrap();
         assert!(open(&storage, Unlock::Open).is_err_and(|error| error.is_newer()));
-        assert!(opened.remove_slot(&other.id().to_owned()).is_ok());
+        assert!(opened.remove_slot(other.id()).is_ok());
     }
 
     #[test]
