@@ -42,8 +42,9 @@ use crate::{
     parity,
     pins::check_pins,
     progress::OnEvent,
+    record::{RecordKind, Snapshot, SnapshotRecord},
     repository::Repository,
-    snapshot::{RecordKind, Snapshot, SnapshotRecord, read_records, read_snapshots},
+    snapshot::{read_records, read_snapshots},
     spares::{list_lost, list_without, lost_snapshot},
     storage::{Storage, named::NAME_MISMATCH},
 };

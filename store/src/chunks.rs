@@ -13,7 +13,7 @@ use crate::{
     id::{ChunkId, FileHash},
     index::{Index, Place},
     pack::{Base, ChunkKind, Pack, SegmentPack, chunk_id},
-    repository::Core,
+    repository::core::Core,
     tree::ChunkSource,
 };
 

@@ -23,8 +23,8 @@ use crate::{
     name::Name,
     pack::ChunkKind,
     progress::{Progress, heed},
+    record::{RecordKind, Snapshot, SnapshotRecord, WARNINGS_MAX},
     repository::Repository,
-    snapshot::{RecordKind, Snapshot, SnapshotRecord, WARNINGS_MAX},
     tree::{TreeIter, parse_item, read_node},
     writer::{self, Details, Outcome, SnapshotWriter, WriteStats},
 };

@@ -2,7 +2,7 @@
 
 use crate::{
     bytes::Cursor, codec, config, content, entry::Entry, id::FileHash, index::parse_contents, keys, name::Name,
-    pack::Directory, snapshot::SnapshotRecord, tree::Node,
+    pack::Directory, record::SnapshotRecord, tree::Node,
 };
 
 /// Gives `bytes` to one of the parsers.

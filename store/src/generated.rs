@@ -21,8 +21,8 @@ use crate::{
     name::Name,
     pack::{ChunkKind, Directory, Frame, PackKind, PackedChunk, SegmentPack, chunk_id},
     previous::PreviousTree,
-    repository::{Repository, index_cache},
-    snapshot::{RecordKind, SnapshotRecord},
+    record::{RecordKind, SnapshotRecord},
+    repository::{Repository, core::index_cache},
     tree::{TreeBuilder, update},
 };
 
@@ -157,7 +157,7 @@ pub fn generate(
         generator.segment.append(generator.ingest.take_written(0).unwrap_or_default());
         generator.write_segment()?;
         root = Some(new_root);
-        previous = Some(record(shape, snapshot, new_root, previous).write(core, RecordKind::Snapshot)?);
+        previous = Some(core.put_record(RecordKind::Snapshot, &mut record(shape, snapshot, new_root, previous))?);
         on_snapshot(snapshot);
     }
     core.storage.sync_all()

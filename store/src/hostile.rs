@@ -13,7 +13,7 @@ use crate::{
     entry::{ChunkRef, Chunks, Content, Entry, Kind},
     id::{ChunkId, FileHash},
     pack::{Base, ChunkKind, NewFrame, PackBuilder, PackKind, chunk_id, pack_file},
-    snapshot::RecordKind,
+    record::RecordKind,
 };
 
 /// A repository in the making.
@@ -58,7 +58,7 @@ impl Hostile {
             self.disk.delete(&format!("{folder}/{}", snapshot.id)).unwrap();
         }
         snapshot.record.root = root;
-        snapshot.id = snapshot.record.write(self.repository.core(), RecordKind::Snapshot).unwrap();
+        snapshot.id = self.repository.core().put_record(RecordKind::Snapshot, &mut snapshot.record).unwrap();
         snapshot
     }
 
@@ -153,7 +153,7 @@ fn long_texts_of_a_record_are_cut() {
     record.warnings = vec!["ä".repeat(600); 300];
     record.device = (0..100).map(|n| (n.to_string(), "x".repeat(6000))).collect();
     let payload = serde_json::to_vec(&record).unwrap();
-    let read = crate::snapshot::SnapshotRecord::parse(&payload, "snapshots/x").unwrap();
+    let read = crate::record::SnapshotRecord::parse(&payload, "snapshots/x").unwrap();
     assert_eq!((read.warnings.len(), read.warnings[0].len()), (100, 1000));
     assert!(read.device.len() == 32 && read.device.values().all(|text| text.len() == 4096));
 }

@@ -21,7 +21,7 @@ use crate::{
     index::SegmentBuilder,
     pack::{Base, ChunkKind, Directory, NewFrame, Pack, PackBuilder, PackKind, SegmentPack},
     parity,
-    repository::Core,
+    repository::core::Core,
 };
 
 /// Plaintext that may wait to be compressed.

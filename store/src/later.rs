@@ -9,7 +9,7 @@ use crate::{
     index::SegmentBuilder,
     name::Name,
     pack::{ChunkKind, NewFrame, PackBuilder, SegmentPack, chunk_id},
-    snapshot::RecordKind,
+    record::RecordKind,
     spares::add_spares,
     tree::TreeBuilder,
 };

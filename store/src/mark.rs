@@ -9,7 +9,6 @@ use crate::{
     error::{Error, Problem, Result},
     id::FileHash,
     layout::MARKS_FOLDER,
-    repository::Core,
     seal::{FileKind, Sealer, read_named},
     storage::Storage,
 };
@@ -27,11 +26,11 @@ pub(crate) struct Mark {
 
 impl Mark {
     /// Writes a mark. It counts when it is durable.
-    pub(crate) fn write(core: &Core, packs: &BTreeSet<FileHash>) -> Result<Mark> {
+    pub(crate) fn write(storage: &dyn Storage, sealer: &Sealer, packs: &BTreeSet<FileHash>) -> Result<Mark> {
         let payload: Vec<u8> = packs.iter().flat_map(|pack| *pack.as_bytes()).collect();
-        let bytes = core.sealer.seal_payload(FileKind::Mark, &payload)?;
+        let bytes = sealer.seal_payload(FileKind::Mark, &payload)?;
         let name = FileHash::of(&bytes);
-        core.storage.put_file(&file(&name), &bytes)?;
+        storage.put_file(&file(&name), &bytes)?;
         Ok(Mark { name, packs: packs.iter().copied().collect() })
     }
 
@@ -55,9 +54,9 @@ pub(crate) fn file(name: &FileHash) -> String {
 }
 
 /// All marks, as they are now, where a list may be one that is remembered.
-pub(crate) fn read_marks_now(core: &Core) -> Result<Vec<Mark>> {
-    core.storage.forget_listing(MARKS_FOLDER);
-    Ok(read_marks(&*core.storage, &core.sealer)?.0)
+pub(crate) fn read_marks_now(storage: &dyn Storage, sealer: &Sealer) -> Result<Vec<Mark>> {
+    storage.forget_listing(MARKS_FOLDER);
+    Ok(read_marks(storage, sealer)?.0)
 }
 
 /// All marks. One that cannot be read binds nobody, and nobody acts on it.

@@ -16,8 +16,6 @@ use crate::{
     error::{Error, Problem, Result},
     id::{FileHash, RepositoryId},
     layout::PARITY_FOLDER,
-    pack::SegmentPack,
-    repository::Core,
     seal::{self, FileKind, HEADER_LEN},
     storage::{Storage, named::list_by_digits},
 };
@@ -58,21 +56,6 @@ pub(crate) fn restore(storage: &dyn Storage, name: &FileHash, remains: &[String]
 /// Deletes the sidecar of the file `name`, if there is one.
 pub(crate) fn delete(storage: &dyn Storage, name: &FileHash) -> Result<()> {
     storage.delete_file(&parity_file(name))
-}
-
-impl Core {
-    /// Writes the sidecars that packs lack, if the repository has parity: a run that was cut off may have written a pack alone.
-    pub(crate) fn add_parity(&self, packs: &[SegmentPack]) -> Result<()> {
-        if packs.is_empty() || !self.config.parity {
-            return Ok(());
-        }
-        let (storage, listed) = (&*self.storage, list(&*self.storage)?);
-        for pack in packs.iter().filter(|pack| !listed.contains_key(&pack.name)) {
-            let bytes = storage.read_exactly(&pack.file(), 0, pack.len as usize)?;
-            write(storage, &self.config.id, &pack.name, &bytes)?;
-        }
-        Ok(())
-    }
 }
 
 /// The files that have a sidecar, each with the sidecar's length.

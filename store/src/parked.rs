@@ -5,8 +5,9 @@
 use crate::{
     error::Result,
     id::SnapshotId,
-    repository::Core,
-    snapshot::{RecordKind, SnapshotRecord, read_records},
+    record::{RecordKind, SnapshotRecord},
+    repository::core::Core,
+    snapshot::read_records,
 };
 
 /// A run that was cut off.

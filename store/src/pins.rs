@@ -12,7 +12,7 @@ use crate::{
     error::{Problem, Result},
     id::SnapshotId,
     layout::PINS_FOLDER,
-    repository::Core,
+    repository::core::Core,
     seal::FileKind,
 };
 

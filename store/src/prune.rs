@@ -27,7 +27,7 @@ use crate::{
     mark::{Mark, read_marks_now},
     pack::SegmentPack,
     progress::OnEvent,
-    repository::{Core, Repository},
+    repository::{Repository, core::Core},
     session::{Moment, Session, SessionInfo, end_long_seen},
 };
 use moving::Moving;
@@ -266,7 +266,7 @@ struct Found {
 
 impl Found {
     fn read(core: &Core, session: &Session) -> Result<Found> {
-        let marks = read_marks_now(core)?;
+        let marks = read_marks_now(&*core.storage, &core.sealer)?;
         let others = session.others()?;
         Ok(Found { marks, others, roots: Roots::read(core)? })
     }
@@ -306,7 +306,7 @@ impl Release {
         let marked: HashSet<&FileHash> = found.marks.iter().flat_map(|mark| &mark.packs).collect();
         let unmarked: BTreeSet<FileHash> = going.iter().copied().filter(|pack| !marked.contains(pack)).collect();
         if !unmarked.is_empty() {
-            marks.push(core.with_reserve(|| Mark::write(core, &unmarked))?);
+            marks.push(core.with_reserve(|| Mark::write(&*core.storage, &core.sealer, &unmarked))?);
             core.storage.sync_all()?;
         }
         let mut release = Release { packs: going.clone(), marks, waits_for: Vec::new(), has_new_roots: false };
@@ -350,7 +350,7 @@ impl Release {
 /// were listed late. Packs are looked for by their names.
 fn stays_as_planned(chunks: &ChunkReader, going: &BTreeSet<FileHash>, marks: &[Mark]) -> Result<bool> {
     let core = &chunks.core;
-    if read_marks_now(core)?.iter().any(|mark| !marks.contains(mark)) {
+    if read_marks_now(&*core.storage, &core.sealer)?.iter().any(|mark| !marks.contains(mark)) {
         return Ok(false);
     }
     let staying: Vec<SegmentPack> = chunks.index().packs().filter(|pack| !going.contains(&pack.name)).collect();

@@ -9,8 +9,8 @@ use crate::{
     error::{Error, Result},
     name::{Name, TreePath},
     pack::ChunkKind,
+    record::Snapshot,
     sealing::Resealing,
-    snapshot::Snapshot,
     tree::{TreeIter, parse_item},
 };
 

@@ -22,9 +22,9 @@ use crate::{
     pack::{PackKind, list_packs, pack_file},
     parity,
     progress::OnEvent,
-    repository::{Core, Repository},
+    record::Snapshot,
+    repository::{Repository, core::Core},
     session::Session,
-    snapshot::Snapshot,
     storage::{OverlayStorage, Storage},
 };
 use aside::Aside;

@@ -1,13 +1,13 @@
-//! A repository: create, open, list; the object everything hangs from.
+//! A repository: create, probe, open. What can be done with it hangs on it from where it is done.
+
+pub(crate) mod core;
 
 use std::{
-    collections::HashSet,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
-use serde::{Serialize, de::DeserializeOwned};
-
+use self::core::Core;
 use crate::{
     bytes::random,
     chunker::Chunker,
@@ -17,15 +17,15 @@ use crate::{
     diff::Diff,
     editor::SnapshotEditor,
     error::{Error, Problem, Result},
-    id::{FileHash, RepositoryId, SnapshotId, encode_hex},
-    index::{Index, SegmentBuilder},
-    keys::{Keys, RecoveryKey, Secret, Slot, SlotKind, Unlock, open_any, read_slots},
+    id::{RepositoryId, SnapshotId, encode_hex},
+    keys::{RecoveryKey, Secret, Slot, SlotKind, Unlock, open_any, read_slots},
     layout::{CONFIG_FILE, KEYS_FOLDER, TEMPORARY_FOLDER},
-    pack::{SegmentPack, list_packs},
+    pack::list_packs,
     parked::{Parked, parked_of},
     reader::SnapshotReader,
-    seal::{Cipher, FileKind, Sealer},
-    snapshot::{RecordKind, Snapshot, SnapshotList, read_listed},
+    record::{RecordKind, Snapshot},
+    seal::{Cipher, Sealer},
+    snapshot::{SnapshotList, read_listed},
     snapshot_folder::SnapshotFolder,
     storage::{Storage, is_of_system},
     writer::{Base, SnapshotWriter},
@@ -119,17 +119,6 @@ pub struct Repository {
     /// For new slots.
     pub(crate) secret: Secret,
     pub(crate) opened_by: Slot,
-}
-
-/// What every part of an open repository needs.
-pub(crate) struct Core {
-    pub(crate) storage: Arc<dyn Storage>,
-    pub(crate) config: Config,
-    pub(crate) keys: Keys,
-    pub(crate) sealer: Sealer,
-    pub(crate) chunker: Chunker,
-    /// Packs in which damage was found since the repository was opened: what they hold is stored again if it comes by.
-    pub(crate) distrusted: Mutex<HashSet<FileHash>>,
 }
 
 impl Repository {
@@ -415,78 +404,6 @@ impl Repository {
         let (index, problems) = self.core.load_index(self.cache_dir())?;
         Ok((ChunkReader::following(self.core.clone(), index, self.cache_dir()), problems))
     }
-}
-
-impl Core {
-    /// What went wrong with a snapshot that was read: if it is not there any more, what is missing of it is no damage.
-    pub(crate) fn explain(&self, snapshot: &SnapshotId, error: Error) -> Error {
-        if error.is_damage() { self.require(snapshot).err().unwrap_or(error) } else { error }
-    }
-
-    /// Fails if a snapshot is not in the repository any more.
-    pub(crate) fn require(&self, snapshot: &SnapshotId) -> Result<()> {
-        match self.storage.has_file(&RecordKind::Snapshot.file(snapshot)) {
-            Ok(false) => Err(Error::SnapshotGone { id: *snapshot }),
-            _ => Ok(()),
-        }
-    }
-
-    pub(crate) fn distrust(&self, pack: FileHash) {
-        self.distrusted().insert(pack);
-    }
-
-    pub(crate) fn distrusts(&self, pack: &FileHash) -> bool {
-        self.distrusted().contains(pack)
-    }
-
-    pub(crate) fn distrusts_any(&self) -> bool {
-        !self.distrusted().is_empty()
-    }
-
-    fn distrusted(&self) -> MutexGuard<'_, HashSet<FileHash>> {
-        self.distrusted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn load_index(&self, cache_dir: Option<&Path>) -> Result<(Index, Vec<Problem>)> {
-        Index::load(&*self.storage, &self.sealer, index_cache(cache_dir).as_deref())
-    }
-
-    /// Begins a segment with those of the packs that none names which are `wanted`, once their bytes have shown to be what their names say and they
-    /// have the sidecars that they lacked. One whose bytes are others counts as gone, and is told of.
-    pub(crate) fn adopt_unlisted(
-        &self,
-        index: &mut Index,
-        wanted: impl Fn(&SegmentPack) -> bool,
-    ) -> Result<(SegmentBuilder, Vec<Problem>)> {
-        let problems = index.verify_unlisted(&*self.storage, &wanted)?;
-        let packs: Vec<SegmentPack> = index.unlisted_packs().into_iter().filter(&wanted).collect();
-        // Nothing depends on it: a check tells if this fails.
-        let _ = self.add_parity(&packs);
-        Ok((index.begin_segment(wanted)?, problems))
-    }
-
-    /// Writes a small file of JSON, sealed as one of `kind`.
-    pub(crate) fn put_json(&self, kind: FileKind, file: &str, value: &impl Serialize) -> Result<()> {
-        let payload = serde_json::to_vec(value).expect("it is plain JSON");
-        self.storage.put_file(file, &self.sealer.seal_payload(kind, &payload)?)
-    }
-
-    /// Reads what [`put_json`](Core::put_json) wrote, if the file is at most `limit` bytes long.
-    pub(crate) fn read_json<T: DeserializeOwned>(&self, kind: FileKind, file: &str, limit: usize) -> Result<T> {
-        let bytes = self.storage.read_whole(file, limit)?;
-        let payload = self.sealer.open_payload(kind, &bytes, file).map_err(|error| match error {
-            // No name tells whether a bit has flipped.
-            Error::Unsupported { what, .. } => Error::damaged(file, format!("its header says {what}")),
-            error => error,
-        })?;
-        serde_json::from_slice(&payload)
-            .map_err(|error| Error::damaged(file, format!("what is sealed in it is not understood: {error}")))
-    }
-}
-
-/// Where the copies of segments are kept.
-pub(crate) fn index_cache(cache_dir: Option<&Path>) -> Option<PathBuf> {
-    cache_dir.map(|dir| dir.join("index"))
 }
 
 /// What can be read without the secret.

@@ -3,7 +3,7 @@
 use crate::{
     error::{Error, Result},
     layout::{INDEX_FOLDER, RESERVE_FILE},
-    repository::Core,
+    repository::core::Core,
 };
 
 const RESERVE_MIN_LEN: u64 = 256 << 10;

@@ -24,7 +24,10 @@ use crate::{
     machine::{self, Process},
     mark::{Mark, read_marks},
     pack::{SegmentPack, list_packs},
-    repository::{Core, Repository, index_cache},
+    repository::{
+        Repository,
+        core::{Core, index_cache},
+    },
     seal::FileKind,
     storage::Storage,
 };
@@ -319,7 +322,7 @@ mod tests {
         let mut writer = Session::begin(core).unwrap();
         let pruner = Session::begin_prune(core).unwrap();
         assert!(matches!(Session::begin_prune(core), Err(Error::Busy { .. })));
-        let mark = Mark::write(core, &[FileHash([7; 32])].into()).unwrap();
+        let mark = Mark::write(&*core.storage, &core.sealer, &[FileHash([7; 32])].into()).unwrap();
         let others = || pruner.others().unwrap();
         assert!(others().len() == 1 && !others()[0].acknowledges(&mark) && !others()[0].prunes);
         writer.acknowledge(std::slice::from_ref(&mark)).unwrap();

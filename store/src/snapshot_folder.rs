@@ -10,7 +10,7 @@ use crate::{
     id::{ChunkId, SnapshotId},
     name::TreePath,
     reader::read_content,
-    snapshot::Snapshot,
+    record::Snapshot,
     tree::{NumberedEntries, parse_item},
 };
 

@@ -8,7 +8,7 @@ use crate::{
     error::{Problem, Result},
     id::{FileHash, SnapshotId},
     layout::SPARES_FOLDER,
-    snapshot::RecordKind,
+    record::RecordKind,
     storage::Storage,
 };
 

@@ -17,8 +17,8 @@ use crate::{
     layout::{INDEX_FOLDER, PARITY_FOLDER, QUARANTINE_FOLDER},
     progress::{OnEvent, Tally},
     prune::Roots,
-    repository::{Core, Repository},
-    snapshot::Snapshot,
+    record::Snapshot,
+    repository::{Repository, core::Core},
 };
 use owners::{Owned, Owners};
 

@@ -6,8 +6,9 @@ use crate::{
     Repository,
     error::{Error, Result},
     id::{FileHash, SnapshotId},
-    repository::Core,
-    snapshot::{RecordKind, Snapshot, SnapshotList, read_trash},
+    record::{RecordKind, Snapshot},
+    repository::core::Core,
+    snapshot::{SnapshotList, read_trash},
     writer::SnapshotWriter,
 };
 

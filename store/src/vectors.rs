@@ -33,7 +33,7 @@ use crate::{
     pack::{
         Base, ChunkKind, Directory, Frame, NewFrame, Pack, PackBuilder, PackKind, PackedChunk, SegmentPack, chunk_id,
     },
-    repository::Core,
+    repository::core::Core,
     seal::{FileKind, HEADER_LEN, Sealer, seal_blocks},
     sealing::{Resealing, Sealing, Unsealing},
     tree::{ChunkSource, ENTRY_MAX_LEN, Node, TreeBuilder, TreeIter, begins_node, parse_item},

@@ -27,10 +27,11 @@ use crate::{
     parked::{Parked, delete_parked, parked_of},
     previous::{PreviousChunks, PreviousTree},
     reach::{is_content_held, is_tree_held, walk},
-    repository::Core,
+    record::{RecordKind, Snapshot, SnapshotRecord, Source},
+    repository::core::Core,
     sealing::{Rebuilt, Unsealing},
     session::Session,
-    snapshot::{RecordKind, Snapshot, SnapshotRecord, Source, base_of, read_snapshots},
+    snapshot::{base_of, read_snapshots},
     spares::add_spares,
     trash::{copy_from_trash, delete_left_over, move_to_trash},
     tree::{self, ENTRY_MAX_LEN, TreeBuilder},
@@ -400,7 +401,7 @@ impl SnapshotWriter {
         let mut record = self.finish(tree, details, newest_created)?;
         self.hold(&record.root)?;
         let core = self.chunks.core.clone();
-        let id = record.write(&core, RecordKind::Snapshot)?;
+        let id = core.put_record(RecordKind::Snapshot, &mut record)?;
         core.storage.sync_all()?;
         let snapshot = Snapshot { id, record };
         self.hold_or_withdraw(&snapshot.id, &snapshot.record.root)?;
@@ -430,7 +431,7 @@ impl SnapshotWriter {
     /// Whether every pack that was relied on is there, and none is marked. The marks are read first: who has deleted a pack deletes its mark after it.
     fn is_held(&self) -> Result<bool> {
         let core = &self.chunks.core;
-        let marks = read_marks_now(core)?;
+        let marks = read_marks_now(&*core.storage, &core.sealer)?;
         let relied_on = self.relied_on.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_base_marked || marks.iter().flat_map(|mark| &mark.packs).any(|pack| relied_on.contains(pack)) {
             return Ok(false);
@@ -528,7 +529,7 @@ impl SnapshotWriter {
         let mut record = self.finish(tree, Details::new(unix_seconds(), Source::Device), newest_created)?;
         self.hold(&record.root)?;
         let core = self.chunks.core.clone();
-        let id = record.write(&core, RecordKind::Parked)?;
+        let id = core.put_record(RecordKind::Parked, &mut record)?;
         core.storage.sync_all()?;
         self.hold(&record.root).or_else(|error| {
             core.storage.delete_file(&RecordKind::Parked.file(&id))?;

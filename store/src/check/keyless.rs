@@ -17,9 +17,9 @@ use crate::{
     layout::{CONFIG_FILE, KEYS_FOLDER, PINS_FOLDER, SPARES_FOLDER},
     pack::{PackId, PackKind, SegmentPack, list_packs, pack_file},
     progress::OnEvent,
+    record::RecordKind,
     repository::{Probe, Repository},
     session::is_anybody_at_work,
-    snapshot::RecordKind,
     storage::Storage,
 };
 

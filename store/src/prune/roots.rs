@@ -6,8 +6,9 @@ use crate::{
     error::{Error, Result},
     id::{ChunkId, SnapshotId},
     pins::list_pins,
-    repository::Core,
-    snapshot::{RecordKind, Snapshot, SnapshotRecord, read_records, read_snapshots},
+    record::{RecordKind, Snapshot, SnapshotRecord},
+    repository::core::Core,
+    snapshot::{read_records, read_snapshots},
     spares::{list_lost, lost_snapshot},
 };
 

@@ -13,8 +13,8 @@ use crate::{
     pack::{PackKind, pack_file},
     parity,
     progress::{OnEvent, Tally},
-    repository::{Core, index_cache},
-    snapshot::RecordKind,
+    record::RecordKind,
+    repository::core::{Core, index_cache},
     spares::delete_spares,
     trash::delete_left_over,
 };

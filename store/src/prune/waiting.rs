@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     error::Result,
     progress::{OnEvent, Progress, heed},
-    repository::Core,
+    repository::core::Core,
     session::SessionInfo,
     storage::LATE_LISTING,
 };

@@ -10,9 +10,9 @@ use crate::{
     name::Name,
     pack::ChunkKind,
     reach::is_content_held,
+    record::{RecordKind, Snapshot, WARNINGS_MAX},
     repository::Repository,
     sealing::Resealing,
-    snapshot::{RecordKind, Snapshot, WARNINGS_MAX},
     tree::{ChunkSource, TreeIter, parse_item},
     writer::{self, Details, SnapshotWriter},
 };

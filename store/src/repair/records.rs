@@ -10,9 +10,9 @@ use crate::{
     layout::SPARES_FOLDER,
     pack::ChunkKind,
     reach::is_tree_held,
+    record::{RecordKind, Snapshot, SnapshotRecord},
     repository::Repository,
     seal::FileKind,
-    snapshot::{RecordKind, Snapshot, SnapshotRecord},
     spares::{add_spares, list_lost, spare_file},
 };
 

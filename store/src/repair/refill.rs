@@ -22,8 +22,8 @@ use crate::{
     pack::ChunkKind,
     reach::is_content_held,
     reader::{Prefix, SnapshotReader},
+    record::{RecordKind, Snapshot},
     repository::Repository,
-    snapshot::{RecordKind, Snapshot},
     tree::{ChunkSource, TreeIter, parse_item},
 };
 

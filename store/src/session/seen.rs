@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use serde::{Deserialize, Serialize};
 
 use super::{SessionInfo, delete, read_sessions};
-use crate::{clock::unix_seconds, error::Result, machine::Process, private, repository::Core};
+use crate::{clock::unix_seconds, error::Result, machine::Process, private, repository::core::Core};
 
 /// In the cache folder of a repository at a place.
 const SEEN_FILE: &str = "sessions";
