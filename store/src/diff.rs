@@ -11,8 +11,20 @@ use crate::{
     error::Result,
     id::ChunkId,
     name::Name,
+    record::Snapshot,
+    repository::Repository,
     tree::{ChunkSource, Node, parse_item, read_node},
 };
+
+impl Repository {
+    /// What differs between two snapshots, of one series or of two. It costs what differs.
+    ///
+    /// # Errors
+    /// Any failure of the storage.
+    pub fn diff(&self, before: &Snapshot, after: &Snapshot) -> Result<Diff> {
+        Ok(Diff::new(Arc::new(self.chunks()?.0), before.record.root, after.record.root))
+    }
+}
 
 /// A name that two snapshots do not agree about.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,12 +21,39 @@ use crate::{
     parked::Parked,
     reader::read_content,
     record::Snapshot,
+    repository::Repository,
     sealing::Sealing,
     snapshot_folder::{KeptFile, folder_of},
     spool::{Scratch, Spool, SpoolReader},
     tree::NumberedEntries,
-    writer::{Details, SnapshotWriter, WriteStats},
+    writer::{Base, Details, SnapshotWriter, WriteStats},
 };
+
+impl Repository {
+    /// Begins a snapshot of `series` as the backup folder of `base`, or an empty one, to be edited.
+    ///
+    /// # Errors
+    /// As [`write`](Repository::write); [`Error::SnapshotGone`] if `base` was forgotten meanwhile; or what is damaged in its tree, for which
+    /// [`Error::is_damage`] is true.
+    pub fn edit(&self, series: &str, base: Option<&Snapshot>) -> Result<SnapshotEditor> {
+        match base {
+            Some(base) => {
+                let writer = self.write_after(series, Base::snapshot(base))?;
+                SnapshotEditor::begin(writer, Some(base.record.root))
+            }
+            None => SnapshotEditor::begin(self.write(series)?, None),
+        }
+    }
+
+    /// Begins a snapshot as the backup folder that a run had when it was cut off, to be edited further.
+    ///
+    /// # Errors
+    /// As [`edit`](Repository::edit).
+    pub fn resume(&self, parked: &Parked) -> Result<SnapshotEditor> {
+        let writer = self.write_after(&parked.record.series, Base::parked(parked))?;
+        SnapshotEditor::begin(writer, Some(parked.record.root))
+    }
+}
 
 /// Edits a backup folder. Sees its own edits; dropped before its end, nothing has happened.
 ///

@@ -6,9 +6,22 @@ use crate::{
     error::Result,
     id::SnapshotId,
     record::{RecordKind, SnapshotRecord},
-    repository::core::Core,
+    repository::{Repository, core::Core},
     snapshot::read_records,
 };
+
+impl Repository {
+    /// The newest run of `series` that was cut off and parked since the snapshot that the device goes on from, if any. One that cannot be read
+    /// counts as none, as does one that began before the device made another.
+    ///
+    /// # Errors
+    /// Any failure of the storage.
+    pub fn parked(&self, series: &str) -> Result<Option<Parked>> {
+        let base = self.snapshots()?.base_of(series).map(|snapshot| snapshot.id);
+        let parked = parked_of(self.core(), series)?;
+        Ok(parked.into_iter().rfind(|parked| parked.record.previous == base))
+    }
+}
 
 /// A run that was cut off.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,13 +6,30 @@ use crate::{
     chunks::ChunkReader,
     content::for_each_chunk,
     entry::{Content, Entry},
-    error::{Error, Result},
+    error::{Error, Problem, Result},
     name::{Name, TreePath},
     pack::ChunkKind,
     record::Snapshot,
+    repository::Repository,
     sealing::Resealing,
     tree::{TreeIter, parse_item},
 };
+
+impl Repository {
+    /// Reads a snapshot.
+    ///
+    /// # Errors
+    /// Any failure of the storage.
+    pub fn read(&self, snapshot: &Snapshot) -> Result<SnapshotReader> {
+        Ok(SnapshotReader::new(self.chunks()?.0, snapshot.clone()))
+    }
+
+    /// The chunks, and what is wrong with the index.
+    pub(crate) fn chunks(&self) -> Result<(ChunkReader, Vec<Problem>)> {
+        let (index, problems) = self.core().load_index(self.cache_dir())?;
+        Ok((ChunkReader::following(self.core().clone(), index, self.cache_dir()), problems))
+    }
+}
 
 /// Reads one snapshot. Nobody who prunes waits for a reader: if the snapshot was forgotten and pruned meanwhile, what is read of it fails
 /// with [`Error::SnapshotGone`].

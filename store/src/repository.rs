@@ -11,24 +11,16 @@ use self::core::Core;
 use crate::{
     bytes::random,
     chunker::Chunker,
-    chunks::ChunkReader,
     clock::unix_seconds,
     config::{Config, TEXT_MAX_LEN, checked_line, with_check_line},
-    diff::Diff,
-    editor::SnapshotEditor,
     error::{Error, Problem, Result},
-    id::{RepositoryId, SnapshotId, encode_hex},
+    id::{RepositoryId, encode_hex},
     keys::{RecoveryKey, Secret, Slot, SlotKind, Unlock, open_any, read_slots},
     layout::{CONFIG_FILE, KEYS_FOLDER, TEMPORARY_FOLDER},
     pack::list_packs,
-    parked::{Parked, parked_of},
-    reader::SnapshotReader,
-    record::{RecordKind, Snapshot},
+    record::RecordKind,
     seal::{Cipher, Sealer},
-    snapshot::{SnapshotList, read_listed},
-    snapshot_folder::SnapshotFolder,
     storage::{Storage, is_of_system},
-    writer::{Base, SnapshotWriter},
 };
 
 const DEFAULT_PACK_BYTES: u32 = 16 << 20;
@@ -88,15 +80,6 @@ impl Probe {
     pub fn require_known_keys(&self) -> Result<()> {
         self.unknown_keys.clone().map_or(Ok(()), |problem| Err(problem.into_error()))
     }
-}
-
-/// Where the record of a snapshot lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecordPlace {
-    /// Among the snapshots.
-    Snapshots,
-    /// Among those that were forgotten.
-    Trash,
 }
 
 /// How a repository is opened, by whatever unlocks it.
@@ -278,91 +261,6 @@ impl Repository {
         &self.problems
     }
 
-    /// All snapshots.
-    ///
-    /// # Errors
-    /// What the storage says; a broken snapshot is a problem in the list, unless it was read before it broke and the cache has it.
-    pub fn snapshots(&self) -> Result<SnapshotList> {
-        read_listed(&*self.core.storage, &self.core.sealer, self.cache_dir())
-    }
-
-    /// The ids of all snapshots, whole or not, ascending. It reads none.
-    ///
-    /// # Errors
-    /// Any failure of the storage.
-    pub fn snapshot_ids(&self) -> Result<Vec<SnapshotId>> {
-        let listed = self.core.storage.list_named(RecordKind::Snapshot.folder())?;
-        let mut ids: Vec<SnapshotId> = listed.into_iter().map(|(id, _)| id).collect();
-        ids.sort();
-        Ok(ids)
-    }
-
-    /// Where the record of a snapshot lies; `None` if it is gone.
-    ///
-    /// # Errors
-    /// Any failure of the storage.
-    pub fn find_record(&self, id: &SnapshotId) -> Result<Option<RecordPlace>> {
-        let has = |kind: RecordKind| self.core.storage.has_file(&kind.file(id));
-        if has(RecordKind::Snapshot)? {
-            return Ok(Some(RecordPlace::Snapshots));
-        }
-        if has(RecordKind::Forgotten)? {
-            return Ok(Some(RecordPlace::Trash));
-        }
-        // It may have been undeleted meanwhile.
-        Ok(has(RecordKind::Snapshot)?.then_some(RecordPlace::Snapshots))
-    }
-
-    /// Begins a snapshot of `series` that is made entry by entry.
-    ///
-    /// # Errors
-    /// What the storage says, or [`Error::Unsupported`] if only a newer program may write here.
-    pub fn write(&self, series: &str) -> Result<SnapshotWriter> {
-        self.core.config.check_writable()?;
-        SnapshotWriter::begin(&self.core, self.cache_dir(), series, None)
-    }
-
-    /// The same, and entries of `base` may be put into it as they are.
-    pub(crate) fn write_after(&self, series: &str, base: Base) -> Result<SnapshotWriter> {
-        self.core.config.check_writable()?;
-        SnapshotWriter::begin(&self.core, self.cache_dir(), series, Some(base))
-    }
-
-    /// Begins a snapshot of `series` as the backup folder of `base`, or an empty one, to be edited.
-    ///
-    /// # Errors
-    /// As [`write`](Repository::write); [`Error::SnapshotGone`] if `base` was forgotten meanwhile; or what is damaged in its tree, for which
-    /// [`Error::is_damage`] is true.
-    pub fn edit(&self, series: &str, base: Option<&Snapshot>) -> Result<SnapshotEditor> {
-        match base {
-            Some(base) => {
-                let writer = self.write_after(series, Base::snapshot(base))?;
-                SnapshotEditor::begin(writer, Some(base.record.root))
-            }
-            None => SnapshotEditor::begin(self.write(series)?, None),
-        }
-    }
-
-    /// The newest run of `series` that was cut off and parked since the snapshot that the device goes on from, if any. One that cannot be read
-    /// counts as none, as does one that began before the device made another.
-    ///
-    /// # Errors
-    /// Any failure of the storage.
-    pub fn parked(&self, series: &str) -> Result<Option<Parked>> {
-        let base = self.snapshots()?.base_of(series).map(|snapshot| snapshot.id);
-        let parked = parked_of(&self.core, series)?;
-        Ok(parked.into_iter().rfind(|parked| parked.record.previous == base))
-    }
-
-    /// Begins a snapshot as the backup folder that a run had when it was cut off, to be edited further.
-    ///
-    /// # Errors
-    /// As [`edit`](Repository::edit).
-    pub fn resume(&self, parked: &Parked) -> Result<SnapshotEditor> {
-        let writer = self.write_after(&parked.record.series, Base::parked(parked))?;
-        SnapshotEditor::begin(writer, Some(parked.record.root))
-    }
-
     /// How many bytes can still be written here, if the storage can tell.
     ///
     /// # Errors
@@ -371,38 +269,8 @@ impl Repository {
         self.core.storage.free_space()
     }
 
-    /// Reads a snapshot.
-    ///
-    /// # Errors
-    /// Any failure of the storage.
-    pub fn read(&self, snapshot: &Snapshot) -> Result<SnapshotReader> {
-        Ok(SnapshotReader::new(self.chunks()?.0, snapshot.clone()))
-    }
-
-    /// Reads a snapshot by places, as the backup folder that it is.
-    ///
-    /// # Errors
-    /// What the storage says, what is damaged in its tree, or [`Error::SnapshotGone`] if it was forgotten and pruned meanwhile.
-    pub fn folder(&self, snapshot: &Snapshot) -> Result<SnapshotFolder> {
-        SnapshotFolder::read(self.chunks()?.0, snapshot)
-    }
-
-    /// What differs between two snapshots, of one series or of two. It costs what differs.
-    ///
-    /// # Errors
-    /// Any failure of the storage.
-    pub fn diff(&self, before: &Snapshot, after: &Snapshot) -> Result<Diff> {
-        Ok(Diff::new(Arc::new(self.chunks()?.0), before.record.root, after.record.root))
-    }
-
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
-    }
-
-    /// The chunks, and what is wrong with the index.
-    pub(crate) fn chunks(&self) -> Result<(ChunkReader, Vec<Problem>)> {
-        let (index, problems) = self.core.load_index(self.cache_dir())?;
-        Ok((ChunkReader::following(self.core.clone(), index, self.cache_dir()), problems))
     }
 }
 

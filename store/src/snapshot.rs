@@ -8,10 +8,57 @@ use crate::{
     error::{Error, Problem, Result},
     id::{FileHash, SnapshotId},
     record::{RecordKind, Snapshot, SnapshotRecord, Source},
+    repository::Repository,
     seal::Sealer,
     storage::{Storage, named::read_named_bytes},
 };
 use copies::Copies;
+
+/// Where the record of a snapshot lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordPlace {
+    /// Among the snapshots.
+    Snapshots,
+    /// Among those that were forgotten.
+    Trash,
+}
+
+impl Repository {
+    /// All snapshots.
+    ///
+    /// # Errors
+    /// What the storage says; a broken snapshot is a problem in the list, unless it was read before it broke and the cache has it.
+    pub fn snapshots(&self) -> Result<SnapshotList> {
+        read_listed(&*self.core().storage, &self.core().sealer, self.cache_dir())
+    }
+
+    /// The ids of all snapshots, whole or not, ascending. It reads none.
+    ///
+    /// # Errors
+    /// Any failure of the storage.
+    pub fn snapshot_ids(&self) -> Result<Vec<SnapshotId>> {
+        let listed = self.core().storage.list_named(RecordKind::Snapshot.folder())?;
+        let mut ids: Vec<SnapshotId> = listed.into_iter().map(|(id, _)| id).collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Where the record of a snapshot lies; `None` if it is gone.
+    ///
+    /// # Errors
+    /// Any failure of the storage.
+    pub fn find_record(&self, id: &SnapshotId) -> Result<Option<RecordPlace>> {
+        let has = |kind: RecordKind| self.core().storage.has_file(&kind.file(id));
+        if has(RecordKind::Snapshot)? {
+            return Ok(Some(RecordPlace::Snapshots));
+        }
+        if has(RecordKind::Forgotten)? {
+            return Ok(Some(RecordPlace::Trash));
+        }
+        // It may have been undeleted meanwhile.
+        Ok(has(RecordKind::Snapshot)?.then_some(RecordPlace::Snapshots))
+    }
+}
 
 /// The snapshots of a repository, and those that cannot be read.
 #[derive(Debug, Default)]

@@ -11,8 +11,19 @@ use crate::{
     name::TreePath,
     reader::read_content,
     record::Snapshot,
+    repository::Repository,
     tree::{NumberedEntries, parse_item},
 };
+
+impl Repository {
+    /// Reads a snapshot by places, as the backup folder that it is.
+    ///
+    /// # Errors
+    /// What the storage says, what is damaged in its tree, or [`Error::SnapshotGone`] if it was forgotten and pruned meanwhile.
+    pub fn folder(&self, snapshot: &Snapshot) -> Result<SnapshotFolder> {
+        SnapshotFolder::read(self.chunks()?.0, snapshot)
+    }
+}
 
 /// Reads the folder of one snapshot.
 pub struct SnapshotFolder {

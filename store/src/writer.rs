@@ -28,7 +28,7 @@ use crate::{
     previous::{PreviousChunks, PreviousTree},
     reach::{is_content_held, is_tree_held, walk},
     record::{RecordKind, Snapshot, SnapshotRecord, Source},
-    repository::core::Core,
+    repository::{Repository, core::Core},
     sealing::{Rebuilt, Unsealing},
     session::Session,
     snapshot::{base_of, read_snapshots},
@@ -43,6 +43,23 @@ const HOLDS_MAX: u32 = 5;
 const BUFFER_LEN: usize = 2 * CHUNK_MAX_LEN;
 /// So many new chunks are brought into the index at a time, to bound what a long run remembers.
 const SEGMENT_ENTRIES: usize = 128 << 10;
+
+impl Repository {
+    /// Begins a snapshot of `series` that is made entry by entry.
+    ///
+    /// # Errors
+    /// What the storage says, or [`Error::Unsupported`] if only a newer program may write here.
+    pub fn write(&self, series: &str) -> Result<SnapshotWriter> {
+        self.core().config.check_writable()?;
+        SnapshotWriter::begin(self.core(), self.cache_dir(), series, None)
+    }
+
+    /// The same, and entries of `base` may be put into it as they are.
+    pub(crate) fn write_after(&self, series: &str, base: Base) -> Result<SnapshotWriter> {
+        self.core().config.check_writable()?;
+        SnapshotWriter::begin(self.core(), self.cache_dir(), series, Some(base))
+    }
+}
 
 /// Makes a snapshot. Dropped without [`commit`](SnapshotWriter::commit), it has not happened; packs that were written are used by the next.
 pub struct SnapshotWriter {
