@@ -15,7 +15,7 @@ use crate::{
     diff::Diff,
     entry::{Content, Entry, Kind},
     error::{Error, Problem, Result},
-    folder::{Folder, Node},
+    folder::{Folder, Node, Stat},
     id::ChunkId,
     name::{Name, PATH_MAX_LEN, TreePath},
     parked::Parked,
@@ -83,20 +83,6 @@ enum File {
 
 /// The number of an entry of the base, and one more: it takes no room to have none.
 type EntryNumber = NonZeroU32;
-
-/// What [`SnapshotEditor::list`] says of a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stat {
-    /// A file of so many bytes, modified so many nanoseconds after 1970.
-    File {
-        /// Bytes.
-        length: u64,
-        /// Nanoseconds since 1970.
-        mtime_ns: i64,
-    },
-    /// A directory.
-    Directory,
-}
 
 /// What [`SnapshotEditor::write_file`] remembers of a file.
 fn parse_new(entry: &[u8]) -> (Content, i64) {

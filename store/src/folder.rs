@@ -216,6 +216,20 @@ fn split(place: &TreePath) -> (&str, &str) {
     place.as_str().rsplit_once('/').unwrap_or(("", place.as_str()))
 }
 
+/// What [`SnapshotEditor::list`] says of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stat {
+    /// A file of so many bytes, modified so many nanoseconds after 1970.
+    File {
+        /// Bytes.
+        length: u64,
+        /// Nanoseconds since 1970.
+        mtime_ns: i64,
+    },
+    /// A directory.
+    Directory,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,9 +4,8 @@ use std::io::Write;
 
 use crate::{
     chunks::ChunkReader,
-    editor::Stat,
     error::{Error, Result},
-    folder::{Folder, Node},
+    folder::{Folder, Node, Stat},
     id::{ChunkId, SnapshotId},
     name::TreePath,
     reader::read_content,

@@ -9,7 +9,6 @@ use crate::{
     record::{RecordKind, Snapshot},
     repository::core::Core,
     snapshot::{SnapshotList, read_trash},
-    writer::SnapshotWriter,
 };
 
 /// So many records are held in memory while they are moved.
@@ -47,18 +46,6 @@ impl Repository {
     /// What the storage says; a broken record is a problem in the list.
     pub fn trash(&self) -> Result<SnapshotList> {
         read_trash(&*self.core().storage, &self.core().sealer)
-    }
-
-    /// Moves the record of a snapshot that was forgotten back to where it was.
-    ///
-    /// # Errors
-    /// [`Error::Busy`] while somebody prunes; [`Error::SnapshotGone`] if it is pruned already; what the storage says; or [`Error::Unsupported`] if only a newer
-    /// program may write here.
-    pub fn undelete(&self, snapshot: &Snapshot) -> Result<()> {
-        let core = self.core();
-        core.config.check_writable()?;
-        let begin = || SnapshotWriter::begin(core, self.cache_dir(), &snapshot.record.series, None);
-        core.with_reserve(begin)?.undelete(snapshot)
     }
 }
 

@@ -1,5 +1,7 @@
 //! One snapshot being made: contents in, entries in, and the commit that makes them count.
 
+mod undelete;
+
 use std::{
     collections::{BTreeMap, HashSet},
     io::Read,
@@ -27,13 +29,14 @@ use crate::{
     parked::{Parked, delete_parked, parked_of},
     previous::{PreviousChunks, PreviousTree},
     reach::{is_content_held, is_tree_held, walk},
+    rebuilt::Rebuilt,
     record::{RecordKind, Snapshot, SnapshotRecord, Source},
     repository::{Repository, core::Core},
-    sealing::{Rebuilt, Unsealing},
+    sealing::Unsealing,
     session::Session,
     snapshot::{base_of, read_snapshots},
     spares::add_spares,
-    trash::{copy_from_trash, delete_left_over, move_to_trash},
+    trash::move_to_trash,
     tree::{self, ENTRY_MAX_LEN, TreeBuilder},
 };
 
@@ -495,43 +498,6 @@ impl SnapshotWriter {
             move_to_trash(&self.chunks.core, std::slice::from_ref(id))?;
             Err(error)
         })
-    }
-
-    /// Brings a forgotten snapshot back, with all that it reaches in packs that are there to stay.
-    pub(crate) fn undelete(mut self, snapshot: &Snapshot) -> Result<()> {
-        // Who begins to prune from now on sees this session, and finds the snapshot when it has ended.
-        self.session.refuse_prunes()?;
-        let root = snapshot.record.root;
-        let core = self.chunks.core.clone();
-        *self.relied_on.lock().unwrap_or_else(PoisonError::into_inner) = packs_that_stay(&self.chunks);
-        if !self.chunks.index().marks().is_empty()
-            && let Err(error) = self.save_from_marked(&root)
-        {
-            // Who has begun to prune since may delete what is marked, and deletes the record before that.
-            let is_there = core.storage.has_file(&RecordKind::Forgotten.file(&snapshot.id))?;
-            return Err(if is_there { error } else { Error::SnapshotGone { id: snapshot.id } });
-        }
-        self.hold(&root)?;
-        core.with_reserve(|| copy_from_trash(&core, &snapshot.id))?;
-        self.hold_or_withdraw(&snapshot.id, &root)?;
-        delete_left_over(&core, &snapshot.id)?;
-        core.storage.sync_all()?;
-        // A prune that was cut off may have deleted its spare.
-        let _ = add_spares(&*core.storage);
-        Ok(())
-    }
-
-    /// Stores again what of a tree lies only in packs that a mark names.
-    fn save_from_marked(&mut self, root: &ChunkId) -> Result<()> {
-        let chunks = self.chunks.clone();
-        walk(&chunks, root, &mut |kind, id| {
-            if !self.has(id)? {
-                self.put_chunk(kind, &chunks.read(id, kind)?, |_, _| None)?;
-            }
-            Ok(true)
-        })?;
-        self.flush()?;
-        chunks.core.storage.sync_all()
     }
 
     /// Makes everything durable, and then a record that is no snapshot.
