@@ -106,8 +106,21 @@ impl LocalStorage {
         self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Fails if a folder of the repository in which `path` lies is a link. Whoever can write to the repository can make one, and what is behind it is
+    /// nothing that this repository may change.
+    fn refuse_links(&self, path: &Path) -> io::Result<()> {
+        for folder in path.ancestors().skip(1).take_while(|folder| *folder != self.root) {
+            if retry(|| fs::symlink_metadata(folder)).is_ok_and(|metadata| metadata.is_symlink()) {
+                let name = folder.strip_prefix(&self.root).unwrap_or(folder).display();
+                return Err(io::Error::other(format!("{name} is a link, and behind a link nothing is changed")));
+            }
+        }
+        Ok(())
+    }
+
     /// Creates `path`'s folder, and notes which folders then hold new names.
     fn create_parent(&self, path: &Path) -> io::Result<()> {
+        self.refuse_links(path)?;
         let Some(parent) = path.parent() else { return Ok(()) };
         if parent.is_dir() {
             return Ok(());
@@ -218,8 +231,10 @@ impl LocalStorage {
     }
 
     fn holds(&self, path: &Path, content: &[u8]) -> io::Result<bool> {
-        match retry(|| fs::metadata(path)) {
-            Ok(metadata) if metadata.len() == content.len() as u64 => Ok(retry(|| fs::read(path))? == content),
+        match open(path) {
+            Ok(file) if file.metadata()?.len() == content.len() as u64 => {
+                Ok(read_part(file, 0, content.len())? == content)
+            }
             Ok(_) => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
@@ -254,11 +269,11 @@ impl Storage for LocalStorage {
     }
 
     fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        read_part(retry(|| File::open(self.path(name)))?, offset, len)
+        read_part(open(&self.path(name))?, offset, len)
     }
 
     fn read_anew(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        let file = retry(|| File::open(self.path(name)))?;
+        let file = open(&self.path(name))?;
         forget_pages(&file);
         read_part(file, offset, len)
     }
@@ -274,6 +289,7 @@ impl Storage for LocalStorage {
 
     fn delete(&self, name: &str) -> io::Result<()> {
         let path = self.path(name);
+        self.refuse_links(&path)?;
         self.remove(&path)?;
         self.note_unsynced(&path);
         Ok(())
@@ -291,6 +307,7 @@ impl Storage for LocalStorage {
     /// Of the file system, as much as this user may take.
     fn spool(&self) -> io::Result<File> {
         let folder = self.path(TEMPORARY_FOLDER);
+        self.refuse_links(&folder.join("spool"))?;
         fs::create_dir_all(&folder)?;
         tempfile::tempfile_in(folder)
     }
@@ -329,6 +346,23 @@ fn changed_at(_metadata: &fs::Metadata) -> Option<(i64, i64)> {
 
 fn is_denied(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied
+}
+
+/// Opens a file to be read. A folder, a pipe or a device in its place, which nobody lists either, is no file: some would never give an answer.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    {
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt;
+        // Or it would wait for one who writes into the pipe, or take a terminal for its own.
+        options.custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32);
+    }
+    let file = retry(|| options.read(true).open(path))?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, "it is no regular file"))
 }
 
 fn read_part(mut file: File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
@@ -551,6 +585,68 @@ mod tests {
         let storage = LocalStorage::new(dir.path());
         assert!(storage.list("snapshots").is_err());
         assert_eq!(storage.list("spares").unwrap(), []);
+    }
+
+    /// A file outside of a repository, and a link to its folder in the place of one of the repository's.
+    #[cfg(unix)]
+    fn with_link(link: &str) -> (tempfile::TempDir, PathBuf, LocalStorage) {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, outside) = (dir.path().join("repository"), dir.path().join("outside"));
+        fs::create_dir_all(root.join(link).parent().unwrap()).unwrap();
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("file"), b"private").unwrap();
+        std::os::unix::fs::symlink(&outside, root.join(link)).unwrap();
+        (dir, outside, LocalStorage::new(&root))
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nothing_is_changed_behind_a_link() {
+        for link in ["tmp", "trash", "packs", "packs/ab"] {
+            let (_dir, outside, storage) = with_link(link);
+            let file = format!("{link}/file");
+            assert!(storage.put(&file, b"other").is_err() && storage.delete(&file).is_err(), "{link}");
+            assert!(storage.put(&format!("{link}/new"), b"new").is_err(), "{link}");
+            assert_eq!(storage.read(&file, 0, 9).unwrap(), b"private", "{link}: reading does no harm");
+            assert_eq!(fs::read_dir(&outside).unwrap().count(), 1, "{link}");
+        }
+        let (_dir, _, storage) = with_link("tmp");
+        assert!(storage.put("packs/ab/abcd", b"pack").is_err() && storage.spool().is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn link_in_place_of_tmp_costs_nobody_a_file() {
+        let (_dir, outside, storage) = with_link("tmp");
+        let root = storage.root.clone();
+        fs::remove_file(root.join("tmp")).unwrap();
+        Repository::create(Arc::new(storage), None, &Options::default()).unwrap();
+        fs::remove_dir_all(root.join("tmp")).unwrap();
+        std::os::unix::fs::symlink(&outside, root.join("tmp")).unwrap();
+        let repository = Repository::open(Arc::new(LocalStorage::new(&root)), Unlock::Open, None).unwrap();
+        let pruned = repository.prune(&PruneOptions::default(), &|_| std::ops::ControlFlow::Continue(()));
+        let said = format!("{:?}", pruned.unwrap_err());
+        assert!(said.contains("tmp is a link"), "{said}");
+        assert!(repository.write("A phone").is_err());
+        assert!(outside.join("file").exists());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_no_regular_file_is_no_file() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let dir = tempfile::tempdir().unwrap();
+        let storage = LocalStorage::new(dir.path());
+        mknodat(CWD, dir.path().join("pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        fs::create_dir(dir.path().join("folder")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", dir.path().join("device")).unwrap();
+        for name in ["pipe", "folder", "device"] {
+            for read in [storage.read(name, 0, 9), storage.read_anew(name, 0, 9)] {
+                assert_eq!(read.unwrap_err().kind(), io::ErrorKind::NotFound, "{name}");
+            }
+        }
+        storage.put("pipe", b"").unwrap();
+        assert_eq!(storage.read("pipe", 0, 9).unwrap(), b"", "and a file takes its place");
     }
 
     fn answering(dir: &Path, answer: Answer) -> LocalStorage {
