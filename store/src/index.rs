@@ -19,14 +19,15 @@ pub(crate) use segment::SegmentBuilder;
 use rayon::prelude::*;
 
 use crate::{
-    delta::DELTA_MAX_DEPTH,
     error::{Error, Problem, Result},
+    format::{
+        delta::DELTA_MAX_DEPTH,
+        mark::{Mark, read_marks},
+        pack::{Pack, PackId, SegmentPack, list_packs},
+        seal::Sealer,
+    },
     id::{ChunkId, FileHash},
-    layout::INDEX_FOLDER,
-    mark::{Mark, read_marks},
-    pack::{Pack, PackId, SegmentPack, list_packs},
-    seal::Sealer,
-    storage::{Storage, named::NAME_MISMATCH},
+    storage::{Storage, layout::INDEX_FOLDER, named::NAME_MISMATCH},
 };
 use segment::{SEGMENT_MAX_LEN, Segment, seal_segment, segment_file};
 
@@ -586,10 +587,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        codec::Encoding,
+        format::{
+            codec::Encoding,
+            pack::{Base, ChunkKind, Directory, Frame, NewFrame, PackBuilder, PackKind, PackedChunk},
+            seal::Cipher,
+        },
         id::RepositoryId,
-        pack::{Base, ChunkKind, Directory, Frame, NewFrame, PackBuilder, PackKind, PackedChunk},
-        seal::Cipher,
         storage::MemoryStorage,
     };
 
@@ -778,7 +781,8 @@ mod tests {
         let shifting = Shifting::default();
         let name = segment_of_one_chunk(&shifting.disk, &sealer).packs()[0].name;
         let unread = |kind: Option<io::ErrorKind>| {
-            *shifting.unread.lock().unwrap() = kind.map(|kind| (crate::pack::pack_file(PackKind::Data, &name), kind));
+            *shifting.unread.lock().unwrap() =
+                kind.map(|kind| (crate::format::pack::pack_file(PackKind::Data, &name), kind));
         };
         let load = || Index::load(&shifting, &sealer, None);
         unread(Some(io::ErrorKind::NotFound));

@@ -26,128 +26,88 @@
 //! # Ok::<(), heirloom_store::Error>(())
 //! ```
 
-// The repository and its snapshots.
-mod parked;
-mod pins;
-mod remembered;
-mod repair;
-mod repository;
-mod session;
-mod slots;
-mod snapshot;
-mod trash;
-
-// Room back, and whose it is.
-mod numbered;
-mod prune;
-mod reach;
-mod reserve;
-mod stats;
-
-// Into it.
-mod chunker;
-mod copy;
-mod editor;
-mod file_cache;
-mod folder;
-mod ingest;
-mod previous;
-mod writer;
-
-// Out of it.
-mod check;
-mod chunks;
-mod diff;
-mod export;
-mod reader;
-mod snapshot_folder;
-
-// What it is made of.
-mod config;
-mod content;
-mod delta;
-mod entry;
-mod index;
-mod keys;
-mod mark;
-mod pack;
-mod parity;
-mod rebuilt;
-mod record;
-mod sealing;
-mod spares;
-mod tree;
-
-// Below.
+// Words that everything speaks.
 mod bytes;
 mod clock;
-mod codec;
 mod error;
 mod id;
-mod layout;
-mod machine;
 mod name;
-mod positioned;
 pub mod private;
 mod progress;
-mod seal;
-mod spool;
+
+// The layers, from the disk up: each knows those above it in this list alone, but for `snapshots` and `read`, which do not know each other.
 mod storage;
 
-#[cfg(test)]
-mod hostile;
-#[cfg(test)]
-mod vectors;
+mod format;
 
+mod index;
+
+mod repository;
+
+mod read;
+mod snapshots;
+
+mod write;
+
+mod maintain;
+
+#[cfg(any(test, fuzzing, feature = "generate", feature = "stages"))]
+mod testing;
+
+pub use error::{Error, Problem, Result};
+pub use format::{
+    entry::{Content, Entry, Kind, PhoneMetadata},
+    keys::{LABEL_MAX_LEN, RecoveryKey, SlotKind, Unlock, random_password},
+    phone_cipher::Sealing,
+    record::{Snapshot, SnapshotRecord, Source},
+    seal::Cipher,
+};
+pub use id::{ChunkId, FileHash, RepositoryId, SnapshotId};
+pub use maintain::{
+    check::{
+        Affected, CheckOptions, CheckReport, Depth, Keyless, LostFile, LostPart, Subset, Verified, check,
+        check_packs_without_key, lacking_beside,
+    },
+    copy::{Copied, Copier, CopyProgress},
+    prune::{PruneOptions, PruneOutcome, PrunePlan},
+    repair::{Mended, RepairOptions, RepairReport, RepairStep, repair},
+    stats::{DiskUse, FileCount, SeriesStats, SnapshotStats, Stats},
+};
+pub use name::{Name, TreePath};
+pub use progress::{OnEvent, Progress};
+pub use read::{
+    diff::{Change, Diff},
+    export::{ExportOptions, ExportStats, export},
+    folder::Stat,
+    reader::{Prefix, SnapshotReader},
+    snapshot_folder::SnapshotFolder,
+};
+pub use repository::{
+    Opening, Options, Probe, Repository, remembered::RememberedPassword, session::SessionInfo, slots::KeySlot,
+};
+pub use snapshots::{
+    list::{RecordPlace, SnapshotList},
+    parked::Parked,
+};
+pub use storage::{Finding, Fitness, LocalStorage, MemoryStorage, Storage, try_out};
 #[cfg(fuzzing)]
 #[doc(hidden)]
-pub mod fuzzing;
-
-#[cfg(feature = "stages")]
-#[doc(hidden)]
-pub mod stages;
-
+pub use testing::fuzzing;
 #[cfg(feature = "generate")]
 #[doc(hidden)]
-pub mod generated;
-
+pub use testing::generated;
 #[cfg(any(test, feature = "generate"))]
 #[doc(hidden)]
-pub mod later;
-
-pub use check::{
-    Affected, CheckOptions, CheckReport, Depth, Keyless, LostFile, LostPart, Subset, Verified, check,
-    check_packs_without_key, lacking_beside,
+pub use testing::later;
+#[cfg(feature = "stages")]
+#[doc(hidden)]
+pub use testing::stages;
+pub use write::{
+    editor::{Naming, SnapshotEditor},
+    file_cache::{FileCache, FileStamp},
+    spool::Scratch,
+    writer::{Details, Outcome, SnapshotWriter, WriteStats},
 };
-pub use copy::{Copied, Copier, CopyProgress};
-pub use diff::{Change, Diff};
-pub use editor::{Naming, SnapshotEditor};
-pub use entry::{Content, Entry, Kind, PhoneMetadata};
-pub use error::{Error, Problem, Result};
-pub use export::{ExportOptions, ExportStats, export};
-pub use file_cache::{FileCache, FileStamp};
-pub use folder::Stat;
-pub use id::{ChunkId, FileHash, RepositoryId, SnapshotId};
-pub use keys::{LABEL_MAX_LEN, RecoveryKey, SlotKind, Unlock, random_password};
-pub use name::{Name, TreePath};
-pub use parked::Parked;
-pub use progress::{OnEvent, Progress};
-pub use prune::{PruneOptions, PruneOutcome, PrunePlan};
-pub use reader::{Prefix, SnapshotReader};
-pub use record::{Snapshot, SnapshotRecord, Source};
-pub use remembered::RememberedPassword;
-pub use repair::{Mended, RepairOptions, RepairReport, RepairStep, repair};
-pub use repository::{Opening, Options, Probe, Repository};
-pub use seal::Cipher;
-pub use sealing::Sealing;
-pub use session::SessionInfo;
-pub use slots::KeySlot;
-pub use snapshot::{RecordPlace, SnapshotList};
-pub use snapshot_folder::SnapshotFolder;
-pub use spool::Scratch;
-pub use stats::{DiskUse, FileCount, SeriesStats, SnapshotStats, Stats};
-pub use storage::{Finding, Fitness, LocalStorage, MemoryStorage, Storage, try_out};
-pub use writer::{Details, Outcome, SnapshotWriter, WriteStats};
 
 /// What snapshots and sessions name as their writer.
 const PROGRAM: &str = concat!("heirloom ", env!("CARGO_PKG_VERSION"));

@@ -1,6 +1,11 @@
 //! A repository: create, probe, open. What can be done with it hangs on it from where it is done.
 
 pub(crate) mod core;
+pub(crate) mod machine;
+pub(crate) mod remembered;
+pub(crate) mod reserve;
+pub(crate) mod session;
+pub(crate) mod slots;
 
 use std::{
     path::{Path, PathBuf},
@@ -10,17 +15,21 @@ use std::{
 use self::core::Core;
 use crate::{
     bytes::random,
-    chunker::Chunker,
     clock::unix_seconds,
-    config::{Config, TEXT_MAX_LEN, checked_line, with_check_line},
     error::{Error, Problem, Result},
+    format::{
+        chunker::Chunker,
+        config::{Config, TEXT_MAX_LEN, checked_line, with_check_line},
+        keys::{RecoveryKey, Secret, Slot, SlotKind, Unlock, open_any, read_slots},
+        pack::list_packs,
+        record::RecordKind,
+        seal::{Cipher, Sealer},
+    },
     id::{RepositoryId, encode_hex},
-    keys::{RecoveryKey, Secret, Slot, SlotKind, Unlock, open_any, read_slots},
-    layout::{CONFIG_FILE, KEYS_FOLDER, TEMPORARY_FOLDER},
-    pack::list_packs,
-    record::RecordKind,
-    seal::{Cipher, Sealer},
-    storage::{Storage, is_of_system},
+    storage::{
+        Storage, is_of_system,
+        layout::{CONFIG_FILE, KEYS_FOLDER, TEMPORARY_FOLDER},
+    },
 };
 
 const DEFAULT_PACK_BYTES: u32 = 16 << 20;

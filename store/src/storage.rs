@@ -5,11 +5,13 @@
 
 use std::{collections::BTreeSet, io, time::Duration};
 
+pub(crate) mod layout;
 mod local;
 mod local_disk;
 mod memory;
 pub(crate) mod named;
 mod overlay;
+pub(crate) mod positioned;
 mod trial;
 
 pub use local::LocalStorage;
@@ -20,7 +22,7 @@ pub use trial::{Finding, Fitness, try_out};
 use crate::{
     error::{Error, Result},
     id::FileHash,
-    layout::{CONFIG_FILE, KEYS_FOLDER},
+    storage::layout::{CONFIG_FILE, KEYS_FOLDER},
 };
 
 /// Files and folders that systems keep at the root of a disk, in upper case, beside those hidden behind a dot and in

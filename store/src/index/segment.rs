@@ -13,12 +13,13 @@ use std::{
 use crate::{
     bytes::{Cursor, Malformed},
     error::{Error, Refused, Result},
+    format::{
+        pack::{Directory, PackKind, SegmentPack},
+        seal::{FileKind, HEADER_LEN, Sealer, check_header},
+    },
     id::{ChunkId, FileHash, RepositoryId},
-    layout::INDEX_FOLDER,
-    pack::{Directory, PackKind, SegmentPack},
-    positioned, private,
-    seal::{FileKind, HEADER_LEN, Sealer, check_header},
-    storage::{Storage, named::NAME_MISMATCH},
+    private,
+    storage::{Storage, layout::INDEX_FOLDER, named::NAME_MISMATCH, positioned},
 };
 
 /// No file of a segment is longer, nor its contents.
@@ -653,8 +654,8 @@ pub(crate) struct LastBlock {
 #[cfg(test)]
 impl SegmentEntry {
     /// The kind of the chunk; `None` if the flags hold none.
-    pub(crate) fn kind(&self) -> Option<crate::pack::ChunkKind> {
-        use crate::pack::ChunkKind;
+    pub(crate) fn kind(&self) -> Option<crate::format::pack::ChunkKind> {
+        use crate::format::pack::ChunkKind;
         [ChunkKind::Data, ChunkKind::Node, ChunkKind::List].into_iter().find(|&kind| kind as u8 == self.flags >> 1 & 3)
     }
 }
@@ -702,7 +703,7 @@ impl Drop for NewCopy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
+    use crate::format::{
         codec::Encoding,
         pack::{Base, ChunkKind, Frame, PackedChunk},
     };

@@ -9,16 +9,18 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    chunker::Chunker,
-    config::Config,
     error::{Error, Problem, Result},
+    format::{
+        chunker::Chunker,
+        config::Config,
+        keys::Keys,
+        pack::SegmentPack,
+        parity,
+        record::{RecordKind, SnapshotRecord},
+        seal::{FileKind, Sealer},
+    },
     id::{FileHash, SnapshotId},
     index::{Index, SegmentBuilder},
-    keys::Keys,
-    pack::SegmentPack,
-    parity,
-    record::{RecordKind, SnapshotRecord},
-    seal::{FileKind, Sealer},
     storage::Storage,
 };
 

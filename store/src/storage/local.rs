@@ -18,7 +18,7 @@ use super::{LATE_LISTING, Storage, is_of_system, local_disk::is_on_local_disk};
 use crate::{
     bytes::random,
     id::encode_hex,
-    layout::{CONFIG_FILE, FOLDERS, TEMPORARY_FOLDER},
+    storage::layout::{CONFIG_FILE, FOLDERS, TEMPORARY_FOLDER},
 };
 
 /// Packs lie two folders deep.

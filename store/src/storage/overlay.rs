@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::Storage;
-use crate::positioned;
+use crate::storage::positioned;
 
 /// What was written lies in a file without a name.
 pub(crate) struct OverlayStorage {
