@@ -146,7 +146,7 @@ impl SnapshotRecord {
     }
 
     /// What is sealed in its file.
-    pub(crate) fn to_payload(&mut self) -> Result<Vec<u8>> {
+    pub(crate) fn payload(&mut self) -> Result<Vec<u8>> {
         self.shorten();
         let payload = serde_json::to_vec(self).expect("a record is plain JSON");
         if payload.len() > PAYLOAD_MAX_LEN {

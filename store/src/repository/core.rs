@@ -98,7 +98,7 @@ impl Core {
 
     /// Writes a record into the folder of its kind.
     pub(crate) fn put_record(&self, kind: RecordKind, record: &mut SnapshotRecord) -> Result<SnapshotId> {
-        let bytes = self.sealer.seal_payload(kind.file_kind(), &record.to_payload()?)?;
+        let bytes = self.sealer.seal_payload(kind.file_kind(), &record.payload()?)?;
         let id = FileHash::of(&bytes);
         self.storage.put_file(&kind.file(&id), &bytes)?;
         Ok(id)
