@@ -8,8 +8,8 @@ use serde::Serialize;
 use crate::{
     access,
     args::{Check, Global},
-    failure::{Exit, Result, USE_NEWER},
-    interrupt,
+    failure::{Exit, Failure, Result, USE_NEWER},
+    interrupt, location,
     report::{Report, count, duration, local_time, of_many, printable, rfc3339, size},
     snapshots,
 };
@@ -46,6 +46,10 @@ pub fn exit_of(checked: &CheckReport) -> Exit {
 fn check_files(args: &Check, global: &Global, report: &Report) -> Result<CheckReport> {
     let path = access::repository_path(global)?;
     let storage = access::unopened(path, report)?;
+    if args.same_as.as_ref().is_some_and(|other| location::is_same(path, other)) {
+        return Err(Failure::new(Exit::Usage, "both are one and the same repository, which proves nothing of a copy")
+            .hint("give the folder of the other one with --same-as"));
+    }
     let other = match &args.same_as {
         Some(other) => Some((other, access::unopened(other, report)?)),
         None => None,

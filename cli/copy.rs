@@ -1,6 +1,6 @@
 //! `copy`: snapshots into another repository, which has another password and other keys.
 
-use std::{cell::Cell, collections::BTreeSet, fs};
+use std::{cell::Cell, collections::BTreeSet};
 
 use heirloom_store::{
     Copied, Copier, CopyProgress, Error as StoreError, Outcome, Problem, Progress, Repository, Snapshot,
@@ -11,7 +11,7 @@ use crate::{
     access,
     args::{CopySnapshots, Global},
     failure::{Exit, Failure, Result, of_repository},
-    interrupt,
+    interrupt, location,
     password::Password,
     report::{Report, count, files, of_many, size},
     snapshot_spec,
@@ -23,9 +23,7 @@ const LENGTH_COUNTS: u64 = 200;
 
 pub fn run(args: &CopySnapshots, global: &Global, report: &Report) -> Result<Exit> {
     let from = access::repository_path(global)?;
-    if let (Ok(one), Ok(other)) = (fs::canonicalize(from), fs::canonicalize(&args.to))
-        && one == other
-    {
+    if location::is_same(from, &args.to) {
         return Err(Failure::new(Exit::Usage, "the repository cannot be copied to itself")
             .hint("give the folder of another one with --to"));
     }

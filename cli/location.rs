@@ -3,6 +3,7 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
+    fs,
     path::{MAIN_SEPARATOR, Path, PathBuf},
 };
 
@@ -48,6 +49,16 @@ fn expand_by(path: &OsStr, home: Option<&Path>) -> PathBuf {
         None if bare.is_file() => bare,
         None => path.into(),
     }
+}
+
+/// Whether two paths lead to the same folder, also where one goes by a link or another mount.
+pub fn is_same(one: &Path, other: &Path) -> bool {
+    #[cfg(unix)]
+    if let (Ok(one), Ok(other)) = (fs::metadata(one), fs::metadata(other)) {
+        use std::os::unix::fs::MetadataExt;
+        return (one.dev(), one.ino()) == (other.dev(), other.ino());
+    }
+    matches!((fs::canonicalize(one), fs::canonicalize(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Refuses a folder to write into that is a file, or that lies in a repository, where it would be in the way.

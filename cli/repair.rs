@@ -9,14 +9,20 @@ use crate::{
     access,
     args::{Global, Repair},
     check,
-    failure::{Exit, Result},
-    interrupt,
+    failure::{Exit, Failure, Result},
+    interrupt, location,
     password::Password,
     report::{Report, duration, of_many, printable},
 };
 
 pub fn run(args: &Repair, global: &Global, report: &Report) -> Result<Exit> {
     let started = Instant::now();
+    if let (Ok(path), Some(from)) = (access::repository_path(global), &args.from)
+        && location::is_same(path, from)
+    {
+        return Err(Failure::new(Exit::Usage, "the repository cannot be repaired from itself")
+            .hint("give the folder of a copy with --from"));
+    }
     let repository = access::open_damaged(global, report)?;
     let from = args.from.as_deref().map(|path| access::open_other(path, Password::FROM, report)).transpose()?;
     interrupt::catch();

@@ -58,7 +58,7 @@ fn files(home: &Home, folder: &str) -> Vec<String> {
 #[test]
 fn whole_copy_is_proven_the_same() {
     let home = home_with_copy();
-    for (repo, other) in [("copy", "repo"), ("repo", "copy"), ("copy", "copy")] {
+    for (repo, other) in [("copy", "repo"), ("repo", "copy")] {
         let said = compare(&home, repo, other);
         assert!(said.exit == 0 && said.stdout.contains("no problems: "), "{said:?}");
     }
@@ -66,6 +66,24 @@ fn whole_copy_is_proven_the_same() {
     assert_eq!(one.as_object().unwrap().keys().collect::<Vec<_>>(), CHECK_KEYS);
     assert_eq!(one["fingerprint"].as_str().unwrap().len(), 32);
     assert_eq!((&one["fingerprint"], &one["unindexed_packs"]), (&other["fingerprint"], &0.into()));
+}
+
+#[test]
+fn a_repository_is_no_proof_of_itself() {
+    let home = home_with_copy();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(home.path("repo"), home.path("link")).unwrap();
+    for other in [
+        "repo",
+        "repo/",
+        "./repo/.",
+        #[cfg(unix)]
+        "link",
+    ] {
+        compare(&home, "repo", other).assert_failed(2, &["one and the same repository"]);
+        home.run(&["repair", "--from", other]).assert_failed(2, &["cannot be repaired from itself"]);
+        home.run(&["copy", "--to", other]).assert_failed(2, &["cannot be copied to itself"]);
+    }
 }
 
 #[test]
