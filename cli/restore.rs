@@ -158,8 +158,8 @@ fn version(text: &str) -> Option<[u32; 3]> {
     Some(numbers)
 }
 
-/// The password of an encrypted snapshot: as given, as remembered of its keybag, or as typed; it opens the snapshot. A
-/// keybag that cannot be read is the phone's to judge.
+/// The password of an encrypted snapshot: as given, as remembered of its keybag, or as typed, in the form that opens
+/// the snapshot: the phone knows no other. A keybag that cannot be read is the phone's to judge.
 fn password_of(
     repository: &Repository,
     snapshot: &Snapshot,
@@ -167,15 +167,19 @@ fn password_of(
     report: &Report,
 ) -> Result<String> {
     let title = snapshots::title(snapshot);
-    let opens = |password: &str| Unlocked::new(manifest, password).err() != Some(Refused::WrongPassword);
+    let opening = |password: &str| match Unlocked::new(manifest, password) {
+        Ok(unlocked) => Some(unlocked.password().to_owned()),
+        Err(Refused::WrongPassword) => None,
+        Err(Refused::NoKeybag(_)) => Some(password.to_owned()),
+    };
     let given = Password::BACKUP.given()?;
-    if let Some(given) = given.as_ref().filter(|given| opens(given)) {
-        return Ok(given.clone());
+    if let Some(password) = given.as_deref().and_then(opening) {
+        return Ok(password);
     }
     let keybag = manifest.keybag.as_deref().unwrap_or_default();
     let remembered = repository.remembered_passwords(&snapshot.record.series)?;
     if let Some(known) = remembered.iter().find(|known| known.is_of(keybag)).filter(|_| given.is_none()) {
-        return Ok(known.password.clone());
+        return Ok(opening(&known.password).unwrap_or_else(|| known.password.clone()));
     }
     if !can_ask() {
         return Err(match given {
@@ -188,8 +192,8 @@ fn password_of(
     }
     for _ in 0..TRIES {
         let typed = Password::BACKUP.ask(&format!("Backup password of {title}: "))?;
-        if opens(&typed) {
-            return Ok(typed);
+        if let Some(password) = opening(&typed) {
+            return Ok(password);
         }
         report.warn(format_args!("{title}: that is not its password"));
     }

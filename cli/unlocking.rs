@@ -30,6 +30,8 @@ pub const LATER: &str = "--as-ciphertext keeps the backup as the phone encrypts 
 
 /// The keys of one backup. They are in memory alone.
 pub struct Unlocked {
+    /// The password in the form that opened the keybag.
+    password: String,
     keybag: UnlockedKeybag,
     manifest_key: Option<FileKey>,
 }
@@ -49,8 +51,8 @@ impl Unlocked {
         let bytes = manifest.keybag.as_deref();
         let bytes = bytes.ok_or_else(|| no_keybag("Manifest.plist holds no keybag".to_owned()))?;
         let unreadable = |error: KeybagError| no_keybag(format!("the keybag in Manifest.plist: {error}"));
-        let keybag = unlock_by_any_form(&Keybag::parse(bytes).map_err(unreadable)?, password);
-        let keybag = keybag.map_err(|error| match error {
+        let unlocked = unlock_by_any_form(&Keybag::parse(bytes).map_err(unreadable)?, password);
+        let (password, keybag) = unlocked.map_err(|error| match error {
             KeybagError::WrongPassword => Refused::WrongPassword,
             error => unreadable(error),
         })?;
@@ -60,7 +62,12 @@ impl Unlocked {
             }
             None => None,
         };
-        Ok(Unlocked { keybag, manifest_key })
+        Ok(Unlocked { password, keybag, manifest_key })
+    }
+
+    /// The password as the phone was told it: of its forms the one that opens the backup.
+    pub fn password(&self) -> &str {
+        &self.password
     }
 
     /// The key of a file; none if it is not encrypted by this keybag.
@@ -75,16 +82,15 @@ impl Unlocked {
 }
 
 /// Unlocks a keybag by the password in one of the forms in which the phone may have been told it: a phone takes its
-/// bytes.
-fn unlock_by_any_form(keybag: &Keybag, password: &str) -> std::result::Result<UnlockedKeybag, KeybagError> {
-    let mut unlocked = Err(KeybagError::WrongPassword);
+/// bytes. Tells which form it was.
+fn unlock_by_any_form(keybag: &Keybag, password: &str) -> std::result::Result<(String, UnlockedKeybag), KeybagError> {
     for form in typed::forms(password) {
-        unlocked = keybag.unlock(&form);
-        if !matches!(unlocked, Err(KeybagError::WrongPassword)) {
-            break;
+        match keybag.unlock(&form) {
+            Err(KeybagError::WrongPassword) => {}
+            unlocked => return unlocked.map(|unlocked| (form, unlocked)),
         }
     }
-    unlocked
+    Err(KeybagError::WrongPassword)
 }
 
 /// Opens the Manifest.db that is read from `source`, and known as `path`: decrypted while it is read, if it is

@@ -94,6 +94,21 @@ fn an_encrypted_backup_is_kept_and_opens_with_its_password_alone() {
     attached.assert_left_well();
 }
 
+/// The phone compares bytes: it gets the form by which it encrypted, whatever was typed.
+#[test]
+fn phone_is_told_the_form_that_opens_a_backup() {
+    let (composed, decomposed) = ("pass\u{e9}", "passe\u{301}");
+    let attached = Attached::paired_with(Options { password: Some(composed.into()), ..Options::default() });
+    let typed = [(BACKUP_PASSWORD, decomposed)];
+    let said = attached.run_with(&typed, &["backup", "--remember-password", "--plain-is-fine"]);
+    assert_eq!(said.exit, 0, "{said:?}");
+    for variables in [&typed[..], &[]] {
+        let restored = attached.restore(variables, &["latest"]);
+        assert_restored(&restored, &phone_on_day(0), true);
+    }
+    attached.assert_left_well();
+}
+
 #[test]
 fn a_change_of_the_password_begins_anew_and_older_backups_keep_theirs() {
     let attached = Attached::paired();
