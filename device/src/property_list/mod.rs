@@ -352,6 +352,26 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn xml_of_other_programs_is_read() {
+        let xml = "<?xml version='1.0'?><plist><dict><key>k</key><string>n\u{ef}\u{1f381}</string></dict></plist>\n";
+        let utf16 = |text: &str, unit: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(unit).collect::<Vec<u8>>();
+        let marked = format!("\u{feff}{xml}");
+        for bytes in [
+            utf16(&marked, u16::to_le_bytes),
+            utf16(&marked, u16::to_be_bytes),
+            utf16(xml, u16::to_le_bytes),
+            utf16(xml, u16::to_be_bytes),
+            marked.clone().into_bytes(),
+            format!("{xml}\0\0\0").into_bytes(),
+        ] {
+            assert_eq!(string(&read_dictionary(&bytes).unwrap(), "k").as_deref(), Some("n\u{ef}\u{1f381}"));
+        }
+        let odd = [utf16(&marked, u16::to_le_bytes), vec![0]].concat();
+        assert!(read_dictionary(&odd).is_ok());
+        assert!(read_dictionary(b"\xff\xfe").is_err() && read_dictionary(b"\xff\xfe\x00\xd8").is_err());
+    }
+
+    #[test]
     fn what_is_hardly_text_is_refused() {
         let of = |broken: &[u8]| {
             read_dictionary(&[&b"<plist><dict><key>k</key><string>"[..], broken, b"</string></dict></plist>"].concat())

@@ -1,6 +1,8 @@
 //! XML property lists. Only character references and the five predefined entities are resolved; what a DOCTYPE
 //! declares is not read.
 
+use std::borrow::Cow;
+
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use plist::{Dictionary, Integer, Value};
 use quick_xml::{Reader, escape::resolve_xml_entity, events::Event};
@@ -12,11 +14,15 @@ const BROKEN_LETTERS_MAX: usize = 10_000;
 
 /// Reads one document of one value.
 pub(super) fn read(bytes: &[u8], budget: &mut Budget) -> Result<Value, PlistError> {
-    if bytes.utf8_chunks().filter(|chunk| !chunk.invalid().is_empty()).nth(BROKEN_LETTERS_MAX).is_some() {
-        return Err(PlistError::UnknownEncoding);
-    }
-    let text = String::from_utf8_lossy(bytes);
-    let text = text.trim_start_matches('\u{feff}');
+    let text = match utf16(bytes) {
+        Some(text) => Cow::Owned(text),
+        None if bytes.utf8_chunks().filter(|chunk| !chunk.invalid().is_empty()).nth(BROKEN_LETTERS_MAX).is_some() => {
+            return Err(PlistError::UnknownEncoding);
+        }
+        None => String::from_utf8_lossy(bytes),
+    };
+    // Some programs write their buffer to its end.
+    let text = text.trim_start_matches('\u{feff}').trim_end_matches('\0');
     if !text.trim_start().starts_with('<') {
         return Err(PlistError::UnknownEncoding);
     }
@@ -24,6 +30,17 @@ pub(super) fn read(bytes: &[u8], budget: &mut Budget) -> Result<Value, PlistErro
     document.reader.config_mut().expand_empty_elements = true;
     document.reader.config_mut().allow_dangling_amp = true;
     document.root()
+}
+
+/// The text of a file in UTF-16, with its mark or without; U+FFFD stands for what is none.
+fn utf16(bytes: &[u8]) -> Option<String> {
+    let unit: fn([u8; 2]) -> u16 = match bytes {
+        [0xff, 0xfe, ..] | [b'<', 0, ..] => u16::from_le_bytes,
+        [0xfe, 0xff, ..] | [0, b'<', ..] => u16::from_be_bytes,
+        _ => return None,
+    };
+    let units = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
+    Some(char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect())
 }
 
 struct Document<'a, 'b> {
