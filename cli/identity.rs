@@ -8,9 +8,10 @@ use std::{
 };
 
 use heirloom_device::{
-    backup::{BackupFolder, Error, Info, ManifestPlist},
+    backup::{ArchiveTime, BackupFolder, Error, Info, ManifestPlist},
     mux::canonical_udid,
 };
+use jiff::{civil::DateTime, tz::TimeZone};
 
 use crate::{
     backup_folder::nanoseconds,
@@ -68,9 +69,10 @@ impl Identity {
                 .hint("give the folder the device's UDID as its name"));
         };
         let date = status.and_then(|status| status.date).or(info.last_backup).or(manifest.date);
+        let archived = || folder.archived.and_then(|archived| archived_at(archived, TimeZone::system()));
         Ok(Identity {
             udid,
-            time: date.map(seconds),
+            time: date.map(seconds).or_else(archived),
             is_encrypted: manifest.is_encrypted,
             device: device(path.file_name().and_then(|name| name.to_str()), &info, &manifest),
             flaws,
@@ -124,6 +126,15 @@ pub fn flaw_text(error: &Error, root: &Path) -> String {
     }
 }
 
+/// When a backup was archived, by the name of its folder; none on a day that no calendar has.
+fn archived_at(archived: ArchiveTime, zone: TimeZone) -> Option<i64> {
+    let ArchiveTime { year, month, day, hour, minute, second } = archived;
+    let [month, day, hour, minute, second] = [month, day, hour, minute, second.min(59)].map(i8::try_from);
+    let year = year.try_into().ok()?;
+    let time = DateTime::new(year, month.ok()?, day.ok()?, hour.ok()?, minute.ok()?, second.ok()?, 0).ok()?;
+    Some(time.to_zoned_datetime(zone).ok()?.timestamp().as_second())
+}
+
 /// Seconds since 1970, of a fraction those that are past.
 pub fn seconds(time: SystemTime) -> i64 {
     nanoseconds(time).div_euclid(1_000_000_000)
@@ -132,6 +143,8 @@ pub fn seconds(time: SystemTime) -> i64 {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use heirloom_device::backup::udid_from_folder_name;
 
     use super::*;
 
@@ -169,6 +182,17 @@ mod tests {
     fn times_before_1970_round_down() {
         assert_eq!(seconds(SystemTime::UNIX_EPOCH - Duration::from_millis(1)), -1);
         assert_eq!(seconds(SystemTime::UNIX_EPOCH + Duration::from_millis(1999)), 1);
+    }
+
+    #[test]
+    fn days_that_no_calendar_has_are_no_dates() {
+        let of = |name: &str| {
+            let (_, archived) = udid_from_folder_name(&format!("{}{name}", "ab".repeat(20)))?;
+            archived_at(archived?, TimeZone::UTC)
+        };
+        assert_eq!(of("-20190102-030405"), Some(1_546_398_245));
+        assert_eq!(of("-20161231-235960"), of("-20161231-235959"));
+        assert_eq!(of("-20190231-000000"), None);
     }
 
     #[test]

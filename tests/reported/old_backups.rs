@@ -208,3 +208,21 @@ fn one_bad_value_costs_no_other() {
     assert_eq!((&snapshot["device_name"], &snapshot["product_version"]), (&"Ren\u{fffd}".into(), &"9.3.5".into()));
     assert_eq!((&snapshot["encrypted"], &snapshot["time"]), (&false.into(), &"2024-05-03T12:00:00Z".into()));
 }
+
+/// A copy has other times than the backup had, but Finder has written its date into its name.
+#[test]
+fn archived_backup_without_dates_is_not_newest() {
+    let home = Home::new();
+    let backups = home.path("Backup");
+    SmallBackup::default().write(&backups.join(UDID));
+    let archived = backups.join(format!("{UDID}-20190102-120000"));
+    SmallBackup { files: &[("HomeDomain", "old", b"old")], ..SmallBackup::default() }.write(&archived);
+    for list in ["Info.plist", "Manifest.plist", "Status.plist"] {
+        fs::write(archived.join(list), "").unwrap();
+    }
+    assert_eq!(home.run(&["import", "Backup"]).exit, 3);
+    let listed = home.json(&["snapshots"]);
+    let times: Vec<&str> = listed.as_array().unwrap().iter().map(|row| &row["time"].as_str().unwrap()[..7]).collect();
+    assert_eq!(times, ["2019-01", "2024-05"]);
+    assert!(home.ok(&["ls", "-R", "latest"]).stdout.contains("sms.db"));
+}
