@@ -281,13 +281,15 @@ fn find(paths: &[PathBuf], report: &Report, summary: &mut Summary) -> Vec<Identi
 }
 
 /// Where backups may lie below a folder that somebody took for theirs.
-const BELOW: [&str; 6] = [
+const BELOW: [&str; 7] = [
     "Library/Application Support/MobileSync/Backup",
     "Application Support/MobileSync/Backup",
     "MobileSync/Backup",
     "Apple/MobileSync/Backup",
     "AppData/Roaming/Apple Computer/MobileSync/Backup",
     "Apple Computer/MobileSync/Backup",
+    // Often a link to a larger disk.
+    "Backup",
 ];
 
 fn no_backup_in(path: &Path) -> Failure {

@@ -62,6 +62,18 @@ fn leftovers_of_other_programs_disturb_no_import() {
     home.assert_exact("latest", &folder);
 }
 
+/// A disk that is full has the folder of the backups moved to another, and a link in its place.
+#[cfg(unix)]
+#[test]
+fn a_linked_folder_of_backups_is_named() {
+    let home = Home::new();
+    backup_of("2024-05-03T12:00:00Z", b"messages", &home.path("large disk/Backup").join(UDID));
+    fs::create_dir(home.path("MobileSync")).unwrap();
+    std::os::unix::fs::symlink("../large disk/Backup", home.path("MobileSync/Backup")).unwrap();
+    home.run(&["import", "MobileSync"]).assert_failed(1, &["there are some in MobileSync/Backup"]);
+    home.ok(&["import", "MobileSync/Backup"]);
+}
+
 /// udid-without-dash
 #[test]
 fn a_udid_of_24_digits_is_the_same_device() {
