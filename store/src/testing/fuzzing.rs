@@ -18,7 +18,7 @@ pub fn parse(which: u8, bytes: &[u8]) {
                 assert_eq!(Entry::parse(&entry.emit()).as_ref(), Ok(&entry));
             }
         }
-        3 => drop(content::parse_list(bytes)),
+        3 => drop(chunk_list::parse_list(bytes)),
         4 => parse_contents(FileHash::of(b""), bytes.to_vec()),
         5 => drop(SnapshotRecord::parse(bytes, "snapshot")),
         6 => drop(config::checked_line(bytes, "config").map(|line| config::Config::parse(line, "config"))),
