@@ -7,6 +7,9 @@ use std::{
     time::Duration,
 };
 
+#[cfg(unix)]
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+
 use crate::{
     failure::{Failure, Result},
     interrupt,
@@ -23,24 +26,31 @@ pub fn line(question: &str) -> Result<String> {
         let mut answer = String::new();
         io::stdin().read_line(&mut answer).map(|_| answer)
     };
-    answer(read)?.map_err(|error| Failure::failed(format!("cannot read the answer: {error}")))
+    answer(read, Terminal::as_it_is)?.map_err(|error| Failure::failed(format!("cannot read the answer: {error}")))
 }
 
 /// Asks for a secret, and does not show what is typed.
 pub fn secret(question: &str) -> Result<io::Result<String>> {
     let question = printable(question);
-    answer(move || rpassword::prompt_password(question))
+    // Whoever types, or pastes, as soon as the question is there is not to read the answer.
+    answer(move || rpassword::prompt_password(question), Terminal::hushed)
 }
 
-/// Waits for an answer, or for Ctrl-C. After that the reader is left to itself: the program ends.
-fn answer(read: impl FnOnce() -> io::Result<String> + Send + 'static) -> Result<io::Result<String>> {
+/// Waits for an answer, or for Ctrl-C, and leaves the terminal as it was. After Ctrl-C the reader is left to itself: the program ends.
+fn answer(
+    read: impl FnOnce() -> io::Result<String> + Send + 'static,
+    terminal: fn() -> Terminal,
+) -> Result<io::Result<String>> {
     let _asking = interrupt::asking();
-    let terminal = Terminal::as_it_is();
+    let terminal = terminal();
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || sender.send(read()));
     loop {
         match receiver.recv_timeout(LOOK_EVERY) {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => {
+                terminal.restore();
+                return Ok(answer);
+            }
             Err(RecvTimeoutError::Timeout) if !interrupt::requested() => {}
             Err(_) => {
                 terminal.restore();
@@ -53,18 +63,29 @@ fn answer(read: impl FnOnce() -> io::Result<String> + Send + 'static) -> Result<
 
 /// How the terminal was set: a question for a secret has it show nothing.
 #[cfg(unix)]
-struct Terminal(Option<(std::fs::File, rustix::termios::Termios)>);
+struct Terminal(Option<(std::fs::File, Termios)>);
 
 #[cfg(unix)]
 impl Terminal {
     fn as_it_is() -> Terminal {
         let file = std::fs::File::open("/dev/tty").ok();
-        Terminal(file.and_then(|file| rustix::termios::tcgetattr(&file).ok().map(|set| (file, set))))
+        Terminal(file.and_then(|file| tcgetattr(&file).ok().map(|set| (file, set))))
+    }
+
+    /// The same, and from now on it does not show what is typed.
+    fn hushed() -> Terminal {
+        let terminal = Terminal::as_it_is();
+        if let Some((file, set)) = &terminal.0 {
+            let mut mute = set.clone();
+            mute.local_modes.remove(LocalModes::ECHO);
+            let _ = tcsetattr(file, OptionalActions::Now, &mute);
+        }
+        terminal
     }
 
     fn restore(self) {
         if let Some((file, set)) = self.0 {
-            let _ = rustix::termios::tcsetattr(&file, rustix::termios::OptionalActions::Now, &set);
+            let _ = tcsetattr(&file, OptionalActions::Now, &set);
         }
     }
 }
@@ -76,6 +97,10 @@ struct Terminal;
 #[cfg(not(unix))]
 impl Terminal {
     fn as_it_is() -> Terminal {
+        Terminal
+    }
+
+    fn hushed() -> Terminal {
         Terminal
     }
 
