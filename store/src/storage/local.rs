@@ -110,7 +110,7 @@ impl LocalStorage {
     /// nothing that this repository may change.
     fn refuse_links(&self, path: &Path) -> io::Result<()> {
         for folder in path.ancestors().skip(1).take_while(|folder| *folder != self.root) {
-            if retry(|| fs::symlink_metadata(folder)).is_ok_and(|metadata| metadata.is_symlink()) {
+            if is_link(folder) {
                 let name = folder.strip_prefix(&self.root).unwrap_or(folder).display();
                 return Err(io::Error::other(format!("{name} is a link, and behind a link nothing is changed")));
             }
@@ -198,10 +198,8 @@ impl LocalStorage {
 
     fn list_into(&self, folder: &Path, prefix: &str, depth: usize, files: &mut Vec<(String, u64)>) -> io::Result<()> {
         let entries = match self.calls.read_dir(folder) {
-            // A link to a disk that is not there is no empty folder.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(folder).is_err() => {
-                return Ok(());
-            }
+            // A link to a disk that is not there is no empty folder. A folder that is there by now was made by another process a moment ago.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_link(folder) => return Ok(()),
             other => other?,
         };
         self.lock_unsynced().insert(folder.to_owned());
@@ -342,6 +340,10 @@ fn changed_at(metadata: &fs::Metadata) -> Option<(i64, i64)> {
 #[cfg(not(unix))]
 fn changed_at(_metadata: &fs::Metadata) -> Option<(i64, i64)> {
     None
+}
+
+fn is_link(path: &Path) -> bool {
+    retry(|| fs::symlink_metadata(path)).is_ok_and(|metadata| metadata.is_symlink())
 }
 
 fn is_denied(error: &io::Error) -> bool {
@@ -585,6 +587,26 @@ mod tests {
         let storage = LocalStorage::new(dir.path());
         assert!(storage.list("snapshots").is_err());
         assert_eq!(storage.list("spares").unwrap(), []);
+    }
+
+    /// Another process makes each folder, just after this one has found that it is not there.
+    #[derive(Debug)]
+    struct Appearing;
+
+    impl Calls for Appearing {
+        fn read_dir(&self, path: &Path) -> io::Result<fs::ReadDir> {
+            let listed = fs::read_dir(path);
+            fs::create_dir_all(path)?;
+            listed
+        }
+    }
+
+    #[test]
+    fn folder_that_appears_meanwhile_is_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = LocalStorage::with_calls(dir.path(), Box::new(Appearing));
+        assert_eq!(storage.list("index").unwrap(), []);
+        assert!(dir.path().join("index").is_dir());
     }
 
     /// A file outside of a repository, and a link to its folder in the place of one of the repository's.
