@@ -69,7 +69,7 @@ impl Report {
         }
     }
 
-    /// The same, which fails with [`Exit::Ok`](crate::failure::Exit::Ok) once nobody reads on, if `ends`; else it goes
+    /// The same, which fails with [`Exit::Ok`] once nobody reads on, if `ends`; else it goes
     /// on unheard.
     #[must_use]
     pub fn ending_with_its_reader(self, ends: bool) -> Report {
