@@ -216,7 +216,7 @@ fn split(place: &TreePath) -> (&str, &str) {
     place.as_str().rsplit_once('/').unwrap_or(("", place.as_str()))
 }
 
-/// What [`SnapshotEditor::list`] says of a name.
+/// A file or a folder in a listing, or looked up by its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stat {
     /// A file of so many bytes, modified so many nanoseconds after 1970.
