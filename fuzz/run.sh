@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fuzzes each target for SECONDS (10), from the inputs in corpus/. A crash leaves its input in fuzz/artifacts/.
-# Needs a C++ compiler for libFuzzer; stable Rust is enough.
+# No input of 64 KiB may take more than 512 MiB. Needs a C++ compiler for libFuzzer; stable Rust is enough.
 set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:-10}
@@ -13,6 +13,6 @@ for target in store device; do
     found=../target/fuzz/found/$target
     mkdir -p "$found" "corpus/$target"
     ../target/fuzz/*/release/$target "$found" "corpus/$target" \
-        -max_total_time="$seconds" -max_len=65536 -timeout=10 -rss_limit_mb=2048 -artifact_prefix=artifacts/ -print_final_stats=1 \
+        -max_total_time="$seconds" -max_len=65536 -timeout=10 -rss_limit_mb=512 -artifact_prefix=artifacts/ -print_final_stats=1 \
         2>&1 | grep -E "ERROR|panicked|SUMMARY|stat::(number_of_executed_units|peak_rss_mb)"
 done
