@@ -142,7 +142,7 @@ pub fn create_demo(path: &Path) -> Result<Opened> {
     Ok(Opened { repository, watched: None, prunes: Cell::new(false) })
 }
 
-/// What failed with the repository at `path`. What to do where there is none depends on whether something is left of
+/// Names the repository at `path` in a failure. The hint where there is none depends on whether something is left of
 /// one.
 pub fn failure_at(path: &Path, storage: &dyn Storage, error: StoreError) -> Failure {
     let program = format!("heirloom --repo {}", for_shell(path));

@@ -37,7 +37,7 @@ pub fn run(args: &Check, global: &Global, report: &Report) -> Result<Exit> {
     Ok(exit_of(&checked))
 }
 
-/// What only a newer version knows is no damage, but was not checked.
+/// Gives 3 where a newer version would be needed to check all: that is no damage.
 pub fn exit_of(checked: &CheckReport) -> Exit {
     if checked.is_whole() { Exit::in_spite_of(&checked.newer) } else { Exit::Damage }
 }

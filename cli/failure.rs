@@ -81,7 +81,7 @@ impl Exit {
     }
 }
 
-/// What a warning says of a problem of `whose` repository that did not stop what was done.
+/// Words a warning of a problem of `whose` repository that did not stop what was done.
 pub fn of_repository(whose: &str, problem: &Problem) -> String {
     if problem.is_newer { problem.to_string() } else { format!("{whose} repository is damaged: {problem}") }
 }

@@ -93,7 +93,9 @@ pub fn run(args: &Forget, global: &Global, report: &Report) -> Result<Exit> {
     Ok(exit.max(Exit::in_spite_of(&list.problems)))
 }
 
-/// What a prune would free if these were forgotten too; `None` if nobody can tell, because something is damaged, or only a newer program knows it.
+/// Counts the bytes that a prune would free if these were forgotten too; `None` if nobody can tell, because something
+/// is damaged, or only a newer
+/// program knows it.
 fn would_free(repository: &Repository, forgotten: &[Snapshot], report: &Report) -> Result<Option<u64>> {
     let forgotten: Vec<_> = forgotten.iter().map(|snapshot| snapshot.id).collect();
     match prune::plan(repository, &PruneOptions::default(), &forgotten, report) {

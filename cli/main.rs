@@ -1,6 +1,6 @@
 //! heirloom: keeps the history of iPhones in a deduplicated, encrypted repository.
 //!
-//! What was typed is parsed by `args`, done by a file for each verb, said by `report`, and what failed is explained by
+//! `args` parses the command line, a file for each verb does the work, `report` speaks, and failures are explained by
 //! `failure`. Only this program prints, reads the environment, and knows both the store and Apple's backup format.
 
 mod access;

@@ -36,7 +36,8 @@ pub fn secret(question: &str) -> Result<io::Result<String>> {
     answer(move || rpassword::prompt_password(question), Terminal::hushed)
 }
 
-/// Waits for an answer, or for Ctrl-C, and leaves the terminal as it was. After Ctrl-C the reader is left to itself: the program ends.
+/// Waits for an answer, or for Ctrl-C, and leaves the terminal as it was. After Ctrl-C the reader is left to itself:
+/// the program ends.
 fn answer(
     read: impl FnOnce() -> io::Result<String> + Send + 'static,
     terminal: fn() -> Terminal,

@@ -1,4 +1,4 @@
-//! Which snapshots are kept by rules: functions of times alone. The rules are restic's, so that they do what its users
+//! Rules that keep snapshots: functions of times alone. The rules are restic's, so that they do what its users
 //! know.
 //!
 //! Each series is looked at by itself, from its newest snapshot back. A rule by number keeps the newest of each of the

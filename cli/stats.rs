@@ -71,7 +71,7 @@ struct Month {
     added_bytes: u64,
 }
 
-/// What the snapshots of a device have added, by months such as `2024-05`. Those whose time is in no calendar are left
+/// Bytes that the snapshots of a device have added, by months such as `2024-05`. Those whose time is in no calendar are left
 /// out.
 fn growth(series: &SeriesStats, stats: &RepositoryStats) -> BTreeMap<String, Month> {
     let mut months: BTreeMap<String, Month> = BTreeMap::new();

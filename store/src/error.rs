@@ -257,7 +257,7 @@ impl From<&'static str> for Refused {
 pub struct Problem {
     /// The file of the repository, such as `packs/ab/ab12…`.
     pub file: String,
-    /// What is wrong with it, or what of it is not known.
+    /// The fault, or the thing that is not known.
     pub what: String,
     /// Whether it is no damage: only a newer program knows what is in the file.
     pub is_newer: bool,

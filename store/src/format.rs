@@ -1,6 +1,7 @@
 //! Bytes that become types, and types that become bytes: a file for each part of SPEC.md.
 //!
-//! Everything here is given its bytes, or reads one file through [`Storage`](crate::Storage). Nothing here knows of a repository.
+//! Everything here is given its bytes, or reads one file through [`Storage`](crate::Storage). Nothing here knows of a
+//! repository.
 
 pub(crate) mod chunk_list;
 pub(crate) mod chunker;

@@ -328,7 +328,8 @@ pub(crate) struct Pack {
 }
 
 impl Pack {
-    /// Reads the directory of a pack, and its header as it is repeated at the end: most often both by one read. Where that header is damaged, the
+    /// Reads the directory of a pack, and its header as it is repeated at the end: most often both by one read. Where
+    /// that header is damaged, the
     /// one at the beginning does as well.
     pub(crate) fn open(storage: &dyn Storage, sealer: &Sealer, pack: &SegmentPack) -> Result<Pack> {
         let (file, len) = (pack.file(), pack.len);
@@ -583,7 +584,7 @@ mod tests {
         directory.emit()
     }
 
-    /// What a directory is damaged by.
+    /// The fault of a damaged directory.
     fn damage(refused: Refused) -> &'static str {
         match refused {
             Refused::Damaged(what) => what,

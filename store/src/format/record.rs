@@ -27,17 +27,17 @@ const DEVICE_TEXT_MAX_LEN: usize = 4096;
 pub struct Snapshot {
     /// The name of its file.
     pub id: SnapshotId,
-    /// What the file says.
+    /// The content of the file.
     pub record: SnapshotRecord,
 }
 
-/// What a snapshot says of itself.
+/// All that a snapshot says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotRecord {
     /// Features that a reader must know.
     #[serde(default)]
     pub(crate) needs: Vec<String>,
-    /// Whose history this belongs to: the device's UDID.
+    /// The history that this belongs to: the device's UDID.
     pub series: String,
     /// The snapshot of the series that was the newest when this was written.
     pub previous: Option<SnapshotId>,
@@ -45,7 +45,8 @@ pub struct SnapshotRecord {
     pub time: i64,
     /// When it was written here, seconds since 1970.
     pub created: i64,
-    /// Of a copy, when the first snapshot that it is a copy of was written, seconds since 1970; see [`kept_at`](SnapshotRecord::kept_at).
+    /// Of a copy, when the first snapshot that it is a copy of was written, seconds since 1970; see
+    /// [`kept_at`](SnapshotRecord::kept_at).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) kept: Option<i64>,
     pub(crate) root: ChunkId,
@@ -53,7 +54,7 @@ pub struct SnapshotRecord {
     pub files: u64,
     /// Their length together.
     pub bytes: u64,
-    /// What the packs written for it take.
+    /// Bytes of the packs written for it.
     pub added_bytes: u64,
     /// Where it came from.
     pub source: Source,
@@ -61,16 +62,17 @@ pub struct SnapshotRecord {
     pub encrypted: bool,
     /// Whether it is kept as plaintext and rebuilt as ciphertext.
     pub sealed: bool,
-    /// What is known of the device: `name`, `product_type`, `product_version`, `build_version`, `serial_number`, `folder`.
+    /// Texts about the device: `name`, `product_type`, `product_version`, `build_version`, `serial_number`, `folder`.
     #[serde(default)]
     pub device: BTreeMap<String, String>,
-    /// What could not be read, the first hundred.
+    /// The first hundred things that could not be read.
     #[serde(default)]
     pub warnings: Vec<String>,
     /// How many there were.
     #[serde(default)]
     pub warning_count: u64,
-    /// How many of its files are missing, or not what they were, because a repository lost something: a repair marked that, or a copy was made of the rest.
+    /// How many of its files are missing, or not what they were, because a repository lost something: a repair marked
+    /// that, or a copy was made of the rest.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lost_files: u64,
     /// Name and version of the writer.
@@ -105,7 +107,8 @@ impl fmt::Display for Source {
 }
 
 impl Snapshot {
-    /// A key that is greater the newer a snapshot is (SPEC §10). Of backups of one time those that can be read count as newer than ciphertext.
+    /// A key that is greater the newer a snapshot is (SPEC §10). Of backups of one time those that can be read count as
+    /// newer than ciphertext.
     pub fn age(&self) -> impl Ord + use<> {
         let record = &self.record;
         let is_readable = record.sealed || !record.encrypted;
@@ -120,8 +123,10 @@ impl SnapshotRecord {
         self.kept.unwrap_or(self.created)
     }
 
-    /// The time that decides which of two snapshots is newer, seconds since 1970: of a device's own backups when they were written, of imports
-    /// when they were taken. An import that claims to be of the future may be of any time, and is older than all others.
+    /// The time that decides which of two snapshots is newer, seconds since 1970: of a device's own backups when they
+    /// were written, of imports
+    /// when they were taken. An import that claims to be of the future may be of any time, and is older than all
+    /// others.
     pub fn order(&self) -> i64 {
         let kept_at = self.kept_at();
         match self.source {
@@ -131,7 +136,8 @@ impl SnapshotRecord {
         }
     }
 
-    /// When it was taken, as far as that can be believed at the time `now`: seconds since 1970, all of them. No backup is taken after it is
+    /// When it was taken, as far as that can be believed at the time `now`: seconds since 1970, all of them. No backup
+    /// is taken after it is
     /// written, and a device writes its own when it takes them, unless the computer's clock was wrong.
     pub fn credible_time(&self, now: i64) -> i64 {
         let kept_at = self.kept_at();
